@@ -1,0 +1,53 @@
+# make run: the synthetic demo from nothing to a submission.   make test: lint and every test.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+DEMO   := data/demo
+JOBS   ?= $(shell $(PYTHON) -c "import os; print(os.cpu_count() or 1)")
+
+export EXPERIMENT ?= experiments/demo
+export SETTINGS   ?= $(EXPERIMENT)/SETTINGS.json
+export FOLD JOBS
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: run demo-data test lint format bench results clean
+
+run: $(VENV)/core demo-data
+	bash steps/1_prepare_data.sh
+	bash steps/2_train_stage1.sh
+	bash steps/3_train_stage2.sh
+	bash steps/4_predict.sh
+	bash steps/5_ensemble.sh
+
+demo-data: $(VENV)/core
+	python -m src.data.phantom --out $(DEMO)/raw --studies 150 --seed 1 --jobs $(JOBS)
+
+test: $(VENV)/all lint
+	python -m pytest -n $(JOBS) tests
+
+lint: $(VENV)/all
+	ruff check .
+	ruff format --check .
+
+format: $(VENV)/all
+	ruff check --fix .
+	ruff format .
+
+bench: $(VENV)/all
+	for part in benchmarks/bench_*.py; do python $$part || exit 1; done
+
+results: $(VENV)/core
+	python -m src.report.tables
+
+clean:
+	rm -rf data/demo submissions/demo .pytest_cache .ruff_cache .mypy_cache
+
+# An environment is complete when its mark is newer than the lists it was made from.
+$(VENV)/core: requirements.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check -q -r requirements.txt
+	touch $@
+
+$(VENV)/all: requirements-dev.txt requirements-extra.txt $(VENV)/core
+	$(BIN)/python -m pip install --disable-pip-version-check -q -r requirements-dev.txt -r requirements-extra.txt
+	touch $@

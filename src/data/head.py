@@ -1,0 +1,239 @@
+"""A synthetic head: anatomy as continuous functions of position, painted into slices in Hounsfield units.
+
+Head coordinates are millimetres: x to the patient's left, y to the back, z to the vertex; the origin lies in the
+third ventricle. A `Plane` is one infinitely thin sample of a slice; averaging several over the slice thickness
+gives the partial volume of a 5 mm slice. Edges are drawn by coverage (a signed distance over the pixel's width),
+so a coarse grid shows no steps. Distances called `depth` grow inwards from the inner table of the skull.
+
+Shapes and sizes are ordinary adult anatomy; HU values are the textbook ones (CSF 0-10, white matter 25-32, grey
+matter 34-40, bone 700-1500, fat -90).
+"""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import cv2
+import numpy as np
+
+AIR, FAT, CSF, WHITE, MUSCLE, CORTICAL_BONE, DIPLOE = -1000.0, -90.0, 6.0, 28.0, 52.0, 1350.0, 720.0
+
+
+def coverage(distance: np.ndarray, width: np.ndarray | float) -> np.ndarray:
+    """Fraction of a pixel inside a shape: signed distance in mm (negative inside) over the edge's width in mm."""
+    return np.clip(0.5 - distance / width, 0.0, 1.0)
+
+
+def smooth_noise(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """White noise of unit variance on a coarse lattice; interpolation between its nodes makes it smooth."""
+    return rng.standard_normal(shape, dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class Plane:
+    """A thin sampling plane: origin and unit axes in head coordinates (mm), pixel size (mm), shape (rows, columns)."""
+
+    origin: np.ndarray
+    right: np.ndarray
+    down: np.ndarray
+    pixel: float
+    shape: tuple[int, int]
+    z_step: float  # distance to the next sample along the normal, for edges that lie in the plane
+
+    @cached_property
+    def normal(self) -> np.ndarray:
+        return np.cross(self.right, self.down)
+
+    @cached_property
+    def z(self) -> float:
+        """Mean z of the plane."""
+        rows, columns = self.shape
+        middle = self.origin + self.right * self.pixel * columns / 2 + self.down * self.pixel * rows / 2
+        return float(middle[2])
+
+    def coordinates(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """x, y, z of every pixel, each (rows, columns) float32."""
+        rows, columns = self.shape
+        across = np.arange(columns, dtype=np.float32)[None, :] * self.pixel
+        along = np.arange(rows, dtype=np.float32)[:, None] * self.pixel
+        return tuple(
+            (np.float32(self.origin[k]) + np.float32(self.right[k]) * across + np.float32(self.down[k]) * along)
+            for k in range(3)
+        )
+
+    def box(self, center: tuple[float, float, float] | np.ndarray, reach: float) -> tuple[slice, slice] | None:
+        """The pixels within `reach` mm (plus room for the head's warp) of a point, or None when it misses the plane."""
+        reach = reach + 5.0
+        offset = np.asarray(center, np.float64) - self.origin
+        if abs(offset @ self.normal) > reach:
+            return None
+        column, row = offset @ self.right / self.pixel, offset @ self.down / self.pixel
+        half = reach / self.pixel
+        rows = slice(max(0, int(row - half)), min(self.shape[0], int(row + half) + 1))
+        columns = slice(max(0, int(column - half)), min(self.shape[1], int(column + half) + 1))
+        return (rows, columns) if rows.start < rows.stop and columns.start < columns.stop else None
+
+
+@dataclass(frozen=True)
+class Lattice:
+    """Smooth random field: noise nodes every `spacing` mm, cubic in the plane and linear between planes."""
+
+    nodes: np.ndarray  # (z, y, x)
+    spacing: float
+
+    def sample(self, x: np.ndarray, y: np.ndarray, z: float) -> np.ndarray:
+        depth, rows, columns = self.nodes.shape
+        position = np.clip(z / self.spacing + depth / 2, 0, depth - 1.001)
+        lower, share = int(position), position - int(position)
+        layer = self.nodes[lower] * (1 - share) + self.nodes[lower + 1] * share
+        layer = layer / np.hypot(1 - share, share)  # keep the variance between the nodes
+        return cv2.remap(
+            layer.astype(np.float32),
+            x * np.float32(1 / self.spacing) + np.float32(columns / 2),
+            y * np.float32(1 / self.spacing) + np.float32(rows / 2),
+            cv2.INTER_CUBIC,
+            borderMode=cv2.BORDER_REFLECT_101,
+        )
+
+
+@dataclass(frozen=True)
+class Head:
+    """One patient's anatomy. Lengths in mm; every study of the patient shares it."""
+
+    half_width: float
+    half_length: float
+    height: float
+    egg: float  # how much narrower the front is
+    skull: float  # thickness
+    scalp: float
+    sulcus: float  # half-width of a sulcus at the surface: atrophy
+    rim: float  # CSF between skull and cortex
+    ventricle: float  # scale of the ventricles' radii
+    ventricle_asymmetry: float
+    grey: float  # grey minus white matter, HU
+    brain_offset: float  # HU, calibration of the scanner and the patient's haematocrit
+    falx_hu: float
+    sinus_hu: float
+    warp: np.ndarray  # (3, 5) amplitude and phases of the smooth deformation
+    floor: np.ndarray  # height of the skull base, see skull_base
+    sulci: Lattice = field(repr=False)
+    lumps: Lattice = field(repr=False)
+
+    def inner_surface(self, direction: np.ndarray) -> np.ndarray:
+        """The point of the inner table in a direction from the origin (the vault, not the base).  (3,) -> (3,) mm"""
+        direction = np.asarray(direction, np.float64)
+        radii = np.array([self.half_width, self.half_length, self.height])
+        scale = 1.0
+        for _ in range(8):  # the egg shape makes the width depend on y: a fixed point
+            point = direction * scale
+            width = 1.0 + self.egg * point[1] / self.half_length
+            scale = 1.0 / np.linalg.norm(direction / (radii * np.array([width, 1.0, 1.0])))
+        return direction * scale
+
+
+def sample_head(rng: np.random.Generator) -> Head:
+    """Draw one adult head."""
+    age = rng.uniform(0, 1)  # 0 young and tight, 1 old and atrophic
+    return Head(
+        half_width=rng.normal(66, 2.5),
+        half_length=rng.normal(83, 3.0),
+        height=rng.normal(74, 2.5),
+        egg=rng.uniform(0.05, 0.13),
+        skull=rng.uniform(5.5, 8.0),
+        scalp=rng.uniform(4.5, 8.0),
+        sulcus=0.15 + 1.0 * age + rng.uniform(0, 0.25),
+        rim=0.4 + 2.2 * age**2,
+        ventricle=0.75 + 0.65 * age + rng.uniform(-0.1, 0.2),
+        ventricle_asymmetry=rng.normal(0, 0.07),
+        grey=rng.uniform(6.5, 9.5),
+        brain_offset=rng.normal(0, 1.5),
+        falx_hu=rng.uniform(42, 66),
+        sinus_hu=rng.uniform(46, 70),
+        warp=np.stack([rng.normal(0, [1.6, 1.6, 1.2]), *rng.uniform(0, 2 * np.pi, (4, 3))], axis=1),
+        floor=skull_base(rng),
+        sulci=Lattice(smooth_noise(rng, (24, 26, 22)), 8.5),
+        lumps=Lattice(smooth_noise(rng, (16, 18, 16)), 13.0),
+    )
+
+
+FLOOR_HALF = (80.0, 100.0)  # the height map spans x in [-80, 80], y in [-100, 100], one node a millimetre
+
+
+def skull_base(rng: np.random.Generator) -> np.ndarray:
+    """Height of the skull base over (y, x), mm: three fossae, sphenoid wings, petrous ridges, clivus, foramen magnum."""
+    y, x = np.mgrid[-FLOOR_HALF[1] : FLOOR_HALF[1] + 1, -FLOOR_HALF[0] : FLOOR_HALF[0] + 1].astype(np.float32)
+    side = np.abs(x)
+    wing = -27 - 0.22 * side  # y of the sphenoid wing's crest
+    petrous = 4 + 0.45 * side  # y of the petrous ridge's crest
+    anterior = -17 + 8 * np.exp(-(((side - 26) / 15) ** 2) - ((y + 56) / 20) ** 2) - 4 * np.exp(-((x / 5) ** 2))
+    middle = np.where(side < 13, -15.0, -38 + 0.012 * (side - 34) ** 2 + 0.008 * (y + 10) ** 2)
+    clivus = -14 - 1.9 * np.clip(y - 2, 0, 40) - 40 * np.clip((side - 16) / 6, 0, 1)
+    posterior = np.maximum(-60 + 0.006 * x**2 + 0.010 * (y - 40) ** 2, clivus)
+    posterior[np.hypot(x, y - 34) < 15] = -120
+    base = np.where(y < wing, anterior, np.where(y < petrous, middle, posterior))
+    base = np.maximum(base, -9 - 1.7 * np.abs(y - wing) - 0.05 * np.clip(side - 30, 0, None))
+    ridge = -14 + 3 * np.exp(-(((side - 38) / 10) ** 2)) - 1.35 * np.abs(y - petrous)
+    base = np.maximum(base, np.where(side > 13, ridge, -200))
+    bumps = cv2.resize(smooth_noise(rng, (26, 21)), base.shape[::-1], interpolation=cv2.INTER_CUBIC)
+    return cv2.GaussianBlur(base.astype(np.float32), (0, 0), 2.2) + 1.6 * bumps
+
+
+@dataclass(frozen=True)
+class Push:
+    """Mass effect: tissue near `site` has been moved by `shift` (3,) mm, fading over `reach` mm."""
+
+    site: np.ndarray
+    shift: np.ndarray
+    reach: float
+
+
+@dataclass
+class Fields:
+    """What the painters need to know about every pixel of a plane; arrays (rows, columns) float32, lengths in mm."""
+
+    plane: Plane
+    x: np.ndarray
+    y: np.ndarray
+    z: np.ndarray
+    depth: np.ndarray  # below the inner table, negative outside the cranial cavity
+    vault: np.ndarray  # signed distance to the vault's inner ellipsoid, negative inside
+    soften: np.ndarray  # width of an edge parallel to the vault
+
+
+def measure(head: Head, plane: Plane) -> Fields:
+    """Positions relative to the skull: the part of the anatomy that no bleed changes."""
+    x, y, z = plane.coordinates()
+    x, y, z = _warped(head, x, y, z)
+    a, b, c = head.half_width, head.half_length, head.height
+    vault = _ellipsoid(x / (1.0 + head.egg / b * y), y, z, (a, b, c))
+    floor = cv2.remap(head.floor, x + FLOOR_HALF[0], y + FLOOR_HALF[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    soften = plane.pixel + np.abs(z) * np.float32(plane.z_step / c * 0.9)
+    return Fields(plane, x, y, z, -np.maximum(vault, (floor - z) * 0.85), vault, soften)
+
+
+def _warped(head: Head, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Bend the head by a few millimetres. The waves follow the grid's axes, so they cost two vectors each."""
+    across, along, height = x[x.shape[0] // 2], y[:, y.shape[1] // 2], float(z.mean())
+    result = []
+    for coordinate, (amplitude, p, q, r, _) in zip((x, y, z), head.warp, strict=True):
+        wave = np.sin(along / 31 + p + height / 47)[:, None] * np.cos(across / 36 + q + height / 39 + r)[None, :]
+        result.append(coordinate + np.float32(amplitude) * wave.astype(np.float32))
+    return tuple(result)
+
+
+def _ellipsoid(x: np.ndarray, y: np.ndarray, z: np.ndarray, radii: tuple[float, float, float]) -> np.ndarray:
+    """Approximate signed distance to an ellipsoid at the origin, mm."""
+    qx, qy, qz = x / radii[0], y / radii[1], z / radii[2]
+    k0 = np.sqrt(qx * qx + qy * qy + qz * qz)
+    qx, qy, qz = qx / radii[0], qy / radii[1], qz / radii[2]
+    k1 = np.sqrt(qx * qx + qy * qy + qz * qz) + np.float32(1e-6)
+    return k0 * (k0 - 1.0) / k1
+
+
+def displaced(fields: Fields, pushes: list[Push]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Where the tissue now at each pixel lay before the mass effect: x, y, z (rows, columns), mm."""
+    x, y, z = fields.x, fields.y, fields.z
+    for push in pushes:
+        dx, dy, dz = fields.x - push.site[0], fields.y - push.site[1], fields.z - push.site[2]
+        pull = np.exp((dx * dx + dy * dy + dz * dz) * np.float32(-0.5 / push.reach**2))
+        x, y, z = x - pull * push.shift[0], y - pull * push.shift[1], z - pull * push.shift[2]
+    return x, y, z

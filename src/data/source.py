@@ -1,0 +1,116 @@
+"""Where the bytes of an image come from: a file, or a member of a zip archive read without unpacking it."""
+
+import os
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import UserError
+
+
+@dataclass(frozen=True, slots=True)
+class ZipMember:
+    """One stored or deflated member of an archive, found once in its central directory.
+
+    Every process reads it with `pread`, so none of them parses the directory of 874,035 members again.
+    """
+
+    archive: str
+    name: str
+    offset: int  # of the local header
+    compressed_size: int
+    size: int
+    crc32: int
+    deflated: bool
+
+    def __str__(self) -> str:
+        return f"{self.archive}/{self.name}"
+
+
+Source = str | Path | ZipMember
+
+
+def read_bytes(source: Source, limit: int | None = None) -> bytes:
+    """The content of a source, or its first `limit` bytes. Raises OSError; ValueError for a damaged zip member."""
+    if isinstance(source, ZipMember):
+        return _read_member(source, limit)
+    descriptor = os.open(source, os.O_RDONLY)
+    try:
+        wanted = os.fstat(descriptor).st_size if limit is None else limit
+        data = os.read(descriptor, wanted)
+        while len(data) < wanted and (more := os.read(descriptor, wanted - len(data))):
+            data += more
+        return data
+    finally:
+        os.close(descriptor)
+
+
+def size_of(source: Source) -> int:
+    return source.size if isinstance(source, ZipMember) else os.stat(source).st_size
+
+
+def modified_ns(source: Source) -> int:
+    """Time of the last change; a member changes with its archive."""
+    return os.stat(source.archive if isinstance(source, ZipMember) else source).st_mtime_ns
+
+
+def list_files(folder: Path | str, suffixes: tuple[str, ...] | None = None) -> list[os.DirEntry[str]]:
+    """Every file below a folder, hidden ones left out, sorted by path; a folder that cannot be read raises UserError."""
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be listed ({error.strerror}); check the path and its permissions") from None
+    files: list[os.DirEntry[str]] = []
+    for entry in entries:
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir():
+            files += list_files(entry.path, suffixes)
+        elif suffixes is None or entry.name.lower().endswith(suffixes):
+            files.append(entry)
+    return files
+
+
+def list_members(archive: Path | str) -> Iterator[ZipMember]:
+    """The files of a zip archive in the order of its directory."""
+    try:
+        directory = zipfile.ZipFile(archive)
+    except (OSError, zipfile.BadZipFile) as error:
+        raise UserError(f"{archive}: not a readable zip archive ({error}); download it again") from None
+    with directory:
+        for info in directory.infolist():
+            if info.is_dir():
+                continue
+            if info.flag_bits & 1 or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise UserError(f"{archive}: {info.filename} is encrypted or not deflated; unpack the archive instead")
+            deflated = info.compress_type == zipfile.ZIP_DEFLATED
+            place = (info.header_offset, info.compress_size, info.file_size, info.CRC)
+            yield ZipMember(str(archive), info.filename, *place, deflated)
+
+
+def _read_member(member: ZipMember, limit: int | None) -> bytes:
+    """A local header is 30 bytes, the name and an extra field, whose lengths may differ from the directory's."""
+    descriptor = os.open(member.archive, os.O_RDONLY)
+    try:
+        fixed = os.pread(descriptor, 30, member.offset)
+        if fixed[:4] != b"PK\x03\x04" or len(fixed) < 30:
+            raise ValueError("damaged zip archive: no local header where the directory points")
+        start = member.offset + 30 + sum(struct.unpack("<HH", fixed[26:30]))
+        # A deflated byte takes 15 bits at most, and the code tables before it a few hundred bytes.
+        length = member.compressed_size if limit is None else min(member.compressed_size, 2 * limit + 1024)
+        data = os.pread(descriptor, length, start)
+    finally:
+        os.close(descriptor)
+    if member.deflated:
+        try:
+            data = zlib.decompressobj(-15).decompress(data, limit or 0)
+        except zlib.error as error:
+            raise ValueError(f"damaged zip member: {error}") from None
+    if limit is not None:
+        return data[:limit]
+    if len(data) != member.size or zlib.crc32(data) != member.crc32:
+        raise ValueError("damaged zip member: its checksum does not agree")
+    return data

@@ -1,0 +1,183 @@
+"""Patient-cluster bootstrap: slices of one patient are alike, so patients are drawn with replacement, not
+slices.
+
+Whatever is a function of sums over images (log loss, Brier, ECE, sensitivity at a fixed threshold) is
+resampled from per-patient sums, so a replicate costs one `bincount` of patients whatever the number of
+images.  AUC sorts once and reweights the sorted rows.  Results depend on the seed and the patients, never on
+the order of rows.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from ..errors import UserError
+from ..labels import LABELS
+from .alignment import label_values, probability_values, series_values
+from .metrics import SCORING_EPS, WEIGHTS, row_losses
+from .roc import weighted_curve_areas
+
+Statistic = Callable[[np.ndarray], np.ndarray]
+
+
+class Interval(NamedTuple):
+    """An estimate on all data with its percentile interval."""
+
+    estimate: float
+    lo: float
+    hi: float
+
+
+class PatientBootstrap:
+    """Replicates that draw as many patients as there are, with replacement.
+
+    patients: (n,) the patient of every row.  At least two patients are needed.
+    """
+
+    def __init__(self, patients: np.ndarray, replicates: int = 1000, seed: int = 0, alpha: float = 0.05):
+        self.code, names = pd.factorize(patients, sort=True)
+        self.patients = len(names)
+        if self.patients < 2:
+            raise UserError(f"a patient bootstrap needs at least 2 patients, got {self.patients}; add data")
+        self.replicates, self.seed, self.alpha = replicates, seed, alpha
+
+    def draws(self) -> Iterator[np.ndarray]:
+        """How often each patient is drawn, (patients,), one array a replicate; the same on every call."""
+        rng = np.random.default_rng(self.seed)
+        for _ in range(self.replicates):
+            yield np.bincount(rng.integers(0, self.patients, self.patients), minlength=self.patients)
+
+    def interval(self, rows: np.ndarray, statistic: Statistic) -> Interval:
+        """Interval of a scalar function of sums: `statistic` maps (..., k) sums of `rows` (n, k) to (...)."""
+        return self.intervals(rows, lambda sums: statistic(sums)[..., None])[0]
+
+    def intervals(self, rows: np.ndarray, statistic: Statistic) -> list[Interval]:
+        """The same for a function with several values: (..., k) -> (..., m); one Interval for each."""
+        sums = np.stack(
+            [np.bincount(self.code, column, self.patients) for column in rows.T.astype(np.float64)], axis=1
+        )
+        replicates = np.stack([draw @ sums for draw in self.draws()])
+        return self.summarise(statistic(sums.sum(axis=0)), statistic(replicates))
+
+    def summarise(self, estimates: np.ndarray, replicates: np.ndarray) -> list[Interval]:
+        """Percentile intervals of (replicates, m); replicates where a value is undefined (NaN) are left
+        out."""
+        bounds = [self.alpha / 2, 1 - self.alpha / 2]
+        result = []
+        for estimate, column in zip(estimates, replicates.T, strict=True):
+            column = column[~np.isnan(column)]
+            lo, hi = np.quantile(column, bounds) if len(column) else (np.nan, np.nan)
+            result.append(Interval(float(estimate), float(lo), float(hi)))
+        return result
+
+
+def log_loss_interval(
+    labels: pd.DataFrame,
+    probabilities: pd.DataFrame,
+    patients: pd.Series,
+    eps: float = SCORING_EPS,
+    **options: float,
+) -> Interval:
+    """Weighted log loss with its interval; `patients` is image_id -> patient, `options` go to
+    PatientBootstrap."""
+    bootstrap = _bootstrap(labels, patients, options)
+    loss = row_losses(labels, probabilities, eps) @ WEIGHTS
+    return bootstrap.interval(np.stack([loss, np.ones_like(loss)], axis=1), _ratio)
+
+
+def label_log_loss_intervals(
+    labels: pd.DataFrame,
+    probabilities: pd.DataFrame,
+    patients: pd.Series,
+    eps: float = SCORING_EPS,
+    **options: float,
+) -> pd.DataFrame:
+    """Log loss of each label: index LABELS, columns estimate, lo, hi."""
+    losses = row_losses(labels, probabilities, eps)
+    rows = np.column_stack([losses, np.ones(len(losses))])
+    intervals = _bootstrap(labels, patients, options).intervals(
+        rows, lambda sums: sums[..., :-1] / sums[..., -1:]
+    )
+    return pd.DataFrame(intervals, list(LABELS))
+
+
+def compare_log_loss(
+    labels: pd.DataFrame,
+    first: pd.DataFrame,
+    second: pd.DataFrame,
+    patients: pd.Series,
+    eps: float = SCORING_EPS,
+    **options: float,
+) -> dict[str, Interval]:
+    """Two models on the same images, paired by patient: weighted log loss "difference" first - second and
+    "ratio" first / second, each with its interval.  The first is better where the difference is below 0."""
+    losses = np.stack([row_losses(labels, table, eps) @ WEIGHTS for table in (first, second)], axis=1)
+    return compare_losses(losses[:, 0], losses[:, 1], _bootstrap(labels, patients, options))
+
+
+def compare_losses(first: np.ndarray, second: np.ndarray, bootstrap: PatientBootstrap) -> dict[str, Interval]:
+    """`compare_log_loss` on losses of rows, (n,) each."""
+    rows = np.stack([first, second, np.ones_like(first)], axis=1)
+    return {
+        "difference": bootstrap.interval(rows, lambda sums: (sums[..., 0] - sums[..., 1]) / sums[..., 2]),
+        "ratio": bootstrap.interval(rows, _ratio),
+    }
+
+
+def auc_intervals(
+    labels: pd.DataFrame, probabilities: pd.DataFrame, patients: pd.Series, **options: float
+) -> pd.DataFrame:
+    """AUC of each label: index LABELS and `macro` (mean over all six), columns estimate, lo, hi.  NaN for a
+    label with one class only; it makes `macro` NaN too."""
+    return _area_intervals(labels, [probabilities], patients, 0, options)
+
+
+def average_precision_intervals(
+    labels: pd.DataFrame, probabilities: pd.DataFrame, patients: pd.Series, **options: float
+) -> pd.DataFrame:
+    """As `auc_intervals`, for the average precision (area under the precision-recall steps)."""
+    return _area_intervals(labels, [probabilities], patients, 1, options)
+
+
+def compare_auc(
+    labels: pd.DataFrame, first: pd.DataFrame, second: pd.DataFrame, patients: pd.Series, **options: float
+) -> pd.DataFrame:
+    """AUC of first minus AUC of second, paired by patient: index LABELS and `macro`, columns estimate, lo,
+    hi."""
+    return _area_intervals(labels, [first, second], patients, 0, options)
+
+
+def _area_intervals(
+    labels: pd.DataFrame,
+    tables: list[pd.DataFrame],
+    patients: pd.Series,
+    which: int,
+    options: dict[str, float],
+) -> pd.DataFrame:
+    """Area `which` (0 ROC, 1 precision-recall) of one table, or of the first minus the second."""
+    bootstrap = _bootstrap(labels, patients, options)
+    y = label_values(labels)
+    estimates, replicates = [], []
+    for column in range(len(LABELS)):
+        values = 0.0
+        for sign, table in zip((1, -1), tables, strict=False):
+            p = probability_values(table, labels.index)[:, column]
+            areas = weighted_curve_areas(y[:, column], p, bootstrap.code)
+            everyone = np.ones(bootstrap.patients, np.int64)
+            values = values + sign * np.array([areas(w)[which] for w in (everyone, *bootstrap.draws())])
+        estimates.append(values[0])
+        replicates.append(values[1:])
+    estimates.append(np.mean(estimates))
+    replicates.append(np.mean(replicates, axis=0))
+    intervals = bootstrap.summarise(np.array(estimates), np.stack(replicates, axis=1))
+    return pd.DataFrame(intervals, [*LABELS, "macro"])
+
+
+def _bootstrap(labels: pd.DataFrame, patients: pd.Series, options: dict[str, float]) -> PatientBootstrap:
+    return PatientBootstrap(series_values(patients, labels.index, "patients"), **options)
+
+
+def _ratio(sums: np.ndarray) -> np.ndarray:
+    return sums[..., 0] / sums[..., 1]

@@ -1,0 +1,237 @@
+"""An experiment as a whole: gather its runs' predictions by key, score, blend, build the submission."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import pandas as pd
+from pydantic import Field
+
+from ..config import StrictModel
+from ..data.contest_csv import read_long
+from ..data.tables import read_slices
+from ..errors import UserError
+from ..labels import LABELS
+from ..settings import Settings
+from ..training.parts import labelled_slices, unlabelled_slices
+from ..training.runs import Run, runs_of
+from .blend import Blend, fit_blend
+from .bootstrap import bootstrap_weighted_log_loss, bootstrap_weighted_log_loss_difference
+from .metrics import SCORING_EPS, constant_predictions, prevalence, weighted_log_loss
+
+
+class EnsembleConfig(StrictModel):
+    """experiments/<name>/ensemble.json."""
+
+    source: str = ""
+    notes: str = ""
+    members: tuple[str, ...] | None = None  # runs to blend; null: every run of the experiment
+    submission_eps: Annotated[float, Field(gt=0, lt=0.5)] = 1e-6
+    replicates: Annotated[int, Field(ge=100)] = 1000  # of the patient-cluster bootstrap
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One set of predictions on the held-out training slices and on the test slices."""
+
+    name: str
+    oof: pd.DataFrame  # indexed by image_id, columns LABELS
+    test: pd.DataFrame
+    oof_score: float
+    interval: tuple[float, float]  # 95 % patient-cluster bootstrap
+    test_score: float | None  # where the test labels are at hand
+    test_interval: tuple[float, float] | None
+
+    def to_json(self) -> dict:
+        return {
+            "oof": self.oof_score,
+            "interval": list(self.interval),
+            "test": self.test_score,
+            "test_interval": None if self.test_interval is None else list(self.test_interval),
+        }
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The paired difference of two predictions' scores, with its 95 % patient-cluster bootstrap interval."""
+
+    better: str
+    worse: str
+    difference: float
+    interval: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What the score table, the report and the submission are made from."""
+
+    name: str
+    config: EnsembleConfig
+    synthetic: bool
+    labels: pd.DataFrame  # of the held-out training slices
+    test_labels: pd.DataFrame | None
+    slices: pd.DataFrame  # the whole of slices.parquet
+    runs: list[Run]
+    baseline: float
+    test_baseline: float | None
+    members: dict[str, Scored]
+    mean: Scored
+    blend: Scored
+    fitted: Blend
+    context: Comparison | None  # the best stage-2 run against the best stage-1 run
+
+    def scores(self) -> dict:
+        """The content of scores.json."""
+        return {
+            "experiment": self.name,
+            "data": "synthetic" if self.synthetic else "real",
+            "eps": SCORING_EPS,
+            "slices": {"oof": len(self.labels), "test": len(self.blend.test)},
+            "baseline": self.baseline,
+            "test_baseline": self.test_baseline,
+            "members": {name: scored.to_json() for name, scored in self.members.items()},
+            "mean": self.mean.to_json(),
+            "blend": {**self.blend.to_json(), "nested": self.fitted.nested_score},
+            "context": None if self.context is None else vars(self.context),
+        }
+
+
+def evaluate_experiment(settings: Settings, name: str, config: EnsembleConfig) -> Experiment:
+    """Score every run of an experiment and their blend.
+
+    Every member must cover the same folds; a missing fold or test prediction is a UserError with the command
+    that makes it. Where RAW_DATA_DIR has the demo's hidden labels, the test part is scored too.
+    """
+    slices = read_slices(settings.clean)
+    training = labelled_slices(settings.clean)
+    runs = experiment_runs(settings, name, config)
+    members: dict[str, tuple[pd.DataFrame, pd.DataFrame]] = {}
+    for member in dict.fromkeys(run.name for run in runs):
+        own = [run for run in runs if run.name == member]
+        oof = pd.concat([run.predictions("oof") for run in own])
+        test = sum(run.predictions("test") for run in own) / len(own)
+        members[member] = oof, test
+    patients = training.set_index("image_id")["patient_id"]
+    labels = training.set_index("image_id")[list(LABELS)].astype("int8")
+    labels = labels.loc[next(iter(members.values()))[0].index.sort_values()]
+    test_ids = pd.Index(unlabelled_slices(settings.clean)["image_id"])
+    for member, (oof, test) in members.items():
+        _require_same(member, "held-out", oof.index, labels.index)
+        _require_same(member, "test", test.index, test_ids)
+    test_labels, test_patients = hidden_test_labels(settings, slices, test_ids)
+
+    def score(label: str, oof: pd.DataFrame, test: pd.DataFrame) -> Scored:
+        options = {"replicates": config.replicates, "seed": config.seed}
+        own = bootstrap_weighted_log_loss(labels, oof, patients, **options)
+        hidden = None if test_labels is None else bootstrap_weighted_log_loss(
+            test_labels, test, test_patients, **options
+        )  # fmt: skip
+        return Scored(
+            label, oof, test, own.estimate, (own.low, own.high),
+            None if hidden is None else hidden.estimate, None if hidden is None else (hidden.low, hidden.high),
+        )  # fmt: skip
+
+    oofs, tests = ({m: pair[i] for m, pair in members.items()} for i in (0, 1))
+    scored = {member: score(member, *pair) for member, pair in members.items()}
+    fitted = fit_blend(labels, oofs, patients)
+    base = prevalence(labels)
+    return Experiment(
+        name=name,
+        config=config,
+        synthetic=test_labels is not None,
+        labels=labels,
+        test_labels=test_labels,
+        slices=slices,
+        runs=runs,
+        baseline=weighted_log_loss(labels, constant_predictions(base, labels.index)),
+        test_baseline=None if test_labels is None else weighted_log_loss(
+            test_labels, constant_predictions(base, test_labels.index)
+        ),
+        members=scored,
+        mean=score("mean", *(sum(frames.values()) / len(frames) for frames in (oofs, tests))),
+        blend=score("blend", fitted.apply(oofs), fitted.apply(tests)),
+        fitted=fitted,
+        context=_compare_stages(scored, labels, patients, config),
+    )  # fmt: skip
+
+
+def experiment_runs(settings: Settings, name: str, config: EnsembleConfig) -> list[Run]:
+    """The complete runs to blend, every member with the same folds and with test predictions."""
+    runs = [run for run in runs_of(settings, name) if run.complete]
+    if config.members is not None:
+        unknown = set(config.members) - {run.name for run in runs}
+        if unknown:
+            raise UserError(
+                f"ensemble.json: members {', '.join(sorted(unknown))} have no complete fold; train them first"
+            )
+        runs = [run for run in runs if run.name in config.members]
+    if not runs:
+        raise UserError(
+            f"{settings.models / name}: holds no complete run; train the configurations of experiments/{name}"
+        )
+    folds = {run.fold for run in runs}
+    for member in dict.fromkeys(run.name for run in runs):
+        for fold in sorted(folds - {run.fold for run in runs if run.name == member}):
+            raise UserError(
+                f"{member}: fold {fold} is missing, and others have it; run: {Run(member, fold, settings).command}"
+            )
+    for run in runs:
+        if not (run.folder / "test.parquet").exists():
+            raise UserError(f"{run.folder}: has no test.parquet; run: python predict.py experiments/{name}")
+    return runs
+
+
+def submission_probabilities(experiment: Experiment, sample_ids: pd.Index) -> tuple[pd.DataFrame, list[str]]:
+    """The blend for every image of the sample submission, and the images that got the training prior.
+
+    Only a quarantined image gets the prior; any other image without a prediction is a UserError.
+    """
+    missing = sample_ids.difference(experiment.blend.test.index)
+    slices = experiment.slices
+    quarantined = slices.loc[(slices["split"] == "test") & (slices["status"] == "quarantined"), "image_id"]
+    unexplained = missing.difference(pd.Index(quarantined))
+    if len(unexplained):
+        raise UserError(
+            f"{len(unexplained)} images of the sample submission have no prediction ({unexplained[0]}, ...); "
+            "run prepare_data.py and predict.py on the whole test part"
+        )
+    prior = constant_predictions(prevalence(experiment.labels), missing)
+    return pd.concat([experiment.blend.test, prior]).loc[sample_ids], list(missing)
+
+
+def hidden_test_labels(
+    settings: Settings, slices: pd.DataFrame, test_ids: pd.Index
+) -> tuple[pd.DataFrame | None, pd.Series | None]:
+    """The demo's hidden labels and the patients of its usable test slices, or None for a real data set."""
+    path = settings.raw / "demo_test_labels.csv"
+    if not path.exists() or not len(test_ids):
+        return None, None
+    patients = slices[slices["split"] == "test"].set_index("image_id")["patient_id"]
+    return read_long(path, labels=True).loc[test_ids], patients.loc[test_ids]
+
+
+def _compare_stages(
+    scored: dict[str, Scored], labels: pd.DataFrame, patients: pd.Series, config: EnsembleConfig
+) -> Comparison | None:
+    best = {}
+    for stage in ("stage1", "stage2"):
+        names = [name for name in scored if Path(name).parent.name == stage]
+        if not names:
+            return None
+        best[stage] = min(names, key=lambda name: scored[name].oof_score)
+    a, b = scored[best["stage2"]], scored[best["stage1"]]
+    difference = bootstrap_weighted_log_loss_difference(
+        labels, a.oof, b.oof, patients, replicates=config.replicates, seed=config.seed
+    )
+    return Comparison(a.name, b.name, difference.estimate, (difference.low, difference.high))
+
+
+def _require_same(member: str, part: str, found: pd.Index, expected: pd.Index) -> None:
+    missing, extra = expected.difference(found), found.difference(expected)
+    if len(missing) or len(extra) or found.has_duplicates:
+        example = (missing if len(missing) else extra if len(extra) else found[found.duplicated()])[0]
+        raise UserError(
+            f"{member}: its {part} predictions cover other slices than the rest "
+            f"({len(missing)} missing, {len(extra)} unknown, such as {example}); predict or train it again"
+        )

@@ -1,0 +1,96 @@
+"""Operating points: a threshold is chosen on one set of cases and judged on another.
+
+A case is called positive when its score is at least the threshold.  y is (n,) bool, scores (n,) float.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.stats import norm
+
+
+class Rate(NamedTuple):
+    """A proportion with its Wilson interval; NaN where there is no case."""
+
+    value: float
+    lo: float
+    hi: float
+    cases: int
+
+
+class OperatingPoint(NamedTuple):
+    """The 2 x 2 table at one threshold and its rates.  State the number of positives (tp + fn) beside
+    them."""
+
+    threshold: float
+    tp: int
+    fp: int
+    tn: int
+    fn: int
+    sensitivity: Rate
+    specificity: Rate
+    ppv: Rate
+    npv: Rate
+
+
+def threshold_at_specificity(y: np.ndarray, scores: np.ndarray, specificity: float) -> float:
+    """The threshold of the ROC point with the highest sensitivity whose specificity is at least the stated
+    one."""
+    thresholds, sensitivities, specificities = _roc_points(y, scores)
+    return float(thresholds[_best(specificities >= specificity, sensitivities, specificities)])
+
+
+def threshold_at_sensitivity(y: np.ndarray, scores: np.ndarray, sensitivity: float) -> float:
+    """The threshold of the ROC point with the highest specificity whose sensitivity is at least the stated
+    one."""
+    thresholds, sensitivities, specificities = _roc_points(y, scores)
+    return float(thresholds[_best(sensitivities >= sensitivity, specificities, sensitivities)])
+
+
+def at_threshold(y: np.ndarray, scores: np.ndarray, threshold: float, alpha: float = 0.05) -> OperatingPoint:
+    """Judge a threshold that was fixed on other data (pass the same data for a published in-sample table)."""
+    called = scores >= threshold
+    tp, fp = int((called & y).sum()), int((called & ~y).sum())
+    fn, tn = int((~called & y).sum()), int((~called & ~y).sum())
+    return OperatingPoint(
+        float(threshold), tp, fp, tn, fn,
+        sensitivity=wilson(tp, tp + fn, alpha), specificity=wilson(tn, tn + fp, alpha),
+        ppv=wilson(tp, tp + fp, alpha), npv=wilson(tn, tn + fn, alpha),
+    )  # fmt: skip
+
+
+def wilson(successes: int, cases: int, alpha: float = 0.05) -> Rate:
+    """A proportion with Wilson's score interval."""
+    if not cases:
+        return Rate(float("nan"), float("nan"), float("nan"), 0)
+    rate, z = successes / cases, float(norm.isf(alpha / 2))
+    centre = rate + z * z / (2 * cases)
+    half = z * np.sqrt(rate * (1 - rate) / cases + (z / (2 * cases)) ** 2)
+    scale = 1 + z * z / cases
+    return Rate(
+        rate, max(float((centre - half) / scale), 0.0), min(float((centre + half) / scale), 1.0), cases
+    )
+
+
+def predictive_values(sensitivity: float, specificity: float, prevalence: float) -> tuple[float, float]:
+    """(PPV, NPV) at a stated prevalence, by Bayes' rule: that of the study set is rarely that of the
+    clinic."""
+    true, false = sensitivity * prevalence, (1 - specificity) * (1 - prevalence)
+    missed, cleared = (1 - sensitivity) * prevalence, specificity * (1 - prevalence)
+    return true / (true + false), cleared / (cleared + missed)
+
+
+def _roc_points(y: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Every distinct threshold from above the highest score to the lowest, with sensitivity and
+    specificity."""
+    if y.all() or not y.any():
+        raise ValueError("a threshold cannot be chosen where all cases are of one class")
+    values, group = np.unique(-scores, return_inverse=True)
+    true, false = np.cumsum(np.bincount(group, y)), np.cumsum(np.bincount(group, ~y))
+    thresholds = np.append(np.inf, -values)
+    return thresholds, np.append(0, true) / true[-1], 1 - np.append(0, false) / false[-1]
+
+
+def _best(allowed: np.ndarray, first: np.ndarray, second: np.ndarray) -> int:
+    """Position of the highest `first` among the allowed points, then of the highest `second`."""
+    return int(np.lexsort((second, first, allowed))[-1])

@@ -1,0 +1,107 @@
+"""Ranking metrics of one binary label: AUC with DeLong's standard error, paired DeLong, average precision.
+
+y is (n,) bool, scores (n,) float; a higher score means positive; ties count one half.  With one class only,
+an area is undefined and NaN is returned.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from scipy.stats import norm, rankdata
+
+
+class Auc(NamedTuple):
+    """AUC with DeLong's standard error and normal interval, cut to [0, 1]; state `positives` beside it."""
+
+    auc: float
+    se: float
+    lo: float
+    hi: float
+    positives: int
+    negatives: int
+
+
+class AucDifference(NamedTuple):
+    """AUC of the first scores minus AUC of the second on the same cases; p is two-sided."""
+
+    difference: float
+    se: float
+    lo: float
+    hi: float
+    z: float
+    p: float
+
+
+def auc(y: np.ndarray, scores: np.ndarray) -> float:
+    """Area under the ROC curve by midranks (Mann-Whitney)."""
+    positives, negatives = int(y.sum()), int((~y).sum())
+    if not positives or not negatives:
+        return float("nan")
+    ranks = rankdata(scores)[y].sum() - positives * (positives + 1) / 2
+    return float(ranks / (positives * negatives))
+
+
+def average_precision(y: np.ndarray, scores: np.ndarray) -> float:
+    """Area under the precision-recall steps, as scikit-learn's average_precision_score."""
+    return weighted_curve_areas(y, scores, np.arange(len(y)))(np.ones(len(y), np.int64))[1]
+
+
+def delong(y: np.ndarray, scores: np.ndarray, alpha: float = 0.05) -> Auc:
+    """AUC with interval (DeLong et al., Biometrics 1988, by the midranks of Sun and Xu, IEEE SPL 2014)."""
+    areas, covariance = _delong_covariance(y, [scores])
+    half = norm.isf(alpha / 2) * (se := float(np.sqrt(covariance[0, 0])))
+    area = float(areas[0])
+    lo, hi = np.clip([area - half, area + half], 0, 1)
+    return Auc(area, se, float(lo), float(hi), int(y.sum()), int((~y).sum()))
+
+
+def delong_paired(y: np.ndarray, first: np.ndarray, second: np.ndarray, alpha: float = 0.05) -> AucDifference:
+    """Do two models that scored the same cases differ in AUC?  Equal scores give z = 0, p = 1."""
+    areas, covariance = _delong_covariance(y, [first, second])
+    difference = float(areas[0] - areas[1])
+    se = float(np.sqrt(max(np.array([1, -1]) @ covariance @ np.array([1, -1]), 0.0)))
+    half = norm.isf(alpha / 2) * se
+    z = difference / se if se else float(np.copysign(np.inf, difference)) if difference else 0.0
+    return AucDifference(difference, se, difference - half, difference + half, z, float(2 * norm.sf(abs(z))))
+
+
+def _delong_covariance(y: np.ndarray, models: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """AUCs (k,) and their covariance (k, k); NaN where a class has fewer than two cases."""
+    positives, negatives = int(y.sum()), int((~y).sum())
+    if positives < 2 or negatives < 2:
+        return np.array([auc(y, s) for s in models]), np.full((len(models), len(models)), np.nan)
+    from_positives, from_negatives = [], []
+    for scores in models:
+        everyone = rankdata(scores)
+        # the share of the other class that each case beats
+        from_positives.append((everyone[y] - rankdata(scores[y])) / negatives)
+        from_negatives.append(1 - (everyone[~y] - rankdata(scores[~y])) / positives)
+    covariance = np.atleast_2d(np.cov(from_positives)) / positives
+    return np.mean(from_positives, axis=1), covariance + np.atleast_2d(np.cov(from_negatives)) / negatives
+
+
+def weighted_curve_areas(
+    y: np.ndarray, scores: np.ndarray, cluster: np.ndarray
+) -> Callable[[np.ndarray], tuple[float, float]]:
+    """Sort once, then give (AUC, average precision) for any weights of clusters.
+
+    cluster: (n,) int, the patient of every row.  The returned function maps weights (clusters,) to both
+    areas, equal to scikit-learn's with sample_weight = weights[cluster].
+    """
+    order = np.argsort(-scores, kind="stable")
+    y, cluster, scores = y[order], cluster[order], scores[order]
+    last_of_tie = np.flatnonzero(np.append(scores[1:] != scores[:-1], True))
+
+    def areas(weights: np.ndarray) -> tuple[float, float]:
+        weight = weights[cluster]
+        true = np.cumsum(np.where(y, weight, 0))[last_of_tie]  # weighted counts at or above each threshold
+        flagged = np.cumsum(weight)[last_of_tie]
+        false = flagged - true
+        if true[-1] == 0 or false[-1] == 0:
+            return float("nan"), float("nan")
+        roc_area = np.trapezoid(np.append(0, true), np.append(0, false)) / true[-1] / false[-1]
+        precision = np.divide(true, flagged, out=np.ones(len(true)), where=flagged > 0)
+        return float(roc_area), float(np.diff(true, prepend=0) @ precision / true[-1])
+
+    return areas

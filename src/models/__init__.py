@@ -1,0 +1,1 @@
+"""Networks: slice encoders and sequence stackers."""

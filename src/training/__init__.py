@@ -1,0 +1,1 @@
+"""Data sets, losses, the engine and run folders."""

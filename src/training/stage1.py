@@ -1,0 +1,131 @@
+"""Stage 1: train a slice classifier on one fold, predict its held-out slices, predict the test slices."""
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from ..data.tables import read_manifest
+from ..data.volumes import Volumes, open_volumes
+from ..labels import LABELS
+from ..models.slice_classifier import SliceClassifier, build_slice_classifier
+from .configs import SliceConfig
+from .engine import Task, autocast, autocast_type, to_device, train
+from .losses import weighted_bce
+from .parts import labelled_slices, split_fold, unlabelled_slices
+from .runs import Run, probability_frame, training_fingerprint
+from .slices import SliceBatches, plain_batches
+
+Score = Callable[[pd.DataFrame, pd.DataFrame], dict[str, Any]]
+
+
+def train_slice_fold(
+    run: Run,
+    config: SliceConfig,
+    device: torch.device,
+    score: Score,
+    log: logging.Logger,
+    show_progress: bool,
+) -> None:
+    """Train one fold from the prepared data and write its run folder; continues where a killed run stopped.
+
+    `score(labels, probabilities)` gives the entries of metrics.json that measure the held-out predictions.
+    """
+    clean = run.settings.clean
+    slices, data_fingerprint = labelled_slices(clean), read_manifest(clean)["fingerprint"]
+    training, held_out = split_fold(slices, run.fold, clean)
+    volumes = open_volumes(clean)
+    log.info(
+        "%d training and %d held-out slices, backbone %s, %s",
+        len(training),
+        len(held_out),
+        config.backbone,
+        device,
+    )
+    for label in LABELS:
+        if not training[label].any():
+            log.warning(
+                "no training slice of fold %d is positive for %s: it can only be learned as absent",
+                run.fold,
+                label,
+            )
+    torch.manual_seed(config.seed)  # the same start in every fold keeps the folds' embeddings comparable
+    model = build_from_config(config)
+
+    def loss(model: SliceClassifier, batch: dict) -> torch.Tensor:
+        return weighted_bce(model(batch["hu"], batch["windows"])[0], batch["labels"])
+
+    held_out_labels = torch.from_numpy(held_out[list(LABELS)].to_numpy(np.float32))
+    outputs: tuple[np.ndarray, np.ndarray] | None = None
+
+    def validate(model: SliceClassifier) -> float:
+        nonlocal outputs
+        outputs = predict_slices(model, volumes, list(held_out["image_id"]), config, device)
+        return float(weighted_bce(torch.from_numpy(outputs[0]), held_out_labels))
+
+    task = Task(model, SliceBatches(volumes, training, config), loss, validate)
+    fingerprint = training_fingerprint(config, run.fold, data_fingerprint)
+    model, progress = train(task, config, device, run.checkpoint, fingerprint, log, show_progress)
+
+    if outputs is None:  # continued after the last epoch
+        validate(model)
+    logits, embeddings = outputs
+    probabilities = probability_frame(logits, held_out["image_id"])
+    run.save_config(config)
+    run.save_weights(model)
+    run.save_predictions("oof", probabilities, embeddings)
+    scores = score(held_out.set_index("image_id")[list(LABELS)], probabilities)
+    run.finish(scores, config.seed, device, data_fingerprint, progress, log)
+
+
+def predict_test_slices(run: Run, device: torch.device, log: logging.Logger) -> None:
+    """Write test.parquet and test_embeddings.npy of a complete fold; nothing to do where they exist."""
+    if (run.folder / "test.parquet").exists():
+        return
+    config = run.read_config(SliceConfig)
+    ids = list(unlabelled_slices(run.settings.clean)["image_id"])
+    model = run.load_weights(build_from_config(config, pretrained=False)).to(device)
+    logits, embeddings = predict_slices(model, open_volumes(run.settings.clean), ids, config, device)
+    run.save_predictions("test", probability_frame(logits, ids), embeddings)
+    log.info("%s: predicted %d test slices", run, len(ids))
+
+
+def predict_slices(
+    model: SliceClassifier, volumes: Volumes, image_ids: list[str], config: SliceConfig, device: torch.device
+) -> tuple[np.ndarray, np.ndarray]:
+    """Logits (n, 6) of the mean probability over the TTA views, and mean embeddings (n, d), both float32."""
+    model.eval()
+    kind = autocast_type(config.precision, device)
+    all_logits, all_embeddings = [], []
+    with torch.inference_mode():
+        for batch in plain_batches(volumes, image_ids, config, config.batch_size):
+            batch = to_device(batch, device)
+            with autocast(kind, device):
+                views = [model(view(batch["hu"]), batch["windows"]) for view in map(VIEWS.get, config.tta)]
+            probability = torch.stack([logits.double().sigmoid() for logits, _ in views]).mean(0)
+            all_logits.append(probability.logit(eps=1e-12).float().cpu())
+            all_embeddings.append(torch.stack([e.float() for _, e in views]).mean(0).cpu())
+    if not all_logits:
+        return np.empty((0, len(LABELS)), np.float32), np.empty((0, model.embedding_size), np.float32)
+    return torch.cat(all_logits).numpy(), torch.cat(all_embeddings).numpy()
+
+
+VIEWS = {"identity": lambda hu: hu, "hflip": lambda hu: hu.flip(-1)}
+
+
+def build_from_config(config: SliceConfig, pretrained: bool | str | None = None) -> SliceClassifier:
+    """The network of a configuration; `pretrained=False` where trained weights are loaded right after."""
+    return build_slice_classifier(
+        config.backbone,
+        len(config.windows),
+        pretrained=config.pretrained if pretrained is None else pretrained,
+        mean=config.mean,
+        std=config.std,
+        dropout=config.dropout,
+        drop_path=config.drop_path,
+        image_size=config.image_size,
+        channels_last=config.channels_last,
+    )
