@@ -47,8 +47,8 @@ class Bleed:
 
 def _beside(fields: Fields, site: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Squared distance along the skull from `site`, and distance into the head from it, mm."""
-    inward = -site / np.linalg.norm(site)
-    dx, dy, dz = fields.x - site[0], fields.y - site[1], fields.z - site[2]
+    inward = (-site / np.linalg.norm(site)).tolist()
+    dx, dy, dz = fields.offset(site)
     along = dx * inward[0] + dy * inward[1] + dz * inward[2]
     return dx * dx + dy * dy + dz * dz - along * along, along
 
@@ -91,7 +91,7 @@ class Subdural(Bleed):
     label = "subdural"
 
     def layer(self, fields: Fields) -> np.ndarray:
-        side = np.sign(self.site[0])
+        side = float(np.sign(self.site[0]))
         aside, along = _beside(fields, self.site)
         even = np.maximum(1.0 - (aside / self.radius**2) ** 2, 0.0)
         supratentorial = np.clip((fields.z - 8.0 + 0.40 * np.abs(fields.x)) * 0.3, 0.0, 1.0)
@@ -103,12 +103,12 @@ class Subdural(Bleed):
         return [Push(self.site * 0.7, _inward(self.site, 0.45 * self.thickness), 45.0)]
 
     def coverage(self, head: Head, fields: Fields, brain: Brain) -> np.ndarray:
-        side, pixel = np.sign(self.site[0]), fields.plane.pixel
+        side, pixel = float(np.sign(self.site[0])), fields.plane.pixel
         layer = self.layer(fields)
         blood = coverage(fields.depth - layer, fields.soften) * (layer > 0.4)
         if self.falx > 0:
             beside = fields.x * side
-            reach = np.clip((42.0 - np.abs(fields.y - self.site[1])) * 0.1, 0.0, 1.0)
+            reach = np.clip((42.0 - np.abs(fields.y - float(self.site[1]))) * 0.1, 0.0, 1.0)
             sheet = coverage(np.abs(beside - 0.5 * self.falx) - 0.5 * self.falx * reach, pixel)
             blood = np.maximum(blood, sheet * (brain.falx > 0.5) * (reach > 0))
         if self.tentorium > 0:
@@ -134,7 +134,7 @@ class Subarachnoid(Bleed):
         """1 in the midst of the bleed, falling to 0, (rows, columns)."""
         nearest = np.full(fields.x.shape, np.inf, np.float32)
         for site in np.vstack([self.site[None], self.branches]):
-            dx, dy, dz = fields.x - site[0], fields.y - site[1], fields.z - site[2]
+            dx, dy, dz = fields.offset(site)
             nearest = np.minimum(nearest, dx * dx + dy * dy + dz * dz)
         return np.clip(2.2 * (1.0 - np.sqrt(nearest) / self.radius), 0.0, 1.0)
 
@@ -155,13 +155,13 @@ class Intraparenchymal(Bleed):
     label = "intraparenchymal"
 
     def distance(self, head: Head, fields: Fields) -> np.ndarray:
-        q = [(c - s) / r for c, s, r in zip((fields.x, fields.y, fields.z), self.site, self.radii, strict=True)]
+        q = [d / r for d, r in zip(fields.offset(self.site), self.radii.tolist(), strict=True)]
         small = float(self.radii.min())
         lumps = head.lumps.sample(fields.x * 1.6, fields.y * 1.6, fields.plane.z * 1.6)
         return (np.sqrt(q[0] ** 2 + q[1] ** 2 + q[2] ** 2) - 1.0) * small + 0.12 * small * lumps
 
     def pushes(self) -> list[Push]:
-        side = np.sign(self.site[0]) or 1.0
+        side = float(np.sign(self.site[0])) or 1.0
         return [Push(self.site, np.array([-side * 0.3 * self.radii.min(), 0.0, 0.0]), 2.2 * float(self.radii.max()))]
 
     def stain(self, head: Head, fields: Fields, brain: Brain) -> None:
@@ -192,7 +192,7 @@ class Intraventricular(Bleed):
         level = np.where(x < 0, np.float32(self.levels[0]), np.float32(self.levels[1]))
         middle = (np.abs(x) < 5.0) & (y > -16.0) & (y < 26.0) & (z < 9.0)
         fourth = (np.abs(x) < 16.0) & (y >= 26.0) & (z < -15.0)
-        level = np.where(middle, -50.0 if self.third else 200.0, level)
-        level = np.where(fourth, -50.0 if self.fourth else 200.0, level)
+        level = np.where(middle, np.float32(-50.0 if self.third else 200.0), level)
+        level = np.where(fourth, np.float32(-50.0 if self.fourth else 200.0), level)
         pixel = fields.plane.pixel
         return coverage(brain.ventricle, pixel) * coverage(level - y, pixel) * brain.inside

@@ -198,6 +198,11 @@ class Fields:
     vault: np.ndarray  # signed distance to the vault's inner ellipsoid, negative inside
     soften: np.ndarray  # width of an edge parallel to the vault
 
+    def offset(self, point: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """x, y, z of every pixel from a point; Python floats, so the arrays stay float32."""
+        px, py, pz = np.asarray(point, float).tolist()
+        return self.x - px, self.y - py, self.z - pz
+
 
 def measure(head: Head, plane: Plane) -> Fields:
     """Positions relative to the skull: the part of the anatomy that no bleed changes."""
@@ -233,7 +238,8 @@ def displaced(fields: Fields, pushes: list[Push]) -> tuple[np.ndarray, np.ndarra
     """Where the tissue now at each pixel lay before the mass effect: x, y, z (rows, columns), mm."""
     x, y, z = fields.x, fields.y, fields.z
     for push in pushes:
-        dx, dy, dz = fields.x - push.site[0], fields.y - push.site[1], fields.z - push.site[2]
+        dx, dy, dz = fields.offset(push.site)
         pull = np.exp((dx * dx + dy * dy + dz * dz) * np.float32(-0.5 / push.reach**2))
-        x, y, z = x - pull * push.shift[0], y - pull * push.shift[1], z - pull * push.shift[2]
+        sx, sy, sz = push.shift.tolist()
+        x, y, z = x - pull * sx, y - pull * sy, z - pull * sz
     return x, y, z

@@ -29,7 +29,7 @@ class Calcification:
         if box is None:
             return
         x, y, z = (c[box] for c in (brain.x, brain.y, brain.z))
-        q = [(c - s) / r for c, s, r in zip((x, y, z), self.site, self.radii, strict=True)]
+        q = [(c - s) / r for c, s, r in zip((x, y, z), self.site.tolist(), self.radii.tolist(), strict=True)]
         distance = (np.sqrt(q[0] ** 2 + q[1] ** 2 + q[2] ** 2) - 1.0) * float(self.radii.min())
         share = coverage(distance, fields.plane.pixel)
         if self.speckle > 0:

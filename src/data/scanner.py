@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 import pydicom
+from pydicom.config import disable_value_validation
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
@@ -181,7 +182,7 @@ def noise_texture(rng: np.random.Generator, size: int, pixel: float) -> np.ndarr
     white = rng.standard_normal((size, size), dtype=np.float32)
     sigma = max(0.84 * 0.488 / pixel, 0.35)
     kernel = cv2.getGaussianKernel(7, sigma)
-    return cv2.sepFilter2D(white, -1, kernel, kernel / float((kernel**2).sum()), borderType=cv2.BORDER_WRAP)
+    return cv2.sepFilter2D(white, -1, kernel, kernel / float((kernel**2).sum()), borderType=cv2.BORDER_REFLECT_101)
 
 
 def scan_circle(size: int) -> np.ndarray:
@@ -218,6 +219,11 @@ class SliceWriter:
         meta.TransferSyntaxUID = ImplicitVRLittleEndian if site.implicit else ExplicitVRLittleEndian
         meta.ImplementationClassUID = "1.2.3.4"
         meta.ImplementationVersionName = "SYNTHETIC HEAD"
+        with disable_value_validation():
+            self.meta, self.header = meta, self._header(patient_id, study_id, series_id)
+
+    def _header(self, patient_id: str, study_id: str, series_id: str) -> Dataset:
+        acquisition, site = self.acquisition, self.site
         header = Dataset()
         header.Modality = "CT"
         header.PatientID = patient_id
@@ -236,7 +242,7 @@ class SliceWriter:
         header.WindowCenter, header.WindowWidth = site.window
         header.RescaleIntercept = str(site.intercept)
         header.RescaleSlope = "1"
-        self.meta, self.header = meta, header
+        return header
 
     def _number(self, value: float) -> str:
         value = float(value) + 0.0  # no negative zero
@@ -244,16 +250,16 @@ class SliceWriter:
 
     def encode(self, image_id: str, index: int, values: np.ndarray) -> bytes:
         """The whole file of one slice."""
-        self.meta.MediaStorageSOPInstanceUID = f"1.2.826.0.1.{int(image_id[3:], 16)}"
-        self.header.SOPInstanceUID = image_id
-        self.header.ImagePositionPatient = [self._number(v) for v in self.acquisition.position(index)]
-        self.header.RescaleIntercept = str(self.site.intercept)
-        self.header.PixelData = values.tobytes()
-        self.header["PixelData"].VR = "OW"
-        self.header.file_meta = self.meta
-        self.header.preamble = bytes(128)
         buffer = io.BytesIO()
-        pydicom.dcmwrite(
-            buffer, self.header, implicit_vr=self.site.implicit, little_endian=True, enforce_file_format=False
-        )
+        with disable_value_validation():  # the contest's identifiers are no valid UIDs
+            self.meta.MediaStorageSOPInstanceUID = f"1.2.826.0.1.{int(image_id[3:], 16)}"
+            self.header.SOPInstanceUID = image_id
+            self.header.ImagePositionPatient = [self._number(v) for v in self.acquisition.position(index)]
+            self.header.PixelData = values.tobytes()
+            self.header["PixelData"].VR = "OW"
+            self.header.file_meta = self.meta
+            self.header.preamble = bytes(128)
+            pydicom.dcmwrite(
+                buffer, self.header, implicit_vr=self.site.implicit, little_endian=True, enforce_file_format=False
+            )
         return buffer.getvalue()

@@ -205,7 +205,7 @@ def _base_thickness(fields: Fields) -> np.ndarray:
     side = np.abs(fields.x)
     petrous = np.exp(-(((fields.y - 6.0 - 0.45 * side) / 9.0) ** 2)) * np.clip((side - 12.0) * 0.25, 0.0, 1.0)
     clivus = np.clip((17.0 - side) * 0.3, 0.0, 1.0) * (np.abs(fields.y - 12.0) < 14)
-    return (3.6 + 13.0 * petrous + 9.0 * clivus).astype(np.float32)
+    return 3.6 + 13.0 * petrous + 9.0 * clivus
 
 
 def _paint_muscle(head: Head, fields: Fields, low: np.ndarray, skin: np.ndarray, hu: np.ndarray) -> None:

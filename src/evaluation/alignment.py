@@ -60,12 +60,14 @@ def probability_values(
 
 
 def series_values(series: pd.Series, index: pd.Index, what: str) -> np.ndarray:
-    """The values of a keyed series (patients, studies, groups) in the order of `index`, all present."""
-    order = positions(index, series.index, what)
+    """What a keyed series (patients, studies, groups) says of each key of `index`; it may hold further
+    keys."""
+    if not series.index.equals(index):
+        _no_duplicates(series.index, what)
+        series = series.reindex(index)
     if series.isna().any():
         raise UserError(f"{what}: {series.index[series.isna()][0]} has none; every image needs one")
-    values = series.to_numpy()
-    return values if order is None else values[order]
+    return series.to_numpy()
 
 
 def _columns(frame: pd.DataFrame, what: str, dtype: type = np.float64) -> np.ndarray:

@@ -26,8 +26,8 @@ class Interval(NamedTuple):
     """An estimate on all data with its percentile interval."""
 
     estimate: float
-    lo: float
-    hi: float
+    low: float
+    high: float
 
 
 class PatientBootstrap:
@@ -68,84 +68,93 @@ class PatientBootstrap:
         result = []
         for estimate, column in zip(estimates, replicates.T, strict=True):
             column = column[~np.isnan(column)]
-            lo, hi = np.quantile(column, bounds) if len(column) else (np.nan, np.nan)
-            result.append(Interval(float(estimate), float(lo), float(hi)))
+            low, high = np.quantile(column, bounds) if len(column) else (np.nan, np.nan)
+            result.append(Interval(float(estimate), float(low), float(high)))
         return result
 
 
-def log_loss_interval(
+def bootstrap_weighted_log_loss(
     labels: pd.DataFrame,
     probabilities: pd.DataFrame,
     patients: pd.Series,
     eps: float = SCORING_EPS,
     **options: float,
 ) -> Interval:
-    """Weighted log loss with its interval; `patients` is image_id -> patient, `options` go to
-    PatientBootstrap."""
+    """Weighted log loss with its interval.
+
+    `patients` is image_id -> patient for at least the images of `labels`; `options` (replicates, seed, alpha)
+    go to PatientBootstrap.
+    """
     bootstrap = _bootstrap(labels, patients, options)
     loss = row_losses(labels, probabilities, eps) @ WEIGHTS
     return bootstrap.interval(np.stack([loss, np.ones_like(loss)], axis=1), _ratio)
 
 
-def label_log_loss_intervals(
+def bootstrap_label_log_losses(
     labels: pd.DataFrame,
     probabilities: pd.DataFrame,
     patients: pd.Series,
     eps: float = SCORING_EPS,
     **options: float,
 ) -> pd.DataFrame:
-    """Log loss of each label: index LABELS, columns estimate, lo, hi."""
+    """Log loss of each label: index LABELS, columns estimate, low, high."""
     losses = row_losses(labels, probabilities, eps)
     rows = np.column_stack([losses, np.ones(len(losses))])
-    intervals = _bootstrap(labels, patients, options).intervals(
-        rows, lambda sums: sums[..., :-1] / sums[..., -1:]
-    )
-    return pd.DataFrame(intervals, list(LABELS))
+    bootstrap = _bootstrap(labels, patients, options)
+    return pd.DataFrame(bootstrap.intervals(rows, lambda sums: sums[..., :-1] / sums[..., -1:]), list(LABELS))
 
 
-def compare_log_loss(
+def bootstrap_weighted_log_loss_difference(
     labels: pd.DataFrame,
     first: pd.DataFrame,
     second: pd.DataFrame,
     patients: pd.Series,
     eps: float = SCORING_EPS,
     **options: float,
-) -> dict[str, Interval]:
-    """Two models on the same images, paired by patient: weighted log loss "difference" first - second and
-    "ratio" first / second, each with its interval.  The first is better where the difference is below 0."""
-    losses = np.stack([row_losses(labels, table, eps) @ WEIGHTS for table in (first, second)], axis=1)
-    return compare_losses(losses[:, 0], losses[:, 1], _bootstrap(labels, patients, options))
+) -> Interval:
+    """Weighted log loss of first minus second, paired by patient: below 0 where the first is better."""
+    losses = [row_losses(labels, table, eps) @ WEIGHTS for table in (first, second)]
+    return difference_interval(*losses, _bootstrap(labels, patients, options))
 
 
-def compare_losses(first: np.ndarray, second: np.ndarray, bootstrap: PatientBootstrap) -> dict[str, Interval]:
-    """`compare_log_loss` on losses of rows, (n,) each."""
-    rows = np.stack([first, second, np.ones_like(first)], axis=1)
-    return {
-        "difference": bootstrap.interval(rows, lambda sums: (sums[..., 0] - sums[..., 1]) / sums[..., 2]),
-        "ratio": bootstrap.interval(rows, _ratio),
-    }
+def bootstrap_weighted_log_loss_ratio(
+    labels: pd.DataFrame,
+    first: pd.DataFrame,
+    second: pd.DataFrame,
+    patients: pd.Series,
+    eps: float = SCORING_EPS,
+    **options: float,
+) -> Interval:
+    """Weighted log loss of first over second, paired by patient: below 1 where the first is better."""
+    losses = [row_losses(labels, table, eps) @ WEIGHTS for table in (first, second)]
+    return _bootstrap(labels, patients, options).interval(np.stack(losses, axis=1), _ratio)
 
 
-def auc_intervals(
+def difference_interval(first: np.ndarray, second: np.ndarray, bootstrap: PatientBootstrap) -> Interval:
+    """Mean of the losses `first` (n,) minus mean of the losses `second` (n,) of the same rows."""
+    return bootstrap.interval(np.stack([first - second, np.ones_like(first)], axis=1), _ratio)
+
+
+def bootstrap_auc(
     labels: pd.DataFrame, probabilities: pd.DataFrame, patients: pd.Series, **options: float
 ) -> pd.DataFrame:
-    """AUC of each label: index LABELS and `macro` (mean over all six), columns estimate, lo, hi.  NaN for a
-    label with one class only; it makes `macro` NaN too."""
+    """AUC of each label: index LABELS and `macro` (mean over all six), columns estimate, low, high.  NaN for
+    a label with one class only; it makes `macro` NaN too."""
     return _area_intervals(labels, [probabilities], patients, 0, options)
 
 
-def average_precision_intervals(
+def bootstrap_average_precision(
     labels: pd.DataFrame, probabilities: pd.DataFrame, patients: pd.Series, **options: float
 ) -> pd.DataFrame:
-    """As `auc_intervals`, for the average precision (area under the precision-recall steps)."""
+    """As `bootstrap_auc`, for the average precision (area under the precision-recall steps)."""
     return _area_intervals(labels, [probabilities], patients, 1, options)
 
 
-def compare_auc(
+def bootstrap_auc_difference(
     labels: pd.DataFrame, first: pd.DataFrame, second: pd.DataFrame, patients: pd.Series, **options: float
 ) -> pd.DataFrame:
-    """AUC of first minus AUC of second, paired by patient: index LABELS and `macro`, columns estimate, lo,
-    hi."""
+    """AUC of first minus AUC of second, paired by patient: index LABELS and `macro`, columns estimate, low,
+    high."""
     return _area_intervals(labels, [first, second], patients, 0, options)
 
 

@@ -13,8 +13,8 @@ class Rate(NamedTuple):
     """A proportion with its Wilson interval; NaN where there is no case."""
 
     value: float
-    lo: float
-    hi: float
+    low: float
+    high: float
     cases: int
 
 

@@ -16,8 +16,8 @@ class Auc(NamedTuple):
 
     auc: float
     se: float
-    lo: float
-    hi: float
+    low: float
+    high: float
     positives: int
     negatives: int
 
@@ -27,8 +27,8 @@ class AucDifference(NamedTuple):
 
     difference: float
     se: float
-    lo: float
-    hi: float
+    low: float
+    high: float
     z: float
     p: float
 
@@ -52,8 +52,8 @@ def delong(y: np.ndarray, scores: np.ndarray, alpha: float = 0.05) -> Auc:
     areas, covariance = _delong_covariance(y, [scores])
     half = norm.isf(alpha / 2) * (se := float(np.sqrt(covariance[0, 0])))
     area = float(areas[0])
-    lo, hi = np.clip([area - half, area + half], 0, 1)
-    return Auc(area, se, float(lo), float(hi), int(y.sum()), int((~y).sum()))
+    low, high = np.clip([area - half, area + half], 0, 1)
+    return Auc(area, se, float(low), float(high), int(y.sum()), int((~y).sum()))
 
 
 def delong_paired(y: np.ndarray, first: np.ndarray, second: np.ndarray, alpha: float = 0.05) -> AucDifference:

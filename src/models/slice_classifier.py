@@ -102,7 +102,11 @@ def _from_path(name: str, path: Path, options: dict[str, Any]) -> nn.Module:
             return timm.create_model(f"local-dir:{path}", pretrained=True, **options)
         return timm.create_model(name, pretrained=True, pretrained_cfg_overlay={"file": str(path)}, **options)
     except (RuntimeError, KeyError) as error:
-        raise UserError(f"pretrained {path}: these weights do not fit {name}: {str(error)[:600]}") from error
+        lines = [line.strip() for line in str(error).splitlines()]
+        more = f" (and {len(lines) - 4} more)" if len(lines) > 4 else ""
+        raise UserError(
+            f"pretrained {path}: these weights do not fit {name}: {' '.join(lines[:4])[:800]}{more}"
+        ) from error
 
 
 def _from_hub(name: str, options: dict[str, Any]) -> nn.Module:

@@ -52,7 +52,7 @@ def test_scores_of_the_published_predictions(tables, finding):
     assert found.positives == positives
     assert found.auc == pytest.approx(area, abs=5e-5)
     assert found.se == pytest.approx(se, abs=5e-6)
-    assert (found.lo, found.hi) == (pytest.approx(lo, abs=5e-5), pytest.approx(hi, abs=5e-5))
+    assert (found.low, found.high) == (pytest.approx(lo, abs=5e-5), pytest.approx(hi, abs=5e-5))
     for specificity, sensitivity in ((0.90, at90), (0.95, at95)):
         point = at_threshold(y, p, threshold_at_specificity(y, p, specificity))
         assert point.sensitivity.value == pytest.approx(sensitivity, abs=5e-4)

@@ -1,0 +1,161 @@
+"""Write a synthetic head CT data set in the layout of the RSNA 2019 contest.
+
+    python -m src.data.phantom --out data/demo/raw --studies 120 --seed 1
+
+Writes `stage_2_train/`, `stage_2_test/` (DICOM), `stage_2_train.csv`, `stage_2_sample_submission.csv`,
+`demo_test_labels.csv` (no step reads it but the final score table) and `phantom.json` (what was asked for), and
+masks, volumes and lesion sites into `--truth` (default: `truth` beside the output folder).
+
+The images are drawn, not measured: no score on them says anything about patients. The `demo` preset is **enriched**:
+about half of the studies bleed, every subtype on 4-9 % of the slices, epidural too.
+
+Same arguments, same bytes, whatever `--jobs`. An interrupted run is continued by the same command; a finished one is
+left alone. Faults of the real set occur at stated rates (`phantom_plan.Preset`).
+"""
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from ..errors import UserError
+from ..files import atomic_path, file_sha256, read_json, write_csv, write_json, write_parquet
+from ..labels import LABELS, SUBTYPES
+from .phantom_plan import PRESETS, Preset, StudyPlan, make_plan
+from .phantom_study import Painted, paint_study
+
+RECIPE = 1  # raise it when the bytes of a data set change
+MANIFEST = "phantom.json"
+TRAIN_CSV, SAMPLE_CSV, TEST_LABELS_CSV = "stage_2_train.csv", "stage_2_sample_submission.csv", "demo_test_labels.csv"
+
+
+def generate(
+    out: Path | str,
+    studies: int,
+    seed: int,
+    preset: str = "demo",
+    size: int = 512,
+    slices: int | None = None,
+    truth: Path | str | None = None,
+    jobs: int = 1,
+    progress: bool = False,
+) -> bool:
+    """Write the data set; False when it was there already.
+
+    Raises UserError when a folder holds something else or the numbers are impossible.
+    """
+    out = Path(out)
+    truth = out.parent / "truth" if truth is None else Path(truth)
+    asked = {"recipe": RECIPE, "preset": preset, "studies": studies, "seed": seed, "size": size, "slices": slices}
+    plan = make_plan(PRESETS[preset], studies, seed, size, slices)
+    finished = [_claim(folder, asked) for folder in (out, truth)]
+    if all(finished) and _intact(out):
+        return False
+    work = (joblib.delayed(write_study)(study, PRESETS[preset], out, truth) for study in plan)
+    results = joblib.Parallel(n_jobs=jobs, return_as="generator")(work)
+    tables = list(tqdm(results, total=len(plan), desc="studies", unit="study", disable=not progress))
+    table = pd.concat([t["slices"] for t in tables], ignore_index=True)
+    write_parquet(truth / "slices.parquet", table)
+    write_parquet(truth / "sites.parquet", pd.concat([t["sites"] for t in tables], ignore_index=True))
+    _write_labels(out, table, PRESETS[preset], seed)
+    names = (TRAIN_CSV, SAMPLE_CSV, TEST_LABELS_CSV)
+    checks = {"images": len(table), "sha256": {name: file_sha256(out / name) for name in names}}
+    write_json(truth / MANIFEST, {"asked": asked, "finished": True})
+    write_json(out / MANIFEST, {"asked": asked, "finished": True, **checks})
+    return True
+
+
+def _claim(folder: Path, asked: dict) -> bool:
+    """Mark a folder as this data set's; True when it is finished. UserError when it holds something else."""
+    manifest = folder / MANIFEST
+    if manifest.exists():
+        found = read_json(manifest)
+        if found.get("asked") != asked:
+            raise UserError(
+                f"{folder}: holds another synthetic data set ({json.dumps(found.get('asked'))}); "
+                f"delete the folder {folder} or choose another one"
+            )
+        return bool(found.get("finished"))
+    if folder.is_dir() and any(folder.iterdir()):
+        raise UserError(f"{folder}: is not empty and was not written by this command; delete it or choose another one")
+    write_json(manifest, {"asked": asked, "finished": False})
+    return False
+
+
+def _intact(out: Path) -> bool:
+    """True when the tables and the number of images are those of the manifest."""
+    manifest = read_json(out / MANIFEST)
+    images = sum(1 for part in ("stage_2_train", "stage_2_test") for _ in os.scandir(out / part))
+    tables = all((out / name).exists() and file_sha256(out / name) == sha for name, sha in manifest["sha256"].items())
+    return tables and images == manifest["images"]
+
+
+def write_study(plan: StudyPlan, preset: Preset, out: Path, truth: Path) -> dict[str, pd.DataFrame]:
+    """Paint and write one study, its truth last; a study whose truth and images exist is only read."""
+    folder, record = out / f"stage_2_{plan.split}", truth / "masks" / f"{plan.study_id}.npz"
+    if record.exists():
+        with np.load(record, allow_pickle=False) as saved:
+            tables = {name: pd.DataFrame(json.loads(str(saved[name]))) for name in ("slices", "sites")}
+        if all((folder / f"{image_id}.dcm").exists() for image_id in tables["slices"]["image_id"]):
+            return tables
+    folder.mkdir(parents=True, exist_ok=True)
+    painted: Painted = paint_study(plan, preset)
+    for image_id, content in painted.files():
+        temporary = folder / f".{image_id}.partial"
+        temporary.write_bytes(content)  # no fsync a slice: a rerun repairs what a lost machine tore
+        temporary.replace(folder / f"{image_id}.dcm")
+    tables = {"slices": painted.slice_table(), "sites": painted.site_table()}
+    texts = {name: np.array(json.dumps(table.to_dict("list"))) for name, table in tables.items()}
+    with atomic_path(record) as temporary, open(temporary, "wb") as file:
+        np.savez_compressed(file, labels=np.array(SUBTYPES), **painted.masks(), **texts)
+    return {name: pd.DataFrame(json.loads(str(text))) for name, text in texts.items()}
+
+
+def _write_labels(out: Path, table: pd.DataFrame, preset: Preset, seed: int) -> None:
+    """The contest's three CSV files; the label rows of a few training images occur twice."""
+    ordered = table.sort_values("image_id", ignore_index=True)  # names are random, so the order tells nothing
+    train, test = ordered[ordered["split"] == "train"], ordered[ordered["split"] == "test"]
+    rng = np.random.default_rng((seed, 3))
+    again = train.iloc[np.sort(rng.choice(len(train), min(preset.duplicates, len(train)), replace=False))]
+    at = rng.integers(0, len(train), len(again))
+    order = np.argsort(np.concatenate([np.arange(len(train)), at + 0.5]), kind="stable")
+    write_csv(out / TRAIN_CSV, long_labels(pd.concat([train, again]).iloc[order]))
+    hidden = long_labels(test)
+    write_csv(out / SAMPLE_CSV, hidden.assign(Label=0.5))
+    write_csv(out / TEST_LABELS_CSV, hidden)
+
+
+def long_labels(table: pd.DataFrame) -> pd.DataFrame:
+    """One row an image, columns image_id and LABELS -> the contest's long form: ID, Label, six rows an image."""
+    names = np.char.add(np.repeat(table["image_id"].to_numpy(str), len(LABELS)), np.tile([f"_{x}" for x in LABELS], len(table)))
+    return pd.DataFrame({"ID": names, "Label": table[list(LABELS)].to_numpy(np.int64).ravel()})
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m src.data.phantom", description=__doc__.split("\n")[0])
+    parser.add_argument("--out", type=Path, required=True, help="folder of the data set")
+    parser.add_argument("--studies", type=int, required=True, help="number of studies, train and test together")
+    parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--preset", choices=sorted(PRESETS), default="demo")
+    parser.add_argument("--size", type=int, default=512, help="image side in pixels (default 512)")
+    parser.add_argument("--slices", type=int, help="slices a study (default: as the preset says)")
+    parser.add_argument("--truth", type=Path, help="folder of masks and sites (default: OUT/../truth)")
+    parser.add_argument("--jobs", type=int, default=1, help="processes; the result does not depend on it")
+    flags = parser.parse_args(arguments)
+    try:
+        made = generate(**vars(flags), progress=sys.stderr.isatty())
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(f"{flags.out}: {'written' if made else 'already complete'} (synthetic, preset {flags.preset})")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

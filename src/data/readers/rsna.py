@@ -1,0 +1,128 @@
+"""RSNA 2019 Intracranial Hemorrhage Detection, as the contest ships it: unpacked, or inside its zip archive.
+
+    stage_2_train/ID_*.dcm (older copies: stage_2_train_images/)    stage_2_train.csv               ID,Label
+    stage_2_test/ID_*.dcm  (stage_2_test_images/)                   stage_2_sample_submission.csv   ID,Label
+
+Everything may lie one or more folders deeper. Both tables may stand beside the archive instead of inside it.
+Flanders et al., Radiology: Artificial Intelligence 2020;2:3, 10.1148/ryai.2020190211.
+"""
+
+import os
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+
+from ...errors import UserError
+from ..inventory import Inventory, empty_labels
+from ..label_table import read_labels, read_sample_submission
+from ..source import Source, ZipMember, list_files, list_members, read_bytes
+
+FOLDERS = {"train": ("stage_2_train", "stage_2_train_images"), "test": ("stage_2_test", "stage_2_test_images")}
+TABLES = {"train": "stage_2_train.csv", "test": "stage_2_sample_submission.csv"}
+
+
+def read(raw_dir: Path) -> Inventory:
+    """List every file of both parts and every image the tables name. Raises UserError."""
+    files, tables = _find(raw_dir)
+    if "train" not in tables and "test" not in tables:
+        names = f"{TABLES['train']} or {TABLES['test']}"
+        raise UserError(f"{raw_dir}: no {names} there; set RAW_DATA_DIR to the folder with the contest's files")
+    for split in ("train", "test"):
+        if files[split] and split not in tables:
+            raise UserError(f"{raw_dir}: {len(files[split])} {split} images but no {TABLES[split]}; download it too")
+    labels, repeated = None, 0
+    if "train" in tables:
+        table = read_labels(tables["train"])
+        labels, repeated = table.labels, table.repeated_rows
+    wanted = {
+        "train": pd.Index([], dtype="str") if labels is None else labels.index,
+        "test": read_sample_submission(tables["test"]) if "test" in tables else pd.Index([], dtype="str"),
+    }
+    both = wanted["train"].intersection(wanted["test"])
+    if len(both):
+        raise UserError(f"{raw_dir}: {both[0]} is in {TABLES['train']} and in {TABLES['test']}: remove it from one")
+    parts, copies = zip(*(_match(split, files[split], wanted[split]) for split in FOLDERS), strict=True)
+    images = pd.concat(parts, ignore_index=True)
+    repeated_id = images.duplicated("image_id")
+    if repeated_id.any():
+        name = images.loc[repeated_id, "image_id"].iloc[0]
+        raise UserError(f"{raw_dir}: {name} is in the train and in the test folder; remove the wrong one")
+    found = empty_labels(images.index) if labels is None else labels.reindex(images["image_id"]).set_index(images.index)
+    images = images.join(found)
+    return Inventory(
+        images.drop(columns="source"),
+        images["source"].tolist(),
+        inputs=list(tables.values()),
+        copies=[copy for part in copies for copy in part],
+        notes={"repeated label rows": repeated},
+        image_id_is_uid=True,
+    )
+
+
+def _match(
+    split: str, files: dict[str, list[Source]], wanted: pd.Index
+) -> tuple[pd.DataFrame, list[tuple[str, str, Source]]]:
+    """One row per image that has a file or is named in the table, with the cause where it lacks the other."""
+    rows = pd.DataFrame(
+        {
+            "image_id": list(files),
+            "path": [str(found[0]) for found in files.values()],
+            "source": [found[0] for found in files.values()],
+        }
+    )
+    rows["cause"] = None
+    rows.loc[~rows["image_id"].isin(wanted), "cause"] = f"not in the table: {TABLES[split]} does not name it"
+    absent = wanted.difference(rows["image_id"], sort=False)
+    reason = "no file: named in " + TABLES[split]
+    missing = pd.DataFrame({"image_id": absent, "path": None, "source": None, "cause": reason})
+    copies = [(name, str(copy), copy) for name, found in files.items() for copy in found[1:]]
+    frames = [frame for frame in (rows, missing) if len(frame)] or [rows]
+    return pd.concat(frames, ignore_index=True).assign(split=split), copies
+
+
+def _find(raw_dir: Path) -> tuple[dict[str, dict[str, list[Source]]], dict[str, Path]]:
+    """Files by split and image id, and the tables, below `raw_dir` or in a zip archive in it."""
+    if not raw_dir.exists():
+        raise UserError(f"{raw_dir}: no such folder; set RAW_DATA_DIR in SETTINGS.json to where the data lies")
+    archives = [raw_dir] if raw_dir.is_file() else []
+    if not archives:
+        files, tables = _sort_out((Path(entry.path).parts, entry.path) for entry in list_files(raw_dir))
+        archives = [] if any(files.values()) else sorted(raw_dir.glob("*.zip"))
+    else:
+        files, tables = {split: {} for split in FOLDERS}, {}
+    for archive in archives:
+        members = ((Path(member.name).parts, member) for member in list_members(archive))
+        more_files, more_tables = _sort_out(members)
+        for split in FOLDERS:
+            for name, found in more_files[split].items():
+                files[split].setdefault(name, []).extend(found)
+        for split, table in more_tables.items():
+            tables.setdefault(split, table)
+    return files, {split: _as_file(table) for split, table in tables.items()}
+
+
+def _sort_out(
+    entries: Iterable[tuple[tuple[str, ...], Source]],
+) -> tuple[dict[str, dict[str, list[Source]]], dict[str, Source]]:
+    folders = {name: split for split, names in FOLDERS.items() for name in names}
+    table_names = {name: split for split, name in TABLES.items()}
+    files: dict[str, dict[str, list[Source]]] = {split: {} for split in FOLDERS}
+    tables: dict[str, Source] = {}
+    for parts, source in entries:
+        split = folders.get(parts[-2]) if len(parts) > 1 else None
+        if split is not None and not parts[-1].endswith(".csv"):
+            files[split].setdefault(os.path.splitext(parts[-1])[0], []).append(source)
+        elif parts[-1] in table_names:
+            tables.setdefault(table_names[parts[-1]], source)
+    return files, tables
+
+
+def _as_file(table: Source) -> Path:
+    """A table inside an archive, unpacked to a temporary file: it is read by libraries that want one."""
+    if not isinstance(table, ZipMember):
+        return Path(table)
+    folder = Path(tempfile.mkdtemp(prefix="ich-"))
+    (folder / Path(table.name).name).write_bytes(read_bytes(table))
+    return folder / Path(table.name).name

@@ -1,0 +1,81 @@
+"""Configurations are strict: what is not declared does not exist, and the message says what was meant."""
+
+import pytest
+
+from src.config import load_config, parse_override
+from src.errors import UserError
+from src.settings import load_settings
+from src.training.configs import SliceConfig, StackerConfig
+
+
+def write(tmp_path, text):
+    path = tmp_path / "config.json"
+    path.write_text(text)
+    return path
+
+
+def test_a_file_states_only_what_differs(tmp_path):
+    config = load_config(SliceConfig, write(tmp_path, '{"backbone": "resnet18", "lr": 1e-4}'))
+    assert (config.backbone, config.lr, config.image_size) == ("resnet18", 1e-4, 512)
+
+
+def test_set_overrides_are_json_and_pass_the_same_loader(tmp_path):
+    path = write(tmp_path, '{"backbone": "resnet18"}')
+    config = load_config(SliceConfig, path, ["epochs=2", 'backbone="resnet34"', 'augmentation={"hflip": 0.0}'])
+    assert (config.epochs, config.backbone, config.augmentation.hflip) == (2, "resnet34", 0.0)
+    with pytest.raises(UserError, match="unknown key 'epoch'; did you mean 'epochs'"):
+        load_config(SliceConfig, path, ["epoch=2"])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"backbone": "resnet18", "image_sise": 256}', "unknown key 'image_sise'; did you mean 'image_size'"),
+        ('{"backbone": "resnet18", "augmentation": {"flip": 1.0}}', "unknown key 'augmentation.flip'; did you mean"),
+        ('{"backbone": "resnet18", "lr": "1e-4"}', 'lr: .*number, got "1e-4"'),
+        ('{"backbone": "resnet18", "epochs": 3.0}', "epochs: .*integer, got 3.0"),
+        ('{"backbone": "resnet18", "channels_last": 1}', "channels_last: .*boolean, got 1"),
+        ('{"backbone": "resnet18", "epochs": 0}', "epochs: .*greater than or equal to 1"),
+        ('{"backbone": "resnet18", "mean": [0.1, 0.2]}', "mean has 2 values for 3 windows"),
+        ('{"backbone": "resnet18", "lr": 1e-4, "lr": 1e-3}', "the key 'lr' appears twice"),
+        ('{"lr": 1e-4}', "the key 'backbone' is missing"),
+        ('["resnet18"]', "holds a list; a JSON object is expected"),
+        ('{"backbone": ', "not valid JSON"),
+    ],
+)
+def test_mistakes_name_the_file_the_key_and_the_remedy(tmp_path, text, message):
+    path = write(tmp_path, text)
+    with pytest.raises(UserError, match=message) as error:
+        load_config(SliceConfig, path)
+    assert str(error.value).startswith(str(path))
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_file_lists_its_neighbours(tmp_path):
+    write(tmp_path, "{}")
+    with pytest.raises(UserError, match=r"other.json: no such file; present there: .*config.json"):
+        load_config(SliceConfig, tmp_path / "other.json")
+
+
+def test_an_override_without_quotes_gets_a_hint():
+    with pytest.raises(UserError, match=r"write text as --set 'backbone=\"resnet18\"'"):
+        parse_override("backbone=resnet18")
+    with pytest.raises(UserError, match="expected key=value"):
+        parse_override("epochs")
+
+
+def test_a_stacker_needs_something_to_read():
+    text = '{"stacker": "lstm", "members": ["a/stage1/b"], "inputs": ["position"]}'
+    with pytest.raises(Exception, match="embeddings or logits among its inputs"):
+        StackerConfig.model_validate_json(text)
+
+
+def test_settings_are_resolved_against_their_own_folder(tmp_path):
+    keys = ("RAW_DATA_DIR", "CLEAN_DATA_DIR", "MODEL_DIR", "CHECKPOINT_DIR", "LOGS_DIR", "SUBMISSION_DIR")
+    path = write(tmp_path, "{" + ", ".join(f'"{k}": "x/{k.lower()}"' for k in keys) + "}")
+    settings = load_settings(path)
+    assert settings.raw == tmp_path / "x/raw_data_dir"
+    assert settings.submissions == tmp_path / "x/submission_dir"
+    write(tmp_path, '{"RAW_DATA_DIR": "x"}')
+    with pytest.raises(UserError, match="the key 'MODEL_DIR' is missing"):
+        load_settings(path)
