@@ -1,6 +1,7 @@
 """Work in parallel, with a bar on a terminal and plain lines elsewhere.
 
-The same joblib calls run in this process, in several, or on a Dask cluster (`on_cluster`); results never depend on it.
+The same joblib calls run in this process, in several, or on a Dask cluster (`on_cluster`); results never
+depend on it.
 """
 
 import contextlib
@@ -18,7 +19,7 @@ SECONDS_BETWEEN_LINES = 30.0
 
 
 class Progress:
-    """Counts work done: a tqdm bar with rate and remaining time on a terminal, else a line every half minute."""
+    """Counts work done: a tqdm bar with rate and remaining time on a terminal, else a line every 30 s."""
 
     def __init__(self, what: str, total: int, unit: str = "it") -> None:
         self.what, self.total, self.unit, self.done = what, total, unit, 0
@@ -37,7 +38,15 @@ class Progress:
             self.last_line = time.monotonic()
             rate = self.done / (self.last_line - self.started)
             left = (self.total - self.done) / rate
-            log.info("%s: %d of %d, %.0f %s/s, %.0f s left", self.what, self.done, self.total, rate, self.unit, left)
+            log.info(
+                "%s: %d of %d, %.0f %s/s, %.0f s left",
+                self.what,
+                self.done,
+                self.total,
+                rate,
+                self.unit,
+                left,
+            )
 
     def __enter__(self) -> "Progress":
         return self
@@ -55,7 +64,9 @@ def parallel(
     weights: Sequence[int] | None = None,
     unit: str = "slices",
 ) -> list[Any]:
-    """[function(*task) for task in tasks], in that order, on `jobs` processes; `weights` are the units in each task."""
+    """[function(*task) for task in tasks], in that order, on `jobs` processes; `weights` are the units in
+    each task.
+    """
     weights = weights or [1] * len(tasks)
     with Progress(what, sum(weights), unit) as progress:
         results = []
@@ -75,19 +86,25 @@ def _results(function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]], job
 
 @contextlib.contextmanager
 def on_cluster(address: str | None) -> Iterator[None]:
-    """Inside the block, `parallel` with jobs other than 1 runs on the Dask cluster whose scheduler is at `address`."""
+    """Inside the block, `parallel` with jobs other than 1 runs on the Dask cluster whose scheduler is at
+    `address`.
+    """
     if address is None:
         yield
         return
     try:
         from distributed import Client
     except ImportError:
-        raise UserError("--scheduler needs Dask; install it with: pip install -r requirements-extra.txt") from None
+        raise UserError(
+            "--scheduler needs Dask; install it with: pip install -r requirements-extra.txt"
+        ) from None
     from joblib import parallel_config
 
     try:
         client = Client(address, timeout="15s")
     except (OSError, ValueError) as error:
-        raise UserError(f"--scheduler {address}: no Dask scheduler answers ({error}); start one or check it") from None
+        raise UserError(
+            f"--scheduler {address}: no Dask scheduler answers ({error}); start one or check it"
+        ) from None
     with client, parallel_config(backend="dask"):
         yield

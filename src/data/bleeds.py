@@ -6,8 +6,9 @@ subarachnoid      blood in the CSF of sulci, fissures and cisterns of a region
 intraparenchymal  a lumpy ball with an oedematous rim, pushing its surroundings
 intraventricular  a level in the dependent (posterior) horns of a supine patient, or a cast
 
-Each class answers four questions about a plane: `layer` (mm of blood under the skull), `pushes` (mass effect),
-`widen` (mm by which CSF spaces swell), `coverage` (share of each pixel that is blood). Blood is 45-80 HU.
+Each class answers four questions about a plane: `layer` (mm of blood under the skull), `pushes` (mass
+effect), `widen` (mm by which CSF spaces swell), `coverage` (share of each pixel that is blood). Blood is
+44-80 HU, acute to subacute.
 """
 
 from dataclasses import dataclass
@@ -53,6 +54,11 @@ def _beside(fields: Fields, site: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return dx * dx + dy * dy + dz * dz - along * along, along
 
 
+def _on_vault(fields: Fields) -> np.ndarray:
+    """1 along the vault, fading to 0 where the base of the skull is nearer."""
+    return np.clip(1.3 + (fields.vault + fields.depth) * 0.12, 0.0, 1.0)
+
+
 def _inward(site: np.ndarray, amount: float) -> np.ndarray:
     return -site / np.linalg.norm(site) * amount
 
@@ -69,7 +75,7 @@ class Epidural(Bleed):
     def layer(self, fields: Fields) -> np.ndarray:
         aside, along = _beside(fields, self.site)
         lens = np.maximum(1.0 - aside / self.radius**2, 0.0)
-        return self.thickness * lens * (along < 60.0)
+        return self.thickness * lens * _on_vault(fields) * (along < 60.0)
 
     def pushes(self) -> list[Push]:
         return [Push(self.site * 0.75, _inward(self.site, 0.4 * self.thickness), 1.3 * self.radius)]
@@ -97,7 +103,9 @@ class Subdural(Bleed):
         supratentorial = np.clip((fields.z - 8.0 + 0.40 * np.abs(fields.x)) * 0.3, 0.0, 1.0)
         supratentorial = np.maximum(supratentorial, np.clip((12.0 - fields.y) * 0.3, 0.0, 1.0))
         same_side = np.clip((fields.x * side - 1.0) * 0.4, 0.0, 1.0)
-        return self.thickness * np.sqrt(even) * same_side * supratentorial * (along < 80.0)
+        return (
+            self.thickness * np.sqrt(even) * same_side * supratentorial * _on_vault(fields) * (along < 80.0)
+        )
 
     def pushes(self) -> list[Push]:
         return [Push(self.site * 0.7, _inward(self.site, 0.45 * self.thickness), 45.0)]
@@ -162,7 +170,11 @@ class Intraparenchymal(Bleed):
 
     def pushes(self) -> list[Push]:
         side = float(np.sign(self.site[0])) or 1.0
-        return [Push(self.site, np.array([-side * 0.3 * self.radii.min(), 0.0, 0.0]), 2.2 * float(self.radii.max()))]
+        return [
+            Push(
+                self.site, np.array([-side * 0.3 * self.radii.min(), 0.0, 0.0]), 2.2 * float(self.radii.max())
+            )
+        ]
 
     def stain(self, head: Head, fields: Fields, brain: Brain) -> None:
         fade = np.exp(-((np.maximum(self.distance(head, fields), 0.0) / self.rim) ** 2))
@@ -170,7 +182,7 @@ class Intraparenchymal(Bleed):
 
     def coverage(self, head: Head, fields: Fields, brain: Brain) -> np.ndarray:
         free = 1.0 - coverage(brain.ventricle, fields.plane.pixel)
-        within = np.clip(fields.depth * 0.5 - 0.5, 0.0, 1.0)
+        within = np.clip(fields.depth * 0.5 - 0.5, 0.0, 1.0) * brain.inside
         return coverage(self.distance(head, fields), fields.plane.pixel) * free * within
 
 

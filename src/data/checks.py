@@ -1,4 +1,4 @@
-"""Why an image cannot be used. The text before the colon of a cause names its class, which summaries count."""
+"""Why an image cannot be used. The text before a cause's colon names its class, which summaries count."""
 
 import numpy as np
 import pandas as pd
@@ -6,7 +6,8 @@ import pandas as pd
 from .geometry import is_axial
 from .header import EXPLICIT, IMPLICIT
 
-# Without any of these a file's identity, its HU or its place is unknown. Window, HighBit and StudyID are not used.
+# Without any of these a file's identity, its HU or its place is unknown. Window, HighBit and StudyID are not
+# used.
 REQUIRED = {
     "sop_instance_uid": "SOPInstanceUID",
     "modality": "Modality",
@@ -33,12 +34,16 @@ SMALLEST_SIDE = 16
 def cause_of(headers: pd.DataFrame) -> pd.Series:
     """One cause per row of a header table (see `dicom.scan_headers`), missing where nothing is wrong.
 
-    The first of several causes is given, in the order: unreadable, no CT image, missing tags, size, pixels, plane.
+    The first of several causes is given, in the order: unreadable, no CT image, missing tags, size, pixels,
+    plane.
     """
     cause = headers["error"].astype("object").where(headers["error"].notna(), None)
 
     def mark(where: pd.Series | np.ndarray, text: str | pd.Series) -> None:
-        hit = np.asarray(pd.Series(where, index=headers.index).fillna(False), dtype=bool) & cause.isna().to_numpy()
+        hit = (
+            np.asarray(pd.Series(where, index=headers.index).fillna(False), dtype=bool)
+            & cause.isna().to_numpy()
+        )
         cause[hit] = text[hit] if isinstance(text, pd.Series) else text
 
     image_type = headers["image_type"].fillna("").str.upper()
@@ -69,7 +74,10 @@ def _check_pixels(headers: pd.DataFrame, mark) -> None:
     allocated, stored = headers["bits_allocated"].fillna(0), headers["bits_stored"].fillna(0)
     bits = stored.astype(str) + " of " + allocated.astype(str)
     mark(~allocated.isin((8, 16, 32)) | (stored > allocated) | (stored < 1), "bad tag: BitsStored is " + bits)
-    mark((headers["high_bit"] != stored - 1) & headers["high_bit"].notna(), "bad tag: HighBit is not BitsStored - 1")
+    mark(
+        (headers["high_bit"] != stored - 1) & headers["high_bit"].notna(),
+        "bad tag: HighBit is not BitsStored - 1",
+    )
     mark(~headers["pixel_representation"].isin((0, 1)), "bad tag: PixelRepresentation is neither 0 nor 1")
     mark(headers["pixel_length"] == 0, "missing tag: PixelData")
     # Encapsulated pixels (offset -1) can only be judged by decoding them.
@@ -84,7 +92,9 @@ def _check_pixels(headers: pd.DataFrame, mark) -> None:
 
 
 def _unit_vectors(headers: pd.DataFrame) -> np.ndarray:
-    row, column = (headers[[f"{which}_{axis}" for axis in "xyz"]].to_numpy(float) for which in ("row", "column"))
+    row, column = (
+        headers[[f"{which}_{axis}" for axis in "xyz"]].to_numpy(float) for which in ("row", "column")
+    )
     lengths = np.abs(np.linalg.norm([row, column], axis=2) - 1).max(axis=0)
     return (lengths < 0.01) & (np.abs((row * column).sum(axis=1)) < 0.01)
 
@@ -103,7 +113,8 @@ def mark_spread_studies(slices: pd.DataFrame) -> pd.Series:
 
 
 def mark_duplicates(slices: pd.DataFrame) -> pd.Series:
-    """Cause for images that share a SOPInstanceUID: of equal pixels the first by image_id stays, of different ones none.
+    """Cause for images that share a SOPInstanceUID: of equal pixels the first by image_id stays, of different
+    ones none.
 
     `slices` has image_id, sop_instance_uid, pixel_hash, cause.
     """

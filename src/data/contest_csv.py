@@ -107,8 +107,6 @@ def _read_table(path: Path) -> pa.Table:
         table = pyarrow.csv.read_csv(path, convert_options=pyarrow.csv.ConvertOptions(column_types=types))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; give a CSV with the header ID,Label") from None
-    except IsADirectoryError:
-        raise UserError(f"{path}: is a folder; give a CSV with the header ID,Label") from None
     except (pa.ArrowInvalid, OSError) as error:
         cause = str(error).splitlines()[0]
         raise UserError(f"{path}: not the contest's CSV ({cause}); expected ID,Label in every row") from None

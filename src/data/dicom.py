@@ -32,18 +32,23 @@ MULTI_VALUED = frozenset(("window_center", "window_width"))
 
 
 def scan_headers(paths: Sequence[Source], jobs: int = 1) -> pd.DataFrame:
-    """The headers of DICOM files, a row a file in the order given; a file that cannot be read has its `error`.
+    """The headers of DICOM files, a row a file in the order given; a file that cannot be read has its
+    `error`.
 
     Columns: path, file_size, transfer_syntax, the elements of `header.ELEMENTS` (positions in mm along the
     patient's axes, orientation cosines, spacing in mm), pixel_offset, pixel_length in bytes, error.
     """
     chunks = [paths[start : start + FILES_PER_TASK] for start in range(0, len(paths), FILES_PER_TASK)]
-    tables = parallel(_scan, [(chunk,) for chunk in chunks], jobs, "headers", [len(chunk) for chunk in chunks])
+    tables = parallel(
+        _scan, [(chunk,) for chunk in chunks], jobs, "headers", [len(chunk) for chunk in chunks]
+    )
     return pd.concat([_scan([]), *tables], ignore_index=True) if len(tables) != 1 else tables[0]
 
 
 def read_hu(path: Source) -> np.ndarray:
-    """(rows, columns) int16 HU with every fix applied. Raises UserError naming the file and what is wrong with it."""
+    """(rows, columns) int16 HU with every fix applied. Raises UserError naming the file and what is wrong
+    with it.
+    """
     try:
         return decode(read_bytes(path)).values
     except (OSError, ValueError) as error:
@@ -54,7 +59,8 @@ def decode(data: bytes) -> Slice:
     """The pixels in a DICOM file's bytes as HU. Raises ValueError saying what is wrong."""
     raw = read_header(data)
     rows, columns, allocated, stored_bits, representation = (
-        _number(raw, name) for name in ("rows", "columns", "bits_allocated", "bits_stored", "pixel_representation")
+        _number(raw, name)
+        for name in ("rows", "columns", "bits_allocated", "bits_stored", "pixel_representation")
     )
     slope, intercept = _decimal(raw, "rescale_slope"), _decimal(raw, "rescale_intercept")
     signed = representation == 1
@@ -67,14 +73,14 @@ def decode(data: bytes) -> Slice:
     return to_hu(values, slope, intercept, stored_bits, signed)
 
 
-def read_header(data: bytes) -> RawHeader:
+def read_header(data: bytes, quick: bool = True) -> RawHeader:
     """The header of a file, by the quick walk where it applies, else by pydicom. Raises ValueError."""
     if not data:
         raise ValueError("empty file")
     if data[128:132] != b"DICM":
         raise ValueError("not a DICOM file: no DICM at byte 128")
     try:
-        if (raw := header.walk(data)) is not None:
+        if quick and (raw := header.walk(data)) is not None:
             return raw
     except struct.error:
         pass  # ends before PixelData: pydicom tells what there is
@@ -84,7 +90,9 @@ def read_header(data: bytes) -> RawHeader:
         raise ValueError(f"unreadable DICOM: {type(error).__name__}: {error}") from error
 
 
-def _native_pixels(data: bytes, raw: RawHeader, shape: tuple[int, int], allocated: int, signed: bool) -> np.ndarray:
+def _native_pixels(
+    data: bytes, raw: RawHeader, shape: tuple[int, int], allocated: int, signed: bool
+) -> np.ndarray:
     count, itemsize = shape[0] * shape[1], allocated // 8
     held = min(raw.pixel_length, len(data) - raw.pixel_offset)
     if held < count * itemsize or count == 0:
@@ -115,7 +123,7 @@ def _decimal(raw: RawHeader, name: str) -> float:
 
 
 def _scan(paths: Sequence[Source]) -> pd.DataFrame:
-    """One task: walk every file, then convert column by column, which is many times faster than file by file."""
+    """One task: walk every file, then convert column by column, many times faster than file by file."""
     rows = [_scan_one(path) for path in paths]
     table: dict[str, object] = {
         "path": pd.array([str(path) for path in paths], dtype="str"),
@@ -151,7 +159,7 @@ def _scan_one(path: Source) -> tuple[RawHeader, int, str | None]:
                 continue  # the header is longer than what was read, or the file is cut off
             if raw is not None and _is_ascii(raw):
                 return raw, size, None
-            break
+            return read_header(read_bytes(path), quick=raw is None), size, None
         return read_header(read_bytes(path)), size, None
     except (OSError, ValueError) as error:
         return _NOTHING, size, getattr(error, "strerror", None) or str(error)
@@ -159,7 +167,11 @@ def _scan_one(path: Source) -> tuple[RawHeader, int, str | None]:
 
 def _is_ascii(raw: RawHeader) -> bool:
     """Text in other character sets needs pydicom's decoding."""
-    return all(value is None or value.isascii() for name, value in zip(FIELDS, raw.values, strict=True) if name in TEXTS)
+    return all(
+        value is None or value.isascii()
+        for name, value in zip(FIELDS, raw.values, strict=True)
+        if name in TEXTS
+    )
 
 
 def _texts(encoded: list[bytes | None]) -> pd.Series:
@@ -177,7 +189,9 @@ def _integers(encoded: list[bytes | None]) -> pd.Series:
 
 
 def _decimals(name: str, encoded: list[bytes | None], errors: np.ndarray) -> np.ndarray:
-    """(files, values) float64; NaN where the element is absent, and an entry in `errors` where it is not a number."""
+    """(files, values) float64; NaN where the element is absent, and an entry in `errors` where it is not a
+    number.
+    """
     width = len(DECIMALS[name])
     if name in MULTI_VALUED:
         encoded = [None if value is None else value.split(b"\\", 1)[0] for value in encoded]

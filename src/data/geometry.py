@@ -9,7 +9,9 @@ AXIAL_DEGREES = 45.0
 
 
 def normals(slices: pd.DataFrame) -> np.ndarray:
-    """(n, 3) unit normals, row x column direction, turned to point to the head's top; NaN where there is none."""
+    """(n, 3) unit normals, row x column direction, turned to point to the head's top; NaN where there is
+    none.
+    """
     rows, columns = _vectors(slices, "row"), _vectors(slices, "column")
     normal = np.cross(rows, columns)
     length = np.linalg.norm(normal, axis=1, keepdims=True)
@@ -21,7 +23,7 @@ def tilt_degrees(slices: pd.DataFrame) -> np.ndarray:
     """(n,) rotation of the slices about the patient's left-right axis in degrees, with the sign of
     Gantry/Detector Tilt (0018,1120)."""
     columns = _vectors(slices, "column")
-    return np.degrees(np.arctan2(-columns[:, 2], columns[:, 1]))
+    return np.degrees(np.arctan2(0.0 - columns[:, 2], columns[:, 1]))
 
 
 def is_axial(slices: pd.DataFrame) -> np.ndarray:
@@ -30,7 +32,9 @@ def is_axial(slices: pd.DataFrame) -> np.ndarray:
 
 
 def positions(slices: pd.DataFrame) -> np.ndarray:
-    """(n,) mm along the study's normal: the median of its slices' normals, so that one odd slice changes nothing."""
+    """(n,) mm along the study's normal: the median of its slices' normals, so that one odd slice changes
+    nothing.
+    """
     normal = pd.DataFrame(normals(slices), columns=list(AXES))
     study = normal.groupby(slices["study_id"].to_numpy()).transform("median").to_numpy()
     length = np.linalg.norm(study, axis=1)
@@ -38,11 +42,12 @@ def positions(slices: pd.DataFrame) -> np.ndarray:
 
 
 def order_slices(slices: pd.DataFrame) -> pd.DataFrame:
-    """Index of `slices` (columns study_id, position_mm, sop_instance_uid, image_id) -> columns order and step_mm.
+    """Index of `slices` (columns study_id, position_mm, sop_instance_uid, image_id) -> columns order and
+    step_mm.
 
-    `order` counts from 0 at the lowest position; equal positions are ordered by SOPInstanceUID, then image_id, so
-    the same files always give the same order. `step_mm` is the distance to the slice before (for the first one,
-    to the slice after it); it may be 0, and is NaN in a study of one slice.
+    `order` counts from 0 at the lowest position; equal positions are ordered by SOPInstanceUID, then
+    image_id, so the same files always give the same order. `step_mm` is the distance to the slice before (for
+    the first one, to the slice after it); it may be 0, and is NaN in a study of one slice.
     """
     keys = [slices[key].to_numpy() for key in ("image_id", "sop_instance_uid", "position_mm", "study_id")]
     codes = [pd.factorize(key, sort=True)[0] if key.dtype == object else key for key in keys]
@@ -61,9 +66,9 @@ def order_slices(slices: pd.DataFrame) -> pd.DataFrame:
 def shifts(slices: pd.DataFrame) -> np.ndarray:
     """(n, 2) drift of every slice inside its plane, in pixels down the rows and along the columns.
 
-    With a tilted gantry the table moves obliquely to the slices, so a stack of them is sheared. The drift is measured
-    against the middle slice of the study by `order`; moving each slice back by it removes the shear without mixing
-    slices, so every label stays with its slice.
+    With a tilted gantry the table moves obliquely to the slices, so a stack of them is sheared. The drift is
+    measured against the middle slice of the study by `order`; moving each slice back by it removes the shear
+    without mixing slices, so every label stays with its slice.
     """
     middle = slices.groupby("study_id")["order"].transform(lambda order: order.max() // 2)
     reference = slices.loc[slices["order"] == middle].set_index("study_id")

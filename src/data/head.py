@@ -1,12 +1,12 @@
 """A synthetic head: anatomy as continuous functions of position, painted into slices in Hounsfield units.
 
-Head coordinates are millimetres: x to the patient's left, y to the back, z to the vertex; the origin lies in the
-third ventricle. A `Plane` is one infinitely thin sample of a slice; averaging several over the slice thickness
-gives the partial volume of a 5 mm slice. Edges are drawn by coverage (a signed distance over the pixel's width),
-so a coarse grid shows no steps. Distances called `depth` grow inwards from the inner table of the skull.
+Head coordinates are millimetres: x to the patient's left, y to the back, z to the vertex; the origin lies in
+the third ventricle. A `Plane` is one infinitely thin sample of a slice; averaging several over the slice
+thickness gives the partial volume of a 5 mm slice. Edges are drawn by coverage (a signed distance over the
+pixel's width), so a coarse grid shows no steps. `depth` grows inwards from the inner table of the skull.
 
-Shapes and sizes are ordinary adult anatomy; HU values are the textbook ones (CSF 0-10, white matter 25-32, grey
-matter 34-40, bone 700-1500, fat -90).
+Shapes and sizes are ordinary adult anatomy; HU values are the textbook ones (CSF 0-10, white matter 25-32,
+grey matter 34-40, bone 700-1500, fat -90).
 """
 
 from dataclasses import dataclass, field
@@ -15,11 +15,11 @@ from functools import cached_property
 import cv2
 import numpy as np
 
-AIR, FAT, CSF, WHITE, MUSCLE, CORTICAL_BONE, DIPLOE = -1000.0, -90.0, 6.0, 28.0, 52.0, 1350.0, 720.0
+AIR, FAT, CSF, WHITE, MUSCLE, CORTICAL_BONE, DIPLOE = -1000.0, -90.0, 6.0, 29.5, 52.0, 1350.0, 720.0
 
 
 def coverage(distance: np.ndarray, width: np.ndarray | float) -> np.ndarray:
-    """Fraction of a pixel inside a shape: signed distance in mm (negative inside) over the edge's width in mm."""
+    """Share of a pixel inside a shape: signed distance (negative inside) and width of the edge in mm."""
     return np.clip(0.5 - distance / width, 0.0, 1.0)
 
 
@@ -30,13 +30,13 @@ def smooth_noise(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray
 
 @dataclass(frozen=True)
 class Plane:
-    """A thin sampling plane: origin and unit axes in head coordinates (mm), pixel size (mm), shape (rows, columns)."""
+    """A thin sampling plane; origin and unit axes in head coordinates, lengths in mm."""
 
     origin: np.ndarray
     right: np.ndarray
     down: np.ndarray
     pixel: float
-    shape: tuple[int, int]
+    shape: tuple[int, int]  # rows, columns
     z_step: float  # distance to the next sample along the normal, for edges that lie in the plane
 
     @cached_property
@@ -56,12 +56,18 @@ class Plane:
         across = np.arange(columns, dtype=np.float32)[None, :] * self.pixel
         along = np.arange(rows, dtype=np.float32)[:, None] * self.pixel
         return tuple(
-            (np.float32(self.origin[k]) + np.float32(self.right[k]) * across + np.float32(self.down[k]) * along)
+            (
+                np.float32(self.origin[k])
+                + np.float32(self.right[k]) * across
+                + np.float32(self.down[k]) * along
+            )
             for k in range(3)
         )
 
-    def box(self, center: tuple[float, float, float] | np.ndarray, reach: float) -> tuple[slice, slice] | None:
-        """The pixels within `reach` mm (plus room for the head's warp) of a point, or None when it misses the plane."""
+    def box(
+        self, center: tuple[float, float, float] | np.ndarray, reach: float
+    ) -> tuple[slice, slice] | None:
+        """The pixels within `reach` mm of a point, with room for the warp; None when the plane misses it."""
         reach = reach + 5.0
         offset = np.asarray(center, np.float64) - self.origin
         if abs(offset @ self.normal) > reach:
@@ -72,10 +78,26 @@ class Plane:
         columns = slice(max(0, int(column - half)), min(self.shape[1], int(column + half) + 1))
         return (rows, columns) if rows.start < rows.stop and columns.start < columns.stop else None
 
+    def strip(self, reach: float) -> tuple[slice, slice]:
+        """The pixels within `reach` mm (plus room for the head's warp) of the midplane x = 0."""
+        rows, columns = self.shape
+        x = (
+            self.origin[0] + self.down[0] * self.pixel * np.array([0, rows]) + 0.0
+        )  # of column 0, at both ends
+        at = -x / (self.right[0] * self.pixel)
+        margin = (reach + 5.0) / self.pixel
+        return slice(0, rows), slice(
+            max(0, int(at.min() - margin)), max(1, min(columns, int(at.max() + margin) + 1))
+        )
+
 
 @dataclass(frozen=True)
 class Lattice:
     """Smooth random field: noise nodes every `spacing` mm, cubic in the plane and linear between planes."""
+
+    FINE = (
+        4  # the layer is refined by cubic interpolation, then sampled linearly: cheaper than cubic sampling
+    )
 
     nodes: np.ndarray  # (z, y, x)
     spacing: float
@@ -83,14 +105,17 @@ class Lattice:
     def sample(self, x: np.ndarray, y: np.ndarray, z: float) -> np.ndarray:
         depth, rows, columns = self.nodes.shape
         position = np.clip(z / self.spacing + depth / 2, 0, depth - 1.001)
-        lower, share = int(position), position - int(position)
+        lower, share = int(position), float(position % 1.0)
         layer = self.nodes[lower] * (1 - share) + self.nodes[lower + 1] * share
-        layer = layer / np.hypot(1 - share, share)  # keep the variance between the nodes
+        layer = layer / np.float32(np.hypot(1 - share, share))  # keep the variance between the nodes
+        size = (columns * self.FINE, rows * self.FINE)
+        layer = cv2.resize(layer, size, interpolation=cv2.INTER_CUBIC)
+        scale = np.float32(self.FINE / self.spacing)
         return cv2.remap(
-            layer.astype(np.float32),
-            x * np.float32(1 / self.spacing) + np.float32(columns / 2),
-            y * np.float32(1 / self.spacing) + np.float32(rows / 2),
-            cv2.INTER_CUBIC,
+            layer,
+            x * scale + np.float32(size[0] / 2),
+            y * scale + np.float32(size[1] / 2),
+            cv2.INTER_LINEAR,
             borderMode=cv2.BORDER_REFLECT_101,
         )
 
@@ -119,7 +144,7 @@ class Head:
     lumps: Lattice = field(repr=False)
 
     def inner_surface(self, direction: np.ndarray) -> np.ndarray:
-        """The point of the inner table in a direction from the origin (the vault, not the base).  (3,) -> (3,) mm"""
+        """The point of the vault's inner table in a direction from the origin.  (3,) -> (3,) mm"""
         direction = np.asarray(direction, np.float64)
         radii = np.array([self.half_width, self.half_length, self.height])
         scale = 1.0
@@ -138,7 +163,7 @@ def sample_head(rng: np.random.Generator) -> Head:
         half_length=rng.normal(83, 3.0),
         height=rng.normal(74, 2.5),
         egg=rng.uniform(0.05, 0.13),
-        skull=rng.uniform(5.5, 8.0),
+        skull=rng.uniform(5.5, 9.0),
         scalp=rng.uniform(4.5, 8.0),
         sulcus=0.15 + 1.0 * age + rng.uniform(0, 0.25),
         rim=0.4 + 2.2 * age**2,
@@ -159,12 +184,14 @@ FLOOR_HALF = (80.0, 100.0)  # the height map spans x in [-80, 80], y in [-100, 1
 
 
 def skull_base(rng: np.random.Generator) -> np.ndarray:
-    """Height of the skull base over (y, x), mm: three fossae, sphenoid wings, petrous ridges, clivus, foramen magnum."""
+    """Height of the skull base over (y, x), mm: fossae, sphenoid wings, petrous ridges, clivus, foramen."""
     y, x = np.mgrid[-FLOOR_HALF[1] : FLOOR_HALF[1] + 1, -FLOOR_HALF[0] : FLOOR_HALF[0] + 1].astype(np.float32)
     side = np.abs(x)
     wing = -27 - 0.22 * side  # y of the sphenoid wing's crest
     petrous = 4 + 0.45 * side  # y of the petrous ridge's crest
-    anterior = -17 + 8 * np.exp(-(((side - 26) / 15) ** 2) - ((y + 56) / 20) ** 2) - 4 * np.exp(-((x / 5) ** 2))
+    anterior = (
+        -19 + 13 * np.exp(-(((side - 27) / 13) ** 2) - ((y + 54) / 17) ** 2) - 4 * np.exp(-((x / 5) ** 2))
+    )
     middle = np.where(side < 13, -15.0, -38 + 0.012 * (side - 34) ** 2 + 0.008 * (y + 10) ** 2)
     clivus = -14 - 1.9 * np.clip(y - 2, 0, 40) - 40 * np.clip((side - 16) / 6, 0, 1)
     posterior = np.maximum(-60 + 0.006 * x**2 + 0.010 * (y - 40) ** 2, clivus)
@@ -188,7 +215,7 @@ class Push:
 
 @dataclass
 class Fields:
-    """What the painters need to know about every pixel of a plane; arrays (rows, columns) float32, lengths in mm."""
+    """What the painters know about every pixel of a plane; arrays (rows, columns) float32, lengths in mm."""
 
     plane: Plane
     x: np.ndarray
@@ -210,17 +237,23 @@ def measure(head: Head, plane: Plane) -> Fields:
     x, y, z = _warped(head, x, y, z)
     a, b, c = head.half_width, head.half_length, head.height
     vault = _ellipsoid(x / (1.0 + head.egg / b * y), y, z, (a, b, c))
-    floor = cv2.remap(head.floor, x + FLOOR_HALF[0], y + FLOOR_HALF[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    floor = cv2.remap(
+        head.floor, x + FLOOR_HALF[0], y + FLOOR_HALF[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
     soften = plane.pixel + np.abs(z) * np.float32(plane.z_step / c * 0.9)
     return Fields(plane, x, y, z, -np.maximum(vault, (floor - z) * 0.85), vault, soften)
 
 
-def _warped(head: Head, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _warped(
+    head: Head, x: np.ndarray, y: np.ndarray, z: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Bend the head by a few millimetres. The waves follow the grid's axes, so they cost two vectors each."""
     across, along, height = x[x.shape[0] // 2], y[:, y.shape[1] // 2], float(z.mean())
     result = []
     for coordinate, (amplitude, p, q, r, _) in zip((x, y, z), head.warp, strict=True):
-        wave = np.sin(along / 31 + p + height / 47)[:, None] * np.cos(across / 36 + q + height / 39 + r)[None, :]
+        wave = (
+            np.sin(along / 31 + p + height / 47)[:, None] * np.cos(across / 36 + q + height / 39 + r)[None, :]
+        )
         result.append(coordinate + np.float32(amplitude) * wave.astype(np.float32))
     return tuple(result)
 

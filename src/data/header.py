@@ -1,8 +1,9 @@
 """A reader for the headers of plain CT files, several times as fast as a general one.
 
-RSNA's files hold about 20 short elements before PixelData, in Explicit or Implicit VR Little Endian. For exactly
-those a walk over the first 4 KB is enough; whatever is unusual (compressed, big-endian, deflated, undefined lengths,
-an unexpected VR, text beyond ASCII) is left to pydicom. Both give the same `RawHeader`, which a test compares tag
+RSNA's files hold about 20 short elements before PixelData, in Explicit or Implicit VR Little Endian. For
+exactly those a walk over the first 4 KB is enough; whatever is unusual (compressed, big-endian, deflated,
+undefined lengths, an unexpected VR, text beyond ASCII) is left to pydicom. Both give the same `RawHeader`,
+which a test compares tag
 by tag.  Layout: DICOM PS3.5, section 7 and annex A; PS3.10, section 7.
 """
 
@@ -79,7 +80,9 @@ def walk(data: bytes) -> RawHeader | None:
 
 
 def _file_meta(data: bytes) -> tuple[str, int]:
-    """Transfer syntax and end of group 2. The group's length is not trusted: RSNA's implicit files do not have it."""
+    """Transfer syntax and end of group 2. The group's length is not trusted: RSNA's implicit files do not
+    have it.
+    """
     syntax, at = b"", 132
     while True:
         tag, vr, length = _explicit(data, at)
@@ -132,7 +135,9 @@ def _walk_implicit(data: bytes, at: int) -> RawHeader | None:
 
 
 def read_with_pydicom(data: bytes) -> RawHeader:
-    """The same from pydicom, for any file it reads. Raises whatever pydicom raises on a file it does not read."""
+    """The same from pydicom, for any file it reads. Raises whatever pydicom raises on a file it does not
+    read.
+    """
     dataset = dataset_of(data)
     meta = getattr(dataset, "file_meta", {})
     syntax = str(meta.get("TransferSyntaxUID", ""))

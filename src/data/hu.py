@@ -25,11 +25,13 @@ class Slice:
 def to_hu(stored: np.ndarray, slope: float, intercept: float, bits_stored: int, signed: bool) -> Slice:
     """stored (rows, columns) integers as in the file -> HU, int16, saturated at the ends of int16.
 
-    Integer arithmetic where slope is 1 and the intercept whole; else float64, rounded half to even. Bits above
-    `bits_stored` are discarded, with sign extension for signed data, as pydicom does.
+    Integer arithmetic where slope is 1 and the intercept whole; else float64, rounded half to even. Bits
+    above `bits_stored` are discarded, with sign extension for signed data, as pydicom does.
     """
     low, high = _range(stored)
-    least, most = (-(1 << bits_stored - 1), (1 << bits_stored - 1) - 1) if signed else (0, (1 << bits_stored) - 1)
+    least, most = (
+        (-(1 << bits_stored - 1), (1 << bits_stored - 1) - 1) if signed else (0, (1 << bits_stored) - 1)
+    )
     if low < least or high > most:
         stored = _without_unused_bits(stored, bits_stored)
         low, high = _range(stored)

@@ -1,7 +1,6 @@
 """The contest's label table: `ID,Label`, six rows an image, checked row by row."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,6 +10,7 @@ import pyarrow.csv
 
 from ..errors import UserError
 from ..labels import LABELS, SUBTYPES
+from .source import Source, read_bytes
 
 
 @dataclass(frozen=True)
@@ -21,11 +21,11 @@ class LabelTable:
     repeated_rows: int
 
 
-def read_labels(path: Path | str) -> LabelTable:
+def read_labels(path: Source) -> LabelTable:
     """Read `stage_2_train.csv`. Rows repeated with the same label count once.
 
-    Raises UserError naming the file and the image when rows disagree, a label is neither 0 nor 1, one of the six rows
-    is missing, or `any` is not the largest of the subtypes.
+    Raises UserError naming the file and the image when rows disagree, a label is neither 0 nor 1, one of the
+    six rows is missing, or `any` is not the largest of the subtypes.
     """
     images, names, texts = _rows(path)
     numbers = pd.to_numeric(pd.Series(texts.to_pandas()).str.strip(), errors="coerce")
@@ -33,34 +33,42 @@ def read_labels(path: Path | str) -> LabelTable:
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])
         identity = f"{images[row].as_py()}_{LABELS[names[row]]}"
-        raise UserError(f"{path}: {identity} has the label {texts[row].as_py()!r}; labels are 0 or 1: correct the row")
+        raise UserError(
+            f"{path}: {identity} has the label {texts[row].as_py()!r}; labels are 0 or 1: correct the row"
+        )
     table, image_ids = _pivot(path, images, names, numbers.to_numpy(dtype=np.int8))
     subtypes = table[:, : len(SUBTYPES)].max(axis=1)
     differs = np.flatnonzero(subtypes != table[:, -1])
     if len(differs):
         raise UserError(
             f"{path}: {image_ids[differs[0]]} has any = {table[differs[0], -1]}, its largest subtype is "
-            f"{subtypes[differs[0]]} ({len(differs)} such images); any is true when one of the five is: correct them"
+            f"{subtypes[differs[0]]} ({len(differs)} such images); any is the largest of five: correct them"
         )
-    frame = pd.DataFrame(table, index=pd.Index(image_ids, name="image_id"), columns=list(LABELS)).astype("Int8")
+    frame = pd.DataFrame(table, index=pd.Index(image_ids, name="image_id"), columns=list(LABELS)).astype(
+        "Int8"
+    )
     return LabelTable(frame, len(images) - table.size)
 
 
-def read_sample_submission(path: Path | str) -> pd.Index:
+def read_sample_submission(path: Source) -> pd.Index:
     """The image ids of a sample submission in its order; every image needs its six rows. Raises UserError."""
     images, names, _ = _rows(path)
     _, image_ids = _pivot(path, images, names, np.zeros(len(images), dtype=np.int8))
     return pd.Index(image_ids, name="image_id")
 
 
-def _rows(path: Path | str) -> tuple[pa.Array, np.ndarray, pa.Array]:
-    """Image id, number of the label and label text of every row. A BOM and CRLF line ends are as good as none."""
-    as_text = pa.csv.ConvertOptions(column_types={"ID": pa.string(), "Label": pa.string()}, strings_can_be_null=False)
+def _rows(path: Source) -> tuple[pa.Array, np.ndarray, pa.Array]:
+    """Image id, number of the label and label text of every row. A BOM and CRLF line ends are as good as
+    none.
+    """
+    as_text = pa.csv.ConvertOptions(
+        column_types={"ID": pa.string(), "Label": pa.string()}, strings_can_be_null=False
+    )
     try:
-        table = pa.csv.read_csv(path, convert_options=as_text)
+        table = pa.csv.read_csv(pa.BufferReader(read_bytes(path)), convert_options=as_text)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; it comes with the data set") from None
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowInvalid, OSError, ValueError) as error:
         raise UserError(f"{path}: not a readable CSV ({error}); download it again") from None
     if table.column_names[:2] != ["ID", "Label"]:
         raise UserError(f"{path}: its columns are {', '.join(table.column_names)}; expected ID,Label")
@@ -76,7 +84,9 @@ def _rows(path: Path | str) -> tuple[pa.Array, np.ndarray, pa.Array]:
     return pc.struct_field(parts, "image"), names.to_numpy(), table["Label"].combine_chunks()
 
 
-def _pivot(path: Path | str, images: pa.Array, names: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _pivot(
+    path: Source, images: pa.Array, names: np.ndarray, values: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """(images, 6) int8 and the image ids in the order of first mention."""
     encoded = images.dictionary_encode()
     image_ids = encoded.dictionary.to_pandas().to_numpy(dtype=object)
@@ -86,9 +96,13 @@ def _pivot(path: Path | str, images: pa.Array, names: np.ndarray, values: np.nda
     conflict = np.flatnonzero(table[cells] != values)  # an earlier row says otherwise than the last one
     if len(conflict):
         image, label = divmod(int(cells[conflict[0]]), len(LABELS))
-        raise UserError(f"{path}: {image_ids[image]}_{LABELS[label]} is given twice with different labels; keep one row")
+        raise UserError(
+            f"{path}: {image_ids[image]}_{LABELS[label]} is given twice with different labels; keep one row"
+        )
     missing = np.flatnonzero(table < 0)
     if len(missing):
         image, label = divmod(int(missing[0]), len(LABELS))
-        raise UserError(f"{path}: {image_ids[image]} has no row for {LABELS[label]}; every image needs six rows")
+        raise UserError(
+            f"{path}: {image_ids[image]} has no row for {LABELS[label]}; every image needs six rows"
+        )
     return table.reshape(-1, len(LABELS)), image_ids

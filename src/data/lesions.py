@@ -9,7 +9,7 @@ from .head import Head
 
 # Deep, lobar, cerebellar and pontine hematomas: |x|, y, z in mm, spread, largest radius, weight.
 PARENCHYMAL_SITES = (
-    ((25, -3, 4), (3, 6, 4), 24.0, 0.34),
+    ((25, -3, 4), (3, 6, 4), 25.0, 0.34),
     ((11, 12, 7), (2, 3, 3), 14.0, 0.14),
     ((32, -38, 28), (7, 9, 9), 26.0, 0.15),
     ((34, 38, 30), (7, 9, 9), 26.0, 0.14),
@@ -19,7 +19,11 @@ PARENCHYMAL_SITES = (
 )
 # Centres and branches of subarachnoid blood: name -> points with x > 0 on the bleed's side.
 SUBARACHNOID_SITES = {
-    "basal": (((0, -11, -20), (16, -14, -18), (-16, -14, -18), (0, -44, -6), (0, 27, 0), (34, -16, -6)), 24.0, 0.35),
+    "basal": (
+        ((0, -11, -20), (16, -14, -18), (-16, -14, -18), (0, -44, -6), (0, 27, 0), (34, -16, -6)),
+        24.0,
+        0.35,
+    ),
     "sylvian": (((38, -16, -5), (50, -13, 0), (37, 2, 6), (54, 8, 8)), 21.0, 0.25),
     "interhemispheric": (((0, -55, 12), (0, -62, 30), (0, -40, 50)), 22.0, 0.12),
 }
@@ -34,38 +38,42 @@ def _blood(rng: np.random.Generator, hard: bool, low: float = 58, high: float = 
     return float(rng.uniform(44, 56) if hard else rng.uniform(low, high))
 
 
-def _on_vault(rng: np.random.Generator, head: Head, angles: tuple[float, float], up: tuple[float, float]) -> np.ndarray:
-    """A point of the inner table; angles in degrees from the front towards either side, `up` as tan(elevation)."""
+def _on_vault(
+    rng: np.random.Generator, head: Head, angles: tuple[float, float], up: tuple[float, float]
+) -> np.ndarray:
+    """A point of the inner table; degrees from the front towards either side, `up` as tan(elevation)."""
     angle, side = np.deg2rad(rng.uniform(*angles)), rng.choice([-1.0, 1.0])
     return head.inner_surface(np.array([side * np.sin(angle), -np.cos(angle), rng.uniform(*up)]))
 
 
 def _epidural(rng: np.random.Generator, head: Head, hard: bool) -> Bleed:
-    radius = rng.uniform(14, 20) if hard else rng.uniform(22, 36)
+    radius = rng.uniform(14, 20) if hard else rng.uniform(25, 38)
     site = _on_vault(rng, head, (45, 140), (-0.05, 0.7))
-    return Epidural(site, _blood(rng, hard, 60, 80), thickness=radius * rng.uniform(0.42, 0.62), radius=radius)
+    return Epidural(
+        site, _blood(rng, hard, 60, 80), thickness=radius * rng.uniform(0.42, 0.62), radius=radius
+    )
 
 
 def _subdural(rng: np.random.Generator, head: Head, hard: bool) -> Bleed:
     site = _on_vault(rng, head, (60, 125), (0.15, 0.75))
-    thickness = rng.uniform(2.5, 4.5) if hard else rng.uniform(5.5, 12)
+    thickness = rng.uniform(2.5, 4.5) if hard else rng.uniform(8, 15)
     falx = rng.uniform(3.0, 6.0) if rng.random() < 0.35 else 0.0
     tentorium = rng.uniform(3.0, 5.0) if rng.random() < 0.25 else 0.0
-    return Subdural(site, _blood(rng, hard, 55, 74), thickness, rng.uniform(46, 74), falx, tentorium)
+    return Subdural(site, _blood(rng, hard, 60, 76), thickness, rng.uniform(42, 62), falx, tentorium)
 
 
 def _subarachnoid(rng: np.random.Generator, head: Head, hard: bool) -> Bleed:
-    side, swelling = rng.choice([-1.0, 1.0]), rng.uniform(0.2, 0.5) if hard else rng.uniform(0.7, 1.5)
-    hu = _blood(rng, hard, 56, 72)
+    side, swelling = rng.choice([-1.0, 1.0]), rng.uniform(0.2, 0.5) if hard else rng.uniform(1.2, 2.2)
+    hu = _blood(rng, hard, 60, 76)
     choice = rng.random()
     for points, radius, share in SUBARACHNOID_SITES.values():
         if choice < share:
             sites = np.array(points, float) * [side, 1, 1]
-            scale = rng.uniform(0.6, 0.8) if hard else rng.uniform(0.9, 1.25)
+            scale = rng.uniform(0.6, 0.8) if hard else rng.uniform(1.0, 1.35)
             return Subarachnoid(sites[0], hu, sites[1:], radius * scale, swelling)
         choice -= share
     site = _on_vault(rng, head, (30, 150), (0.2, 1.2)) * 0.93
-    radius = rng.uniform(16, 22) if hard else rng.uniform(26, 42)
+    radius = rng.uniform(16, 22) if hard else rng.uniform(30, 46)
     return Subarachnoid(site, hu, np.empty((0, 3)), radius, swelling)
 
 
@@ -73,21 +81,27 @@ def _intraparenchymal(rng: np.random.Generator, head: Head, hard: bool) -> Bleed
     weights = np.array([site[3] for site in PARENCHYMAL_SITES])
     center, spread, largest, _ = PARENCHYMAL_SITES[rng.choice(len(weights), p=weights / weights.sum())]
     site = rng.normal(center, spread) * [rng.choice([-1.0, 1.0]), 1, 1]
-    radius = rng.uniform(3.0, 5.5) if hard else rng.uniform(min(8.0, largest), largest)
-    radii = radius * rng.uniform(0.75, 1.15, 3)
+    radius = rng.uniform(3.0, 5.5) if hard else rng.uniform(min(11.0, 0.8 * largest), largest)
+    radii = radius * rng.uniform([0.75, 0.8, 0.9], [1.1, 1.15, 1.3])
     return Intraparenchymal(site, _blood(rng, hard, 58, 78), radii, rim=rng.uniform(2.5, 6.0))
 
 
 def _intraventricular(rng: np.random.Generator, head: Head, hard: bool) -> Bleed:
-    low, high = (52.0, 58.0) if hard else (24.0, 46.0)
+    low, high = (52.0, 58.0) if hard else (18.0, 42.0)
     levels = [float(rng.uniform(low, high)) for _ in range(2)]
     kind = rng.random()
-    if not hard and kind < 0.3:  # a cast of one side
+    if not hard and kind < 0.35:  # a cast of one side
         levels[int(rng.integers(2))] = -60.0
     elif kind < 0.45:  # one side only
         levels[int(rng.integers(2))] = 200.0
     flooded = not hard and rng.random() < 0.4
-    return Intraventricular(np.array([0.0, 40.0, 5.0]), _blood(rng, hard), tuple(levels), flooded, bool(flooded and rng.random() < 0.7))
+    return Intraventricular(
+        np.array([0.0, 40.0, 5.0]),
+        _blood(rng, hard),
+        tuple(levels),
+        flooded,
+        bool(flooded and rng.random() < 0.7),
+    )
 
 
 DRAW: dict[str, Callable[[np.random.Generator, Head, bool], Bleed]] = {

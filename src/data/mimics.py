@@ -1,8 +1,8 @@
 """What looks like blood on one slice and is not: calcifications and a small meningioma.
 
-Dense falx and sinuses are part of the head (head.py), partial volume at the skull base follows from the slices.
-Physiological calcification is 60-400 HU, but small, and symmetric or in the midline; over 5 mm it averages down
-into the range of blood.
+Dense falx and sinuses are part of the head (head.py), partial volume at the skull base follows from the
+slices. Physiological calcification is 60-400 HU, but small, and symmetric or in the midline; over 5 mm it
+averages down into the range of blood.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from .tissue import Brain
 
 @dataclass(frozen=True)
 class Calcification:
-    """An ellipsoid at `site` with `radii` (3,) mm and a core of `hu`; `speckle` (0-1) breaks it into grains."""
+    """An ellipsoid at `site` with `radii` (3,) mm and `hu`; `speckle` (0-1) breaks it into grains."""
 
     name: str
     site: np.ndarray
@@ -50,10 +50,21 @@ def sample_mimics(rng: np.random.Generator, head: Head, rate: float) -> list[Cal
             if rng.random() < 0.85:
                 radius = rng.uniform(1.8, 4.2)
                 site = (side * 22 + rng.normal(0, 1), 37 + rng.normal(0, 2), 9 + rng.normal(0, 2))
-                add("choroid plexus", site, (radius, 1.3 * radius, rng.uniform(1.5, 4)), rng.uniform(80, 300), 0.3)
+                add(
+                    "choroid plexus",
+                    site,
+                    (radius, 1.3 * radius, rng.uniform(1.5, 4)),
+                    rng.uniform(80, 300),
+                    0.3,
+                )
     if rng.random() < 0.55 * rate:
         radius = rng.uniform(1.4, 3.0)
-        add("pineal", (rng.normal(0, 0.7), 26 + rng.normal(0, 1), rng.normal(1, 1)), [radius] * 3, rng.uniform(90, 300))
+        add(
+            "pineal",
+            (rng.normal(0, 0.7), 26 + rng.normal(0, 1), rng.normal(1, 1)),
+            [radius] * 3,
+            rng.uniform(90, 300),
+        )
     if rng.random() < 0.25 * rate:
         size, hu, height = rng.uniform(2.5, 6), rng.uniform(52, 110), rng.normal(2, 1)
         for side in (-1, 1):

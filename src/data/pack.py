@@ -1,21 +1,22 @@
-"""The file format of the volume cache: a pack holds the slices of a few studies, in order, each compressed on its own.
+"""The file format of the volume cache: a pack holds the slices of a few studies, in order, each compressed on
+its own.
 
     bytes 0-7         magic ICHPACK1
     ...               the slices' payloads back to back, studies in order, slices in slice order
     footer            Arrow IPC stream with one table, the index: a row a slice
-    last 24 bytes     uint64 offset of the footer, uint32 its length, uint32 its CRC-32, magic ICHPACK1 (little-endian)
+    last 24 bytes     uint64 offset of the footer, uint32 its length, uint32 its CRC-32, magic; little-endian
 
-The index has image_id, study_id, offset and length in bytes, crc32 (zlib) of the payload, and what was found while
-decoding (`FOUND`); an image that could not be decoded has length 0 and its cause. Its schema's metadata holds, as JSON
-under the key `ich`: format, codec, dtype, shape (h, w), the fingerprint of the settings, and the fingerprint of the
-files behind every study.
+The index has image_id, study_id, offset and length in bytes, crc32 (zlib) of the payload, and what was found
+while decoding (`FOUND`); an image that could not be decoded has length 0 and its cause. Its schema's metadata
+holds, as JSON under the key `ich`: format, codec, dtype, shape (h, w), the fingerprint of the settings, and
+the fingerprint of the files behind every study.
 
-A payload is the slice's int16 values split into a plane of low and a plane of high bytes, compressed as one raw LZ4
-block (`lz4_raw` of Arrow, no frame). On real unmasked CT the planes make LZ4 28 % smaller and 1.4 times faster to write
-than LZ4 on the values, and still read at more than 15,000 slices of 256 x 256 a second.
+A payload is the slice's int16 values split into a plane of low and a plane of high bytes, compressed as one
+raw LZ4 block (`lz4_raw` of Arrow, no frame). On real unmasked CT the planes make LZ4 28 % smaller and 1.4
+times faster to write than LZ4 on the values, and still read at more than 15,000 slices of 256 x 256 a second.
 
-A pack is written under a temporary name, synced and renamed, so it exists complete or not at all. A slice, or a whole
-study, is one `pread`.
+A pack is written under a temporary name, synced and renamed, so it exists complete or not at all. A slice, or
+a whole study, is one `pread`.
 """
 
 import json
@@ -67,7 +68,7 @@ INDEX = pa.schema(
 
 @dataclass(frozen=True)
 class Entry:
-    """One slice on its way into a pack; `values` (h, w) int16, or None where `found` says why there are none."""
+    """One slice on its way into a pack; `values` (h, w) int16, or None where `found` has the cause."""
 
     image_id: str
     study_id: str
@@ -81,7 +82,9 @@ def compress(values: np.ndarray) -> bytes:
     return _lz4.compress(np.stack(planes), asbytes=True)
 
 
-def decompress(payload: bytes | memoryview, shape: tuple[int, int], out: np.ndarray | None = None) -> np.ndarray:
+def decompress(
+    payload: bytes | memoryview, shape: tuple[int, int], out: np.ndarray | None = None
+) -> np.ndarray:
     """payload -> (h, w) int16, into `out` if given."""
     out = np.empty(shape, dtype="<i2") if out is None else out
     raw = _lz4.decompress(payload, 2 * shape[0] * shape[1])
@@ -101,7 +104,9 @@ def write_pack(path: Path | str, entries: Iterable[Entry], size: int, metadata: 
             rows.append({"image_id": entry.image_id, "study_id": entry.study_id, **place, **entry.found})
             file.write(payload)
         described = {"format": 1, "codec": CODEC, "dtype": "<i2", "shape": [size, size], **metadata}
-        index = pa.Table.from_pylist(rows, INDEX.with_metadata({"ich": json.dumps(described, sort_keys=True)}))
+        index = pa.Table.from_pylist(
+            rows, INDEX.with_metadata({"ich": json.dumps(described, sort_keys=True)})
+        )
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, index.schema) as writer:
             writer.write_table(index)
@@ -140,9 +145,13 @@ class Pack:
         return tuple(self.index.column(name).to_numpy() for name in ("offset", "length", "crc32"))
 
     def read(self, rows: np.ndarray, out: np.ndarray, where: np.ndarray, check: bool = False) -> None:
-        """Slice `rows[i]` of the index into `out[where[i]]` (h, w) int16; neighbours in the file are one `pread`."""
+        """Slice `rows[i]` of the index into `out[where[i]]` (h, w) int16; neighbours in the file are one
+        `pread`.
+        """
         offsets, lengths, checksums = self.places
-        wanted = sorted(zip(offsets[rows].tolist(), lengths[rows].tolist(), rows.tolist(), where.tolist(), strict=True))
+        wanted = sorted(
+            zip(offsets[rows].tolist(), lengths[rows].tolist(), rows.tolist(), where.tolist(), strict=True)
+        )
         at = 0
         while at < len(wanted):
             start, stop, last = wanted[at][0], wanted[at][0] + wanted[at][1], at + 1
@@ -170,4 +179,6 @@ class Pack:
 
 
 def _damaged(path: Path | str, cause: str) -> UserError:
-    return UserError(f"{path}: unusable volume file: {cause}; run prepare_data.py again, it remakes what is damaged")
+    return UserError(
+        f"{path}: unusable volume file: {cause}; run prepare_data.py again, it remakes what is damaged"
+    )

@@ -1,4 +1,4 @@
-"""Make one synthetic study: draw the patient, the bleeds and the scan, paint the slices, and measure the blood."""
+"""Make one synthetic study: draw patient, bleeds and scan, paint and encode the slices, measure the blood."""
 
 from dataclasses import dataclass, replace
 
@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from ..labels import SUBTYPES
+from ..labels import LABELS, SUBTYPES
 from .bleeds import Bleed
 from .head import Head, measure, sample_head
 from .lesions import sample_bleeds
@@ -25,7 +25,8 @@ from .scanner import (
 )
 from .tissue import enclose, paint_brain
 
-MASK_SHARE = 0.4  # a pixel of the mask is blood where at least this share of its 5 mm column is
+MASK_SHARE = 0.4  # a pixel of the mask is blood where at least this share of its column through the slice is
+TRUNCATED_SHARE = 370_578 / 524_288  # the part of the pixel data that the contest's truncated file lacks
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,18 @@ class Study:
     bleeds: list[Bleed]
     mimics: list[Calcification]
     acquisition: Acquisition
-    background: np.ndarray
+    background: np.ndarray  # air and head holder, (grid, grid) HU
+
+
+@dataclass(frozen=True)
+class Painted:
+    """A finished study: DICOM bytes and labels of every slice, and the truth."""
+
+    files: list[bytes]
+    slices: pd.DataFrame  # image_id, study_id, patient_id, split, order, LABELS, ml_<subtype>
+    sites: pd.DataFrame  # study_id, kind (bleed or mimic), name, x, y, z (head coordinates, mm), hu
+    blood: np.ndarray  # (slices, subtypes, grid, grid) bool
+    cavity: np.ndarray  # (slices, grid, grid) bool: inside the skull
 
 
 def draw_study(plan: StudyPlan, preset: Preset) -> Study:
@@ -45,134 +57,112 @@ def draw_study(plan: StudyPlan, preset: Preset) -> Study:
     head = sample_head(patient)
     mimics = sample_mimics(patient, head, preset.mimics)
     rng = np.random.default_rng(plan.study_seed)
-    site = SITES[rng.choice(len(SITES), p=np.array([s.weight for s in SITES]) / sum(s.weight for s in SITES))]
+    weights = np.array([site.weight for site in SITES])
+    site = SITES[rng.choice(len(SITES), p=weights / weights.sum())]
     if "wrap" in plan.faults:
         site = wrapped(site, plan.faults["wrap"])
     if "intraventricular" in plan.recipe:  # blood dilates the ventricles
-        head = replace(head, ventricle=min(head.ventricle * rng.uniform(1.15, 1.5), 1.9))
+        head = replace(head, ventricle=min(head.ventricle * rng.uniform(1.3, 1.7), 2.2))
     bleeds = sample_bleeds(rng, head, plan.recipe, preset.hard)
     acquisition = sample_acquisition(
-        rng, head, site, plan.size, plan.slices, preset.slices, preset.noise, repeated="zero_step" in plan.faults
+        rng,
+        head,
+        site,
+        size=plan.size,
+        slices=plan.slices,
+        limits=preset.slices,
+        noise=preset.noise,
+        repeated="zero_step" in plan.faults,
     )
     return Study(head, bleeds, mimics, acquisition, holder(rng, acquisition))
 
 
 def paint_slice(study: Study, index: int) -> tuple[np.ndarray, dict[str, np.ndarray], np.ndarray]:
-    """One slice without noise.
+    """One slice without noise: the mean of a few planes through its thickness.
 
-    -> HU (grid, grid) float32, share of blood per label present {label: (grid, grid)}, share of cranial cavity
+    -> HU (grid, grid) float32, share of blood per label present (grid, grid), share of the cranial cavity
     """
-    head, acquisition = study.head, study.acquisition
-    box, planes = acquisition.planes(index, head)
+    box, planes = study.acquisition.planes(index, study.head)
     hu, inside = study.background.copy(), np.zeros_like(study.background)
     blood = {bleed.label: np.zeros_like(hu) for bleed in study.bleeds}
     total = np.zeros(planes[0].shape, np.float32)
     pushes = [push for bleed in study.bleeds for push in bleed.pushes()]
     for plane in planes:
-        fields = measure(head, plane)
+        fields = measure(study.head, plane)
         layers = [layer for bleed in study.bleeds if (layer := bleed.layer(fields)) is not None]
-        widen = [extra for bleed in study.bleeds if (extra := bleed.widen(fields)) is not None]
-        brain = paint_brain(head, fields, sum(layers) if layers else 0.0, pushes, sum(widen) if widen else 0.0)
+        swellings = [swelling for bleed in study.bleeds if (swelling := bleed.widen(fields)) is not None]
+        brain = paint_brain(study.head, fields, sum(layers, 0.0), pushes, sum(swellings, 0.0))
         for mimic in study.mimics:
-            mimic.paint(head, fields, brain)
+            mimic.paint(study.head, fields, brain)
         for bleed in study.bleeds:
-            bleed.stain(head, fields, brain)
+            bleed.stain(study.head, fields, brain)
         for bleed in study.bleeds:
-            share = bleed.coverage(head, fields, brain)
+            share = bleed.coverage(study.head, fields, brain)
             brain.hu += share * (bleed.hu - brain.hu)
             blood[bleed.label][box] += share / len(planes)
-        total += enclose(head, fields, brain, study.background[box])
+        total += enclose(study.head, fields, brain, study.background[box])
         inside[box] += brain.inside / len(planes)
     hu[box] = total / len(planes)
     return hu, blood, inside
 
 
-def expose(study: Study, hu: np.ndarray, rng: np.random.Generator, outside: np.ndarray) -> np.ndarray:
+def expose(acquisition: Acquisition, hu: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Enlarge a painted slice to the stored size and add noise.  (grid, grid) -> (size, size) float32 HU"""
-    acquisition = study.acquisition
     size = acquisition.size
-    image = cv2.resize(hu, (size, size), interpolation=cv2.INTER_CUBIC) if size != hu.shape[0] else hu.copy()
-    image += noise_texture(rng, size, acquisition.pixel) * np.float32(acquisition.noise)
-    return image
-
-
-class Painted:
-    """A finished study in memory: files, labels and truth."""
-
-    def __init__(self, plan: StudyPlan, preset: Preset, study: Study) -> None:
-        self.plan, self.preset, self.study = plan, preset, study
-        self.image_ids = [plan.image_id(i) for i in range(study.acquisition.slices)]
-        grid = study.acquisition.grid
-        self.blood = np.zeros((len(self.image_ids), len(SUBTYPES), grid, grid), bool)
-        self.cavity = np.zeros((len(self.image_ids), grid, grid), bool)
-        self._files: list[bytes] = []
-
-    def files(self) -> list[tuple[str, bytes]]:
-        """(image id, bytes of the DICOM file) of every slice."""
-        return list(zip(self.image_ids, self._files, strict=True))
-
-    def paint(self) -> "Painted":
-        study, plan = self.study, self.plan
-        acquisition, rng = study.acquisition, np.random.default_rng((*plan.study_seed, 1))
-        writer = SliceWriter(acquisition, plan.patient_id, plan.study_id, plan.series_id)
-        outside = scan_circle(acquisition.size)
-        blank = range(len(self.image_ids) - plan.faults.get("blank", 0), len(self.image_ids))
-        for index, image_id in enumerate(self.image_ids):
-            hu, blood, inside = paint_slice(study, index)
-            if index in blank:
-                image = np.full((acquisition.size, acquisition.size), -1000.0, np.float32)
-            else:
-                image = expose(study, hu, rng, outside)
-                for k, label in enumerate(SUBTYPES):
-                    if label in blood:
-                        self.blood[index, k] = blood[label] >= MASK_SHARE
-                self.cavity[index] = inside >= 0.5
-            content = writer.encode(image_id, index, stored_values(image, acquisition.site, outside))
-            self._files.append(content)
-        if "truncated" in plan.faults:
-            k = len(self._files) // 2
-            cut = int(acquisition.size**2 * 2 * 0.707)  # the contest's file lacks 370,578 of 524,288 bytes
-            self._files[k] = self._files[k][:-cut]
-        return self
-
-    def volumes(self) -> np.ndarray:
-        """Millilitres of each blood in each slice, (slices, subtypes)."""
-        acquisition = self.study.acquisition
-        pixel = acquisition.pixel * acquisition.size / acquisition.grid
-        return self.blood.sum(axis=(2, 3)) * (pixel**2 * acquisition.step / 1000.0)
-
-    def slice_table(self) -> pd.DataFrame:
-        """image_id, study_id, patient_id, split, fault, the six labels and ml_<subtype>, one row a slice."""
-        plan, volumes = self.plan, self.volumes()
-        table = pd.DataFrame({"image_id": self.image_ids})
-        table["study_id"], table["patient_id"], table["split"] = plan.study_id, plan.patient_id, plan.split
-        table["order"] = np.arange(len(table))
-        for k, label in enumerate(SUBTYPES):
-            table[label] = (volumes[:, k] >= self.preset.label_ml).astype(int)
-        table["any"] = table[list(SUBTYPES)].max(axis=1)
-        for k, label in enumerate(SUBTYPES):
-            table[f"ml_{label}"] = volumes[:, k].round(4)
-        return table
-
-    def site_table(self) -> pd.DataFrame:
-        """study_id, kind (bleed or mimic), name, x, y, z in head coordinates (mm), hu; one row a lesion."""
-        rows = [("bleed", b.label, *b.site, b.hu) for b in self.study.bleeds]
-        rows += [("mimic", m.name, *m.site, m.hu) for m in self.study.mimics]
-        table = pd.DataFrame(rows, columns=["kind", "name", "x", "y", "z", "hu"]).round(3)
-        table.insert(0, "study_id", self.plan.study_id)
-        return table
-
-    def masks(self) -> dict[str, np.ndarray]:
-        """Packed bits: blood (slices, subtypes, grid, grid), cavity (slices, grid, grid); shapes beside them."""
-        return {
-            "image_ids": np.array(self.image_ids),
-            "blood": np.packbits(self.blood),
-            "blood_shape": np.array(self.blood.shape),
-            "cavity": np.packbits(self.cavity),
-        }
+    # linear: a sharper interpolation would ring at the skull and draw a dark line along the brain
+    image = cv2.resize(hu, (size, size), interpolation=cv2.INTER_LINEAR)
+    return image + noise_texture(rng, size, acquisition.pixel) * np.float32(acquisition.noise)
 
 
 def paint_study(plan: StudyPlan, preset: Preset) -> Painted:
-    """Draw and paint one study."""
+    """Draw, paint and encode one study; faults as the plan says: last slices blank, middle one truncated."""
     cv2.setNumThreads(1)
-    return Painted(plan, preset, draw_study(plan, preset)).paint()
+    study = draw_study(plan, preset)
+    acquisition = study.acquisition
+    noise = np.random.default_rng((*plan.study_seed, 1))
+    writer = SliceWriter(acquisition, plan.patient_id, plan.study_id, plan.series_id)
+    count, grid = acquisition.slices, acquisition.grid
+    blood = np.zeros((count, len(SUBTYPES), grid, grid), bool)
+    cavity = np.zeros((count, grid, grid), bool)
+    image_ids = [plan.image_id(index) for index in range(count)]
+    outside = scan_circle(acquisition.size)
+    first_blank = count - plan.faults.get("blank", 0)
+    files = []
+    for index, image_id in enumerate(image_ids):
+        if index < first_blank:
+            hu, shares, inside = paint_slice(study, index)
+            image = expose(acquisition, hu, noise)
+            for label, share in shares.items():
+                blood[index, SUBTYPES.index(label)] = share >= MASK_SHARE
+            cavity[index] = inside >= MASK_SHARE
+        else:
+            image = np.full((acquisition.size, acquisition.size), -1000.0, np.float32)
+        files.append(writer.encode(image_id, index, stored_values(image, acquisition.site, outside)))
+    if "truncated" in plan.faults:
+        files[count // 2] = files[count // 2][: -int(acquisition.size**2 * 2 * TRUNCATED_SHARE)]
+    slices = _slice_table(plan, preset, acquisition, image_ids, blood)
+    return Painted(files, slices, _site_table(plan, study), blood, cavity)
+
+
+def _slice_table(
+    plan: StudyPlan, preset: Preset, acquisition: Acquisition, image_ids: list[str], blood: np.ndarray
+) -> pd.DataFrame:
+    pixel = acquisition.pixel * acquisition.size / acquisition.grid
+    volumes = blood.sum(axis=(2, 3)) * (pixel**2 * acquisition.step / 1000.0)  # millilitres
+    table = pd.DataFrame({"image_id": image_ids, "study_id": plan.study_id, "patient_id": plan.patient_id})
+    table["split"], table["order"] = plan.split, np.arange(len(table))
+    for k, label in enumerate(SUBTYPES):
+        table[label] = (volumes[:, k] >= preset.label_ml).astype(int)
+    table["any"] = table[list(SUBTYPES)].max(axis=1)
+    for k, label in enumerate(SUBTYPES):
+        table[f"ml_{label}"] = volumes[:, k].round(4)
+    assert tuple(table.columns[5:11]) == LABELS
+    return table
+
+
+def _site_table(plan: StudyPlan, study: Study) -> pd.DataFrame:
+    rows = [("bleed", bleed.label, *bleed.site.tolist(), bleed.hu) for bleed in study.bleeds]
+    rows += [("mimic", mimic.name, *mimic.site.tolist(), mimic.hu) for mimic in study.mimics]
+    table = pd.DataFrame(rows, columns=["kind", "name", "x", "y", "z", "hu"]).round(3)
+    table.insert(0, "study_id", plan.study_id)
+    return table

@@ -30,14 +30,39 @@ class ZipMember:
         return f"{self.archive}/{self.name}"
 
 
-Source = str | Path | ZipMember
+@dataclass(frozen=True, slots=True)
+class VolumeSlice:
+    """Slice `index` (from 0, along the third axis as stored) of a NIfTI volume."""
+
+    path: str
+    index: int
+
+    def __str__(self) -> str:
+        return f"{self.path}[{self.index}]"
+
+
+@dataclass(frozen=True, slots=True)
+class BareDicom:
+    """A DICOM file used as a mere container: values are HU though no tag says so, turned by 90 degrees."""
+
+    path: str
+
+    def __str__(self) -> str:
+        return self.path
+
+
+Source = str | Path | ZipMember | VolumeSlice | BareDicom
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 
 
 def read_bytes(source: Source, limit: int | None = None) -> bytes:
-    """The content of a source, or its first `limit` bytes. Raises OSError; ValueError for a damaged zip member."""
+    """The content of a source, or its first `limit` bytes. Raises OSError; ValueError for a damaged zip
+    member.
+    """
     if isinstance(source, ZipMember):
         return _read_member(source, limit)
-    descriptor = os.open(source, os.O_RDONLY)
+    descriptor = os.open(file_of(source), os.O_RDONLY)
     try:
         wanted = os.fstat(descriptor).st_size if limit is None else limit
         data = os.read(descriptor, wanted)
@@ -48,21 +73,45 @@ def read_bytes(source: Source, limit: int | None = None) -> bytes:
         os.close(descriptor)
 
 
+def file_of(source: Source) -> str | Path:
+    """The file on disk that holds the source."""
+    if isinstance(source, ZipMember):
+        return source.archive
+    return source.path if isinstance(source, (VolumeSlice, BareDicom)) else source
+
+
 def size_of(source: Source) -> int:
-    return source.size if isinstance(source, ZipMember) else os.stat(source).st_size
+    """Bytes; -1 where the file cannot be looked at, which decoding then reports."""
+    try:
+        return source.size if isinstance(source, ZipMember) else os.stat(file_of(source)).st_size
+    except OSError:
+        return -1
 
 
 def modified_ns(source: Source) -> int:
-    """Time of the last change; a member changes with its archive."""
-    return os.stat(source.archive if isinstance(source, ZipMember) else source).st_mtime_ns
+    """Time of the last change of the file; 0 where it cannot be looked at."""
+    try:
+        return os.stat(file_of(source)).st_mtime_ns
+    except OSError:
+        return 0
+
+
+def without_suffix(name: str) -> str:
+    """A file's name without an image's suffix; other dots, as in names made of UIDs, belong to it."""
+    stem, suffix = os.path.splitext(name)
+    return stem if suffix.lower() in (*IMAGE_SUFFIXES, *DICOM_SUFFIXES) else name
 
 
 def list_files(folder: Path | str, suffixes: tuple[str, ...] | None = None) -> list[os.DirEntry[str]]:
-    """Every file below a folder, hidden ones left out, sorted by path; a folder that cannot be read raises UserError."""
+    """Every file below a folder, hidden ones left out, sorted by path; a folder that cannot be read raises
+    UserError.
+    """
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError as error:
-        raise UserError(f"{folder}: cannot be listed ({error.strerror}); check the path and its permissions") from None
+        raise UserError(
+            f"{folder}: cannot be listed ({error.strerror}); check the path and its permissions"
+        ) from None
     files: list[os.DirEntry[str]] = []
     for entry in entries:
         if entry.name.startswith("."):
@@ -85,14 +134,16 @@ def list_members(archive: Path | str) -> Iterator[ZipMember]:
             if info.is_dir():
                 continue
             if info.flag_bits & 1 or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                raise UserError(f"{archive}: {info.filename} is encrypted or not deflated; unpack the archive instead")
+                raise UserError(
+                    f"{archive}: {info.filename} is encrypted or not deflated; unpack the archive instead"
+                )
             deflated = info.compress_type == zipfile.ZIP_DEFLATED
             place = (info.header_offset, info.compress_size, info.file_size, info.CRC)
             yield ZipMember(str(archive), info.filename, *place, deflated)
 
 
 def _read_member(member: ZipMember, limit: int | None) -> bytes:
-    """A local header is 30 bytes, the name and an extra field, whose lengths may differ from the directory's."""
+    """A local header is 30 bytes, the name and an extra field; their lengths need not be the directory's."""
     descriptor = os.open(member.archive, os.O_RDONLY)
     try:
         fixed = os.pread(descriptor, 30, member.offset)

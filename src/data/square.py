@@ -1,8 +1,9 @@
 """The square of the original image that a stored slice shows: padding, cropping, moving and resizing in one.
 
-`Square(top, left, side)` is in pixels of the original image; it may reach beyond the image, where air is filled in.
-Pixel (i, j) of a stored slice of `size` pixels has its centre at row `top + (i + 0.5) * side / size - 0.5` of the
-original and likewise for columns; `to_original` and `to_stored` are that map and its inverse.
+`Square(top, left, side)` is in pixels of the original image; it may reach beyond the image, where air is
+filled in. Pixel (i, j) of a stored slice of `size` pixels has its centre at row `top + (i + 0.5) * side /
+size - 0.5` of the original and likewise for columns; `to_original` and `to_stored` are that map and its
+inverse.
 """
 
 from typing import NamedTuple
@@ -11,9 +12,11 @@ import cv2
 import numpy as np
 
 AIR = -1024
-# Resampling clips first, or padding of -3024 HU bleeds into the edge of the skin. What is not resampled is not clipped.
+# Resampling clips first, or padding of -3024 HU bleeds into the edge of the skin. What is not resampled is
+# not clipped.
 CLIP = (AIR, 3071)
-# From this shrinkage on, averaging areas; below, linear interpolation aliases little and is several times faster.
+# From this shrinkage on, averaging areas; below, linear interpolation aliases little and is several times
+# faster.
 AREA_FROM = 1.5
 
 

@@ -1,4 +1,6 @@
-"""The prepared folder: its files' names, its tables, its manifest. The columns are those of docs/data_card.md."""
+"""The prepared folder: its files' names, its tables, its manifest. The columns are those of
+docs/data_card.md.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +12,7 @@ from ..errors import UserError
 from ..files import read_json
 
 SLICES, STUDIES, FOLDS, QUARANTINE = "slices.parquet", "studies.parquet", "folds.csv", "quarantine.csv"
-MANIFEST, VOLUMES, SERIES = "manifest.json", "volumes", "series.csv"
+MANIFEST, VOLUMES, MASKS, SERIES = "manifest.json", "volumes", "masks", "series.csv"
 
 
 def read_manifest(clean_dir: Path | str) -> dict[str, Any]:
@@ -20,12 +22,14 @@ def read_manifest(clean_dir: Path | str) -> dict[str, Any]:
     """
     path = Path(clean_dir) / MANIFEST
     if not path.is_file():
-        raise UserError(f"{clean_dir}: no {MANIFEST}, so no (or unfinished) prepared data; run: python prepare_data.py")
+        raise UserError(
+            f"{clean_dir}: no {MANIFEST}, so no (or unfinished) prepared data; run: python prepare_data.py"
+        )
     return read_json(path)
 
 
 def read_slices(clean_dir: Path | str, columns: Sequence[str] | None = None) -> pd.DataFrame:
-    """One row per image, quarantined ones included, sorted by study and order; all columns, or those named."""
+    """One row per image, quarantined ones included, by study and order; all columns or those named."""
     read_manifest(clean_dir)
     return pd.read_parquet(Path(clean_dir) / SLICES, columns=None if columns is None else list(columns))
 

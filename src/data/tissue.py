@@ -29,10 +29,11 @@ FAR = np.float32(50.0)
 
 # Lateral ventricle of one side: end points (|x|, y, z) and radii of tapered capsules.
 LATERAL_VENTRICLE = (
-    ((7, -36, 9), (6, -8, 12), 4.0, 3.6),  # frontal horn
-    ((6, -8, 12), (12, 14, 21), 3.6, 4.4),  # body
-    ((12, 14, 21), (23, 36, 10), 4.4, 6.2),  # atrium
-    ((23, 36, 10), (24, 60, 5), 6.2, 3.0),  # occipital horn
+    ((15, -34, 8), (6, -24, 11), 2.4, 3.4),  # frontal horn
+    ((6, -24, 11), (4, -4, 12), 3.4, 2.4),
+    ((4, -4, 13), (12, 14, 21), 2.8, 4.2),  # body
+    ((12, 14, 21), (23, 36, 10), 4.2, 5.8),  # atrium
+    ((23, 36, 10), (22, 60, 4), 5.4, 2.2),  # occipital horn
     ((23, 36, 8), (33, 14, -12), 3.4, 1.6),  # temporal horn
 )
 DEEP_GREY = (((12, -22, 9), (5, 8, 7)), ((24, -4, 4), (6.5, 15, 9)), ((10, 12, 6), (8, 13, 9)))
@@ -93,7 +94,9 @@ def tubes(fields: Fields, brain_xyz, parts, scales: tuple[float, float], spread:
 def ventricles(head: Head, fields: Fields, xyz) -> np.ndarray:
     """Signed distance to lateral, third and fourth ventricle and the aqueduct, mm."""
     scale, tilt = head.ventricle, head.ventricle_asymmetry
-    distance = tubes(fields, xyz, LATERAL_VENTRICLE, (scale * (1 - tilt), scale * (1 + tilt)), 0.88 + 0.12 * scale)
+    distance = tubes(
+        fields, xyz, LATERAL_VENTRICLE, (scale * (1 - tilt), scale * (1 + tilt)), 0.88 + 0.12 * scale
+    )
     x, y, z = xyz
     for center, radii in (
         ((0, 2, -2), (1.6 + 1.2 * scale, 15, 10)),
@@ -110,27 +113,34 @@ def ventricles(head: Head, fields: Fields, xyz) -> np.ndarray:
 def paint_brain(
     head: Head, fields: Fields, layer: np.ndarray | float, pushes: list[Push], widen: np.ndarray | float
 ) -> Brain:
-    """The brain below an extra-axial layer (mm), displaced by masses, its CSF spaces widened by `widen` mm."""
+    """The brain below an extra-axial layer (mm), displaced by masses, its CSF spaces wider by `widen` mm."""
     plane = fields.plane
     x, y, z = displaced(fields, pushes)
     depth = fields.depth - layer
     inside = coverage(-fields.depth, fields.soften)
     side = np.abs(x)
-    tentorium = (z - 13.0 + 0.40 * side + 0.16 * np.maximum(y - 40.0, 0.0)) * np.float32(0.9)
+    tentorium = (z - tentorium_height(x, y)) * np.float32(0.87)
     below = coverage(tentorium, 2.5) * np.clip((y - 4.0 - 0.42 * side) * 0.4, 0.0, 1.0)
     arch = np.hypot((y - 4.0) / 46.0, (z - 4.0) / 31.0)  # 1 at the corpus callosum's upper edge
     falx = np.clip((arch - 1.0) * 12.0, 0.0, 1.0) * (1.0 - below) * np.clip((z + 14.0) * 0.5, 0.0, 1.0)
 
-    folds = np.abs(head.sulci.sample(x, y, plane.z)) * FOLD_MM
+    # sulci run inwards from the surface: sample the lattice nearer to it than the point lies
+    stretch = 1.0 + 0.55 * np.clip(depth, 0.0, 30.0) / np.sqrt(x * x + y * y + 900.0)
+    folds = np.abs(head.sulci.sample(x * stretch, y * stretch, plane.z)) * FOLD_MM
     width = head.sulcus * np.clip(1.2 - depth / 20.0, 0.0, 1.0) * (1.0 - 0.6 * below) + widen
     near = np.minimum(folds - width + np.maximum(depth - 15.0, 0.0) * 0.4, depth - head.rim)
     near = np.minimum(near, side - (0.4 + 0.5 * head.sulcus + widen) + (1.0 - falx) * 20.0)
-    spaces = np.minimum(near, tubes(fields, (x, y, z), CISTERNS, (0.75 + 0.3 * head.sulcus,) * 2) - widen * 0.7)
-    spaces = np.minimum(spaces, _around_brainstem(head, x, y, z))
+    spaces = np.minimum(
+        near, tubes(fields, (x, y, z), CISTERNS, (0.75 + 0.3 * head.sulcus,) * 2) - widen * 0.7
+    )
+    box = plane.box((0, 13, -26), 36)
+    if box is not None:
+        np.minimum(spaces[box], _around_brainstem(head, x[box], y[box], z[box]), out=spaces[box])
     csf = coverage(spaces, plane.pixel)
 
-    grey = np.clip((3.8 - near) / 1.6, 0.0, 1.0)
-    hu = WHITE + head.brain_offset + head.grey * grey + 1.2 * head.lumps.sample(x, y, plane.z)
+    grey = np.clip((5.2 - near) / 2.4, 0.0, 1.0)
+    cupping = 4.0 * np.exp(np.maximum(depth, 0.0) * np.float32(-1 / 9.0))  # beam hardening of the skull
+    hu = WHITE + head.brain_offset + cupping + head.grey * grey + 1.2 * head.lumps.sample(x, y, plane.z)
     _paint_deep_grey(head, fields, (x, y, z), hu)
     hu += below * (WHITE + head.brain_offset + 6.0 - 2.5 * (folds < 1.2) - hu)
     hu += csf * (CSF - hu)
@@ -141,14 +151,21 @@ def paint_brain(
     return brain
 
 
+def tentorium_height(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """z of the tentorium, mm: a tent with its ridge in the midline, falling to the sides and to the back."""
+    return 15.0 - 0.48 * np.abs(x) - 0.30 * np.maximum(y - 36.0, 0.0)
+
+
 def _around_brainstem(head: Head, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
     """CSF around the midbrain, before the pons and beside it: signed distance, mm."""
-    axis = 12.0 - 0.22 * (z + 12.0)  # the stem leans backwards
-    radius = np.hypot(x * 0.9, y - axis)
-    gap = 1.0 + 0.8 * head.sulcus
-    ring = np.abs(radius - 16.5 - gap) - gap
-    behind = np.maximum(y - axis - 9.0, 0.0)  # cerebellar peduncles close the ring behind
-    return ring + behind * np.clip((-10.0 - z) * 0.2, 0.0, 1.0) + np.maximum(np.abs(z + 26.0) - 26.0, 0.0)
+    axis = 13.0 - 0.22 * (z + 12.0)  # the stem leans backwards
+    radius = np.hypot(x * 0.88, (y - axis) * 1.06) - 1.6 * np.cos(3.0 * np.arctan2(x, y - axis - 4.0))
+    gap = 0.35 + 0.7 * head.sulcus
+    ring = np.abs(radius - 15.5 - gap) - gap
+    pons = np.clip((-12.0 - z) * 0.2, 0.0, 1.0)
+    ring += pons * np.maximum(y - axis + 6.0, 0.0) * 0.5  # below the midbrain only the front is open
+    ring += (1.0 - pons) * np.maximum(axis - 8.0 - y, 0.0) * 0.25
+    return ring + np.maximum(np.abs(z + 26.0) - 25.0, 0.0)
 
 
 def _paint_deep_grey(head: Head, fields: Fields, xyz, hu: np.ndarray) -> None:
@@ -164,20 +181,32 @@ def _paint_deep_grey(head: Head, fields: Fields, xyz, hu: np.ndarray) -> None:
 
 def _paint_dura(head: Head, fields: Fields, brain: Brain) -> None:
     """Falx, tentorium and the venous sinuses at their rims."""
-    pixel = fields.plane.pixel
-    bow = 0.8 * np.sin(fields.y / 40.0)
-    membrane = coverage(np.abs(fields.x - bow) - 0.6, pixel) * brain.falx
-    brain.hu += membrane * (head.falx_hu - brain.hu)
-    open_ring = np.clip((np.hypot(brain.x, brain.y - 10.0) - 24.0) * 0.4, 0.0, 1.0)
-    leaf = coverage(np.abs(brain.tentorium) - 0.7, max(pixel, fields.plane.z_step)) * open_ring
-    leaf *= np.clip((brain.y - 6.0 - 0.42 * np.abs(brain.x)) * 0.4, 0.0, 1.0)
-    brain.hu += leaf * (head.falx_hu - 4.0 - brain.hu)
-    rim = np.clip(fields.depth, 0.0, 20.0) - 2.2
-    sagittal = np.hypot(fields.x, rim) - 3.0 + (1.0 - brain.falx) * 20.0 + np.maximum(-fields.y - 40.0, 0) * 0.1
-    transverse = np.hypot(brain.tentorium, rim) - 3.0 + np.maximum(25.0 - fields.y, 0.0)
-    straight = np.hypot(fields.x, brain.tentorium - 0.5) - 1.8 + np.maximum(32.0 - fields.y, 0.0)
-    vessel = coverage(np.minimum(np.minimum(sagittal, transverse), straight), pixel)
-    brain.hu += vessel * (head.sinus_hu - brain.hu)
+    strip = fields.plane.strip(8.0)
+    x, y = fields.x[strip], fields.y[strip]
+    rim = np.clip(fields.depth[strip], 0.0, 20.0) - 2.2
+    membrane = coverage(np.abs(x - 0.8 * np.sin(y / 40.0)) - 0.6, fields.plane.pixel) * brain.falx[strip]
+    brain.hu[strip] += membrane * (head.falx_hu - brain.hu[strip])
+    sagittal = np.hypot(x, rim) - 3.0 + (1.0 - brain.falx[strip]) * 20.0 + np.maximum(-y - 40.0, 0) * 0.1
+    vessel = coverage(sagittal, fields.plane.pixel)
+    brain.hu[strip] += vessel * (head.sinus_hu - brain.hu[strip])
+    if np.abs(fields.plane.z + 12.0) < 50.0:
+        _paint_tentorium(head, fields, brain)
+
+
+def _paint_tentorium(head: Head, fields: Fields, brain: Brain) -> None:
+    box = fields.plane.box((0, 50, -5), 80)
+    if box is None:
+        return
+    hu, height, pixel = brain.hu[box], brain.tentorium[box], fields.plane.pixel
+    x, y = brain.x[box], brain.y[box]
+    open_ring = np.clip((np.hypot(x, y - 10.0) - 24.0) * 0.4, 0.0, 1.0)
+    open_ring *= np.clip((y - 6.0 - 0.42 * np.abs(x)) * 0.4, 0.0, 1.0)
+    leaf = coverage(np.abs(height) - 0.5, max(pixel, fields.plane.z_step)) * open_ring
+    hu += leaf * (head.falx_hu - 4.0 - hu)
+    rim = np.clip(fields.depth[box], 0.0, 20.0) - 2.2
+    transverse = np.hypot(height, rim) - 3.0 + np.maximum(25.0 - fields.y[box], 0.0)
+    straight = np.hypot(fields.x[box], height - 0.5) - 1.8 + np.maximum(32.0 - fields.y[box], 0.0)
+    hu += coverage(np.minimum(transverse, straight), pixel) * (head.sinus_hu - hu)
 
 
 def enclose(head: Head, fields: Fields, brain: Brain, background: np.ndarray) -> np.ndarray:
@@ -192,7 +221,9 @@ def enclose(head: Head, fields: Fields, brain: Brain, background: np.ndarray) ->
         _paint_muscle(head, fields, low, skin, hu)
     out = -fields.depth
     thickness = head.skull * (1.0 - low) + low * _base_thickness(fields)
-    bone = coverage(out - thickness, fields.soften) * (1.0 - np.clip((-fields.z - 12.0) * 0.2, 0, 1) * (y < -48) * (out > 6))
+    bone = coverage(out - thickness, fields.soften) * (
+        1.0 - np.clip((-fields.z - 12.0) * 0.2, 0, 1) * (y < -48) * (out > 6)
+    )
     marrow = np.clip(1.9 - np.abs(out / thickness - 0.5) * 6.0, 0.0, 1.0)
     hu += bone * (CORTICAL_BONE + marrow * (DIPLOE - CORTICAL_BONE) - hu)
     if low.max() > 0:
@@ -211,7 +242,7 @@ def _base_thickness(fields: Fields) -> np.ndarray:
 def _paint_muscle(head: Head, fields: Fields, low: np.ndarray, skin: np.ndarray, hu: np.ndarray) -> None:
     """Temporal, chewing and neck muscles with fat between them."""
     folds = np.abs(head.sulci.sample(fields.x, fields.y, fields.plane.z))
-    muscle = low * np.clip((-skin - 5.0) * 0.5, 0.0, 1.0) * np.clip((folds - 0.12) * 8.0, 0.0, 1.0)
+    muscle = low * np.clip((-skin - 5.0) * 0.5, 0.0, 1.0) * np.clip((folds - 0.05) * 9.0, 0.0, 1.0)
     hu += muscle * (MUSCLE - hu)
 
 
@@ -253,9 +284,15 @@ def _orbit(fields: Fields, side: int, hu: np.ndarray) -> None:
     view += coverage(cone - 2.4, 1.5) * (y > -16) * free * (850.0 - view)
     view += coverage(cone, 1.5) * free * (FAT - view)
     nerve = np.hypot(x + 0.25 * y + 3, z * 0.8) - 2.2 + np.maximum(-y - 8, 0) + np.maximum(y - 30, 0)
-    recti = np.hypot(np.abs(x + 0.25 * y + 3) - 10 + 0.22 * np.maximum(y, 0), z * 0.35) - 2.0 + np.maximum(-y - 10, 0)
+    recti = (
+        np.hypot(np.abs(x + 0.25 * y + 3) - 10 + 0.22 * np.maximum(y, 0), z * 0.35)
+        - 2.0
+        + np.maximum(-y - 10, 0)
+    )
     view += coverage(np.minimum(nerve, recti), 1.5) * coverage(cone, 1.5) * free * (40.0 - view)
     globe = np.sqrt(x * x + (y + 18) ** 2 + z * z)
     view += coverage(globe - 12.3, 1.5) * (48.0 - view)
     view += coverage(globe - 10.8, 1.5) * (12.0 - view)
-    view += coverage(np.sqrt((x / 4.5) ** 2 + ((y + 27) / 2.2) ** 2 + (z / 4.5) ** 2) * 3 - 3, 1.0) * (75.0 - view)
+    view += coverage(np.sqrt((x / 4.5) ** 2 + ((y + 27) / 2.2) ** 2 + (z / 4.5) ** 2) * 3 - 3, 1.0) * (
+        75.0 - view
+    )

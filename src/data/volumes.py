@@ -10,27 +10,35 @@ import pandas as pd
 
 from ..errors import UserError
 from .pack import Pack
-from .tables import VOLUMES, read_manifest, read_slices
+from .tables import MASKS, VOLUMES, read_manifest, read_slices
 
+COLUMNS = {VOLUMES: ("volume", "volume_index"), MASKS: ("mask_volume", "mask_index")}
 OPEN_FILES = 400  # below the usual limit of 1024 descriptors a process
 
 
 class Volumes:
-    """The volumes of a prepared data set. Threads may share one; a copy sent to another process opens its own files."""
+    """The volumes of a prepared data set. Threads may share one; a copy sent to another process opens its own
+    files.
+    """
 
-    def __init__(self, clean_dir: Path | str, check: bool = False) -> None:
+    def __init__(self, clean_dir: Path | str, check: bool = False, folder: str = VOLUMES) -> None:
         """`check` verifies the checksum of every slice that is read (10 to 20 % slower)."""
-        self.folder, self.check = Path(clean_dir) / VOLUMES, check
+        self.folder, self.check = Path(clean_dir) / folder, check
         self.size: int = read_manifest(clean_dir)["settings"]["size"]
-        slices = read_slices(clean_dir, ["image_id", "study_id", "order", "status", "volume", "volume_index"])
-        slices = slices[(slices["status"] == "ok") & slices["volume"].notna()].sort_values(["study_id", "order"])
+        volume, index = COLUMNS[folder]
+        slices = read_slices(clean_dir, ["image_id", "study_id", "order", "status", volume, index])
+        slices = slices[(slices["status"] == "ok") & slices[volume].notna()].sort_values(
+            ["study_id", "order"]
+        )
         self.image_ids: list[str] = slices["image_id"].tolist()
         self._row = {image_id: row for row, image_id in enumerate(self.image_ids)}
         studies, first = np.unique(slices["study_id"].to_numpy(dtype=str), return_index=True)
         ends = np.r_[first[1:], len(slices)].tolist() if len(studies) else []
-        self._studies = {study: slice(*span) for study, *span in zip(studies.tolist(), first.tolist(), ends, strict=True)}
-        self._pack, self._names = pd.factorize(slices["volume"])
-        self._index = slices["volume_index"].to_numpy(dtype=np.int64)
+        self._studies = {
+            study: slice(*span) for study, *span in zip(studies.tolist(), first.tolist(), ends, strict=True)
+        }
+        self._pack, self._names = pd.factorize(slices[volume])
+        self._index = slices[index].to_numpy(dtype=np.int64)
         self._open: OrderedDict[int, Pack] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -43,7 +51,9 @@ class Volumes:
         return self.slices([image_id])[0]
 
     def slices(self, image_ids: Sequence[str]) -> np.ndarray:
-        """(n, size, size) int16 HU in the order of `image_ids`. Raises UserError naming an id that is not there."""
+        """(n, size, size) int16 HU in the order of `image_ids`. Raises UserError naming an id that is not
+        there.
+        """
         try:
             rows = np.array([self._row[image_id] for image_id in image_ids], dtype=np.int64)
         except KeyError as error:
@@ -72,7 +82,7 @@ class Volumes:
         return out
 
     def _get(self, number: int) -> Pack:
-        """An open pack, the least recently used one given up for it. Readers that still hold it keep it open."""
+        """An open pack, the least recently used one given up. Readers that still hold it keep it open."""
         with self._lock:
             pack = self._open.pop(number, None) or Pack(self.folder / self._names[number])
             self._open[number] = pack
@@ -96,3 +106,12 @@ class Volumes:
 def open_volumes(clean_dir: Path | str, check: bool = False) -> Volumes:
     """The volumes below a prepared folder. Raises UserError when it is not prepared."""
     return Volumes(clean_dir, check)
+
+
+def open_masks(clean_dir: Path | str) -> Volumes:
+    """The masks of bleeding of the same images (1 inside), for those that have one. Raises UserError if none
+    has.
+    """
+    if not read_manifest(clean_dir)["masks"]:
+        raise UserError(f"{clean_dir}: this data set has no masks; `physionet` has")
+    return Volumes(clean_dir, folder=MASKS)

@@ -70,9 +70,14 @@ def series_values(series: pd.Series, index: pd.Index, what: str) -> np.ndarray:
     return series.to_numpy()
 
 
-def _columns(frame: pd.DataFrame, what: str, dtype: type = np.float64) -> np.ndarray:
+def require_label_columns(frame: pd.DataFrame, what: str) -> None:
+    """Raise UserError unless the columns are the six labels, in any order."""
     if set(frame.columns) != set(LABELS) or len(frame.columns) != len(LABELS):
         raise UserError(f"{what}: the columns are {list(frame.columns)}; expected {list(LABELS)}")
+
+
+def _columns(frame: pd.DataFrame, what: str, dtype: type = np.float64) -> np.ndarray:
+    require_label_columns(frame, what)
     try:
         return frame[list(LABELS)].to_numpy(dtype, na_value=np.nan)
     except (TypeError, ValueError) as error:

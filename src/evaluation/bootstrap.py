@@ -135,6 +135,11 @@ def difference_interval(first: np.ndarray, second: np.ndarray, bootstrap: Patien
     return bootstrap.interval(np.stack([first - second, np.ones_like(first)], axis=1), _ratio)
 
 
+def describe_gain(gain: Interval) -> str:
+    """`gain 0.000500 [0.000300, 0.000700]`: how far a log loss falls, with its paired patient interval."""
+    return f"gain {gain.estimate:.6f} [{gain.low:.6f}, {gain.high:.6f}]"
+
+
 def bootstrap_auc(
     labels: pd.DataFrame, probabilities: pd.DataFrame, patients: pd.Series, **options: float
 ) -> pd.DataFrame:

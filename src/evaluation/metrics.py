@@ -4,6 +4,8 @@ The score is (2 * LL_any + sum of the five subtype LL) / 7, LL_j the mean log lo
 six independent binary problems.  Every score depends on the clipping constant `eps`: state it beside.
 """
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -93,3 +95,15 @@ def study_maximum(table: pd.DataFrame, studies: pd.Series) -> pd.DataFrame:
     usual study score.  `studies` is image_id -> study_id."""
     study = series_values(studies, table.index, "studies")
     return table.groupby(study, sort=True).max().rename_axis("study_id")
+
+
+def held_out_scores(labels: pd.DataFrame, probabilities: pd.DataFrame) -> dict[str, Any]:
+    """What metrics.json says of a fold's held-out predictions."""
+    return {
+        "score": weighted_log_loss(labels, probabilities),
+        "baseline": prevalence_baseline(labels),
+        "eps": SCORING_EPS,
+        "label_log_losses": label_log_losses(labels, probabilities).to_dict(),
+        "positives": labels[list(LABELS)].sum().astype(int).to_dict(),
+        "slices": len(labels),
+    }

@@ -53,7 +53,7 @@ def minimise(
     row_loss: RowLoss,
     start: np.ndarray | None = None,
     tolerance: float = 1e-7,
-    max_passes: int = 100,
+    max_passes: int = 30,
 ) -> Optimum:
     """Weights w (members,) on the simplex with the least mean of row_loss(w @ values) over the rows in
     `parts`.
@@ -68,7 +68,7 @@ def minimise(
         gradient, hessian = here.gradient / here.rows, here.hessian / here.rows
         gap = float(weights @ gradient - gradient.min())
         if gap < tolerance:
-            return Optimum(weights, here.loss / here.rows, gap, passes)
+            return Optimum(weights / weights.sum(), here.loss / here.rows, gap, passes)
         target = least_quadratic(hessian, gradient - hessian @ weights, weights)
         step, slope = 1.0, float(gradient @ (target - weights))
         while True:
@@ -80,7 +80,9 @@ def minimise(
                 break
             step /= 2
         weights, here = candidate, there
-    raise ArithmeticError(f"the blend did not converge: gap {gap:.1e} after {max_passes} steps")
+    if values.dtype == np.float32:  # a few rows that nearly every member gets wrong can need more digits
+        return minimise(values.astype(np.float64), parts, row_loss, weights, tolerance, 10 * max_passes)
+    raise ArithmeticError(f"the blend did not converge: gap {gap:.1e} after {max_passes} passes in float64")
 
 
 def evaluate(
@@ -90,7 +92,7 @@ def evaluate(
     members = len(values)
     rows, loss = 0, 0.0
     gradient, hessian = np.zeros(members), np.zeros((members, members))
-    single = weights.astype(np.float32)
+    single = weights.astype(values.dtype)
     for start, stop in parts:
         rows += stop - start
         for begin in range(start, stop, BLOCK):

@@ -37,6 +37,11 @@ class SliceClassifier(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
 
+    def start_at(self, prevalence: torch.Tensor) -> None:
+        """Begin with the prevalence of each label (6,): the first steps need not learn how rare they are."""
+        with torch.no_grad():
+            self.head.bias.copy_(prevalence.clamp(1e-4, 1 - 1e-4).logit())
+
     def forward(self, hu: torch.Tensor, windows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """hu (b, 1, h, w) int16; windows (b or 1, n, 2) in HU -> logits (b, 6), embeddings (b, d)"""
         images = (stack_windows(hu, windows) - self.mean) / self.std

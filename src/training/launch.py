@@ -1,58 +1,103 @@
-"""Folds: which are still to train, one after the other or in processes of their own."""
+"""Which folds are still to train, one after the other or in processes of their own; and their predictions."""
 
+import logging
 import os
 import signal
 import subprocess
 import sys
+from argparse import Namespace
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import torch
 
 from ..config import Model, load_config
 from ..data.tables import read_folds, read_manifest
 from ..errors import UserError
-from ..settings import load_settings
-from .runs import Run, choose_device, run_name
+from ..settings import Settings, load_settings
+from .runs import Run, choose_device, fold_logger, run_name, runs_of
+from .stage1 import predict_test_slices
+from .stage2 import predict_test_studies
+
+log = logging.getLogger("ich")
 
 
-def folds_to_train(
-    model: type[Model],
-    config_file: Path | str,
-    overrides: Sequence[str],
-    settings_file: Path | str,
-    fold: int | None,
-) -> tuple[Model, list[Run], list[Run]]:
-    """The configuration, and the runs of the asked fold (or of all): those to train, those complete."""
-    settings = load_settings(settings_file)
-    config = load_config(model, config_file, overrides)
-    name = run_name(config_file)
+TrainFold = Callable[..., None]
+Score = Callable[[pd.DataFrame, pd.DataFrame], dict[str, Any]]
+
+
+def train_folds(
+    script: str, arguments: Namespace, model: type[Model], train_fold: TrainFold, score: Score
+) -> None:
+    """What a training script does: train the asked fold, or every fold, that is not complete.
+
+    `arguments` are the script's flags. On a CPU several folds run in processes, `--jobs` at once.
+    """
+    settings = load_settings(arguments.settings)
+    config = load_config(model, arguments.config, arguments.overrides)
+    device = prepare_torch(arguments.device)
+    todo = []
+    for run in asked_runs(settings, run_name(arguments.config), arguments.fold):
+        if run.is_done(config, read_manifest(settings.clean)["fingerprint"]):
+            log.info("%s: complete", run)
+        else:
+            todo.append(run)
+    if len(todo) > 1 and arguments.jobs > 1 and device.type == "cpu":
+        in_processes(todo, [script, *sys.argv[1:]], arguments.jobs)
+        return
+    for run in todo:
+        with run.lock():
+            fold_log = fold_logger(run, arguments.quiet)
+            train_fold(run, config, device, score, fold_log, show_progress=not arguments.quiet)
+
+
+def predict_runs(settings: Settings, experiment: str, device_name: str) -> None:
+    """Test predictions of every complete fold of an experiment; stage 1 first, stage 2 reads it."""
+    runs = [run for run in runs_of(settings, experiment) if run.complete]
+    if not runs:
+        raise UserError(
+            f"{settings.models / experiment}: no complete run; train experiments/{experiment} first"
+        )
+    fingerprint = read_manifest(settings.clean)["fingerprint"]
+    device = prepare_torch(device_name, threads=os.cpu_count() or 1)
+    for run in runs:
+        if run.metrics()["data_fingerprint"] != fingerprint:
+            raise UserError(
+                f"{run.folder}: was trained on other prepared data; delete it and run: {run.command}"
+            )
+        predict = predict_test_slices if run.stage == "stage1" else predict_test_studies
+        predict(run, device, log)
+
+
+def asked_runs(settings: Settings, name: str, fold: int | None) -> list[Run]:
+    """The run of one fold, or of every fold of folds.csv; an unknown fold is a UserError."""
     known = sorted(int(k) for k in read_folds(settings.clean)["fold"].unique())
     if fold is not None and fold not in known:
         raise UserError(
             f"--fold {fold}: {settings.clean / 'folds.csv'} has the folds {', '.join(map(str, known))}"
         )
-    runs = [Run(name, k, settings) for k in (known if fold is None else [fold])]
-    data_fingerprint = read_manifest(settings.clean)["fingerprint"]
-    done = [run for run in runs if run.is_done(config, data_fingerprint)]
-    return config, [run for run in runs if run not in done], done
+    return [Run(name, k, settings) for k in (known if fold is None else [fold])]
 
 
-def prepare_torch(device_name: str) -> torch.device:
-    """Choose the device. On a CPU a fold trains on one thread unless OMP_NUM_THREADS says otherwise.
+def prepare_torch(device_name: str, threads: int = 1) -> torch.device:
+    """Choose the device. A CPU works on `threads` threads unless OMP_NUM_THREADS says otherwise.
 
-    The number of threads changes the last bits of every sum, and folds side by side use the cores better.
+    Training takes one: the number of threads changes the last bits of every sum, and folds side by side use
+    the cores better than threads do.
     """
     device = choose_device(device_name)
     if device.type == "cpu":
-        torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+        torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", threads)))
         torch.set_flush_denormal(True)
     return device
 
 
-def in_processes(runs: Sequence[Run], command: Callable[[Run], list[str]], jobs: int) -> None:
-    """Run one process a fold, `jobs` at a time; a failure does not stop the others, but is a UserError.
+def in_processes(runs: Sequence[Run], command: Sequence[str], jobs: int) -> None:
+    """Run `command --fold K`, one process a fold, `jobs` at a time.
+
+    A failure does not stop the other folds; at the end it is a UserError.
 
     An interrupt reaches the processes too; each saves its state and ends.
     """
@@ -63,7 +108,7 @@ def in_processes(runs: Sequence[Run], command: Callable[[Run], list[str]], jobs:
         if stopping:
             return 1
         environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
-        process = subprocess.Popen([sys.executable, *command(run)], env=environment)
+        process = subprocess.Popen([sys.executable, *command, "--fold", str(run.fold)], env=environment)
         processes.append(process)
         return process.wait()
 

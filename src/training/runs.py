@@ -1,11 +1,13 @@
 """Run folders: MODEL_DIR/<run>/fold<k>/ explains itself; metrics.json is written last and means complete."""
 
+import fcntl
 import json
 import logging
 import platform
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,6 +56,20 @@ class Run:
 
     def __str__(self) -> str:
         return f"{self.name} fold {self.fold}"
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold this fold while training it; a second process on the same fold is a UserError."""
+        path = self.checkpoint.with_name("lock")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # given up by the system when a process dies
+            except BlockingIOError:
+                raise UserError(
+                    f"{self}: another process is training this fold; wait for it or stop it"
+                ) from None
+            yield
 
     def read_config(self, model: type[Model]) -> Model:
         """The configuration this fold was trained with, not the one that stands in experiments/ now."""

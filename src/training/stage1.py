@@ -54,6 +54,7 @@ def train_slice_fold(
             )
     torch.manual_seed(config.seed)  # the same start in every fold keeps the folds' embeddings comparable
     model = build_from_config(config)
+    model.start_at(torch.from_numpy(training[list(LABELS)].to_numpy(np.float32).mean(0)))
 
     def loss(model: SliceClassifier, batch: dict) -> torch.Tensor:
         return weighted_bce(model(batch["hu"], batch["windows"])[0], batch["labels"])

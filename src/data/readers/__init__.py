@@ -1,13 +1,12 @@
-"""One module per data set; each has `read(raw_dir) -> Inventory`, loaded when it is asked for."""
+"""One module per data set, each with `read(raw_dir, options, jobs) -> Inventory`, loaded when asked for."""
 
 from importlib import import_module
 from pathlib import Path
 
 from ..inventory import Inventory
+from ..options import Options
 
-DATASETS = ("rsna",)
 
-
-def read_inventory(dataset: str, raw_dir: Path) -> Inventory:
-    """List the images of a data set. Raises UserError when its files are not there or its tables are wrong."""
-    return import_module(f".{dataset}", __name__).read(raw_dir)
+def read_inventory(options: Options, raw_dir: Path, jobs: int) -> Inventory:
+    """List the images of a data set. Raises UserError when files are absent or tables wrong."""
+    return import_module(f".{options.dataset}", __name__).read(raw_dir, options, jobs)

@@ -8,7 +8,6 @@ Flanders et al., Radiology: Artificial Intelligence 2020;2:3, 10.1148/ryai.20201
 """
 
 import os
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -17,21 +16,29 @@ import pandas as pd
 from ...errors import UserError
 from ..inventory import Inventory, empty_labels
 from ..label_table import read_labels, read_sample_submission
-from ..source import Source, ZipMember, list_files, list_members, read_bytes
+from ..options import Options
+from ..source import Source, list_files, list_members
 
-FOLDERS = {"train": ("stage_2_train", "stage_2_train_images"), "test": ("stage_2_test", "stage_2_test_images")}
+FOLDERS = {
+    "train": ("stage_2_train", "stage_2_train_images"),
+    "test": ("stage_2_test", "stage_2_test_images"),
+}
 TABLES = {"train": "stage_2_train.csv", "test": "stage_2_sample_submission.csv"}
 
 
-def read(raw_dir: Path) -> Inventory:
+def read(raw_dir: Path, options: Options, jobs: int) -> Inventory:
     """List every file of both parts and every image the tables name. Raises UserError."""
     files, tables = _find(raw_dir)
     if "train" not in tables and "test" not in tables:
         names = f"{TABLES['train']} or {TABLES['test']}"
-        raise UserError(f"{raw_dir}: no {names} there; set RAW_DATA_DIR to the folder with the contest's files")
+        raise UserError(
+            f"{raw_dir}: no {names} there; set RAW_DATA_DIR to the folder with the contest's files"
+        )
     for split in ("train", "test"):
         if files[split] and split not in tables:
-            raise UserError(f"{raw_dir}: {len(files[split])} {split} images but no {TABLES[split]}; download it too")
+            raise UserError(
+                f"{raw_dir}: {len(files[split])} {split} images but no {TABLES[split]}; download it too"
+            )
     labels, repeated = None, 0
     if "train" in tables:
         table = read_labels(tables["train"])
@@ -42,14 +49,20 @@ def read(raw_dir: Path) -> Inventory:
     }
     both = wanted["train"].intersection(wanted["test"])
     if len(both):
-        raise UserError(f"{raw_dir}: {both[0]} is in {TABLES['train']} and in {TABLES['test']}: remove it from one")
+        raise UserError(
+            f"{raw_dir}: {both[0]} is in {TABLES['train']} and in {TABLES['test']}: remove it from one"
+        )
     parts, copies = zip(*(_match(split, files[split], wanted[split]) for split in FOLDERS), strict=True)
     images = pd.concat(parts, ignore_index=True)
     repeated_id = images.duplicated("image_id")
     if repeated_id.any():
         name = images.loc[repeated_id, "image_id"].iloc[0]
         raise UserError(f"{raw_dir}: {name} is in the train and in the test folder; remove the wrong one")
-    found = empty_labels(images.index) if labels is None else labels.reindex(images["image_id"]).set_index(images.index)
+    found = (
+        empty_labels(images.index)
+        if labels is None
+        else labels.reindex(images["image_id"]).set_index(images.index)
+    )
     images = images.join(found)
     return Inventory(
         images.drop(columns="source"),
@@ -82,10 +95,12 @@ def _match(
     return pd.concat(frames, ignore_index=True).assign(split=split), copies
 
 
-def _find(raw_dir: Path) -> tuple[dict[str, dict[str, list[Source]]], dict[str, Path]]:
+def _find(raw_dir: Path) -> tuple[dict[str, dict[str, list[Source]]], dict[str, Source]]:
     """Files by split and image id, and the tables, below `raw_dir` or in a zip archive in it."""
     if not raw_dir.exists():
-        raise UserError(f"{raw_dir}: no such folder; set RAW_DATA_DIR in SETTINGS.json to where the data lies")
+        raise UserError(
+            f"{raw_dir}: no such folder; set RAW_DATA_DIR in SETTINGS.json to where the data lies"
+        )
     archives = [raw_dir] if raw_dir.is_file() else []
     if not archives:
         files, tables = _sort_out((Path(entry.path).parts, entry.path) for entry in list_files(raw_dir))
@@ -100,7 +115,7 @@ def _find(raw_dir: Path) -> tuple[dict[str, dict[str, list[Source]]], dict[str, 
                 files[split].setdefault(name, []).extend(found)
         for split, table in more_tables.items():
             tables.setdefault(split, table)
-    return files, {split: _as_file(table) for split, table in tables.items()}
+    return files, tables
 
 
 def _sort_out(
@@ -117,12 +132,3 @@ def _sort_out(
         elif parts[-1] in table_names:
             tables.setdefault(table_names[parts[-1]], source)
     return files, tables
-
-
-def _as_file(table: Source) -> Path:
-    """A table inside an archive, unpacked to a temporary file: it is read by libraries that want one."""
-    if not isinstance(table, ZipMember):
-        return Path(table)
-    folder = Path(tempfile.mkdtemp(prefix="ich-"))
-    (folder / Path(table.name).name).write_bytes(read_bytes(table))
-    return folder / Path(table.name).name

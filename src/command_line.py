@@ -1,0 +1,69 @@
+"""What the scripts' command lines have in common: flags, logging, exit codes.
+
+0  done      1  an error the user can mend, one line      2  wrong usage (argparse)      130  interrupted
+"""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Callable
+
+from .errors import UserError
+
+DEVICES = ("auto", "cpu", "cuda")
+
+
+def command_line(
+    description: str | None, *, overrides: bool = False, device: bool = False
+) -> argparse.ArgumentParser:
+    """A parser with the flags every script has; `description` is the script's docstring, shown as it is
+    written.
+    """
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument(
+        "--settings", default="SETTINGS.json", metavar="FILE", help="folders (default: SETTINGS.json)"
+    )
+    if overrides:
+        text = "replace a key of the configuration by a JSON value; repeatable"
+        parser.add_argument(
+            "--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE", help=text
+        )
+    text = "processes; results never depend on it (default: all cores)"
+    parser.add_argument("--jobs", type=positive, default=os.cpu_count() or 1, metavar="N", help=text)
+    if device:
+        parser.add_argument(
+            "--device", choices=DEVICES, default="auto", help="where networks run (default: auto)"
+        )
+    parser.add_argument("--quiet", action="store_true", help="only warnings and errors")
+    return parser
+
+
+def positive(text: str) -> int:
+    """Type of a flag that is a whole number from 1 on."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 1 on")
+    return value
+
+
+def start_logging(quiet: bool = False) -> None:
+    """Plain lines on standard error: everything the package reports, or only warnings."""
+    logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
+    logging.getLogger("ich").setLevel(logging.WARNING if quiet else logging.INFO)
+
+
+def run(main: Callable[[], None]) -> None:
+    """Call a script's `main` and exit with its code; a user's error and an interruption are one line, no
+    traceback.
+    """
+    try:
+        main()
+    except UserError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("interrupted; run the same command again to continue", file=sys.stderr)
+        sys.exit(130)

@@ -1,0 +1,40 @@
+"""What a person can choose about the preparation."""
+
+from dataclasses import asdict, dataclass
+
+SIZES = (512, 384, 256)
+DATASETS = ("rsna", "cq500", "physionet", "folder", "dicom")
+
+
+@dataclass(frozen=True)
+class Options:
+    """`volumes` are the choices that change stored pixels; the others only change tables."""
+
+    dataset: str = "rsna"
+    size: int = 512
+    crop: bool = False  # to the head, one square a study
+    remove_holder: bool = False  # air outside the head's mask
+    correct_tilt: bool = False  # move every slice so that the stack is not sheared
+    folds: int = 5
+    seed: int = 0
+    folds_file: str | None = None
+    limit: int | None = None  # studies
+    folder_config: str | None = None  # of the data set `folder`
+
+    @property
+    def recorded(self) -> dict[str, object]:
+        """As the manifest holds them."""
+        return asdict(self)
+
+    @property
+    def volumes(self) -> dict[str, object]:
+        return {name: value for name, value in asdict(self).items() if name in VOLUME_OPTIONS}
+
+
+VOLUME_OPTIONS = ("dataset", "size", "crop", "remove_holder", "correct_tilt")
+
+
+def changes(before: dict[str, object], now: dict[str, object]) -> str:
+    """`size 512 -> 256, crop false -> true`; empty when nothing differs."""
+    names = sorted(set(before) | set(now))
+    return ", ".join(f"{n} {before.get(n)} -> {now.get(n)}" for n in names if before.get(n) != now.get(n))

@@ -1,0 +1,167 @@
+"""CQ500 (Qure.ai; Chilamkurthy et al., Lancet 2018;392:2388): 491 studies, three readers, labels by study.
+
+    CQ500-CT-<n>.zip unpacked: CQ500CT<n> CQ500CT<n>/Unknown Study/<series>/CT000000.dcm    at any depth
+    reads.csv        name, Category, R1:ICH ... R3:MidlineShift                             in RAW_DATA_DIR
+
+The truth is the opinion of at least two readers. Of each study one series is used: see `choose`.
+"""
+
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ...errors import UserError
+from ..geometry import is_axial, order_slices, positions
+from ..inventory import Inventory, empty_labels
+from ..options import Options
+from ..source import list_files
+from .dicom import image_table, may_be_dicom
+
+STUDY = re.compile(r"CQ500-?CT-?(\d+)", re.IGNORECASE)
+READERS = ("R1", "R2", "R3")
+# Columns of reads.csv -> ours. ICH is not derived from the subtypes: six studies are ICH without one by
+# majority.
+FINDINGS = {
+    "EDH": "epidural",
+    "IPH": "intraparenchymal",
+    "IVH": "intraventricular",
+    "SAH": "subarachnoid",
+    "SDH": "subdural",
+    "ICH": "any",
+    "BleedLocation-Left": "bleed_left",
+    "BleedLocation-Right": "bleed_right",
+    "ChronicBleed": "chronic_bleed",
+    "Fracture": "fracture",
+    "CalvarialFracture": "calvarial_fracture",
+    "OtherFracture": "other_fracture",
+    "MassEffect": "mass_effect",
+    "MidlineShift": "midline_shift",
+}
+# Chosen by people who looked; the names stand for the folder of the series.
+OVERRIDES = {
+    73: "CT Plain",
+    162: "CT Plain-3",
+    172: "CT 55mm Plain",
+    337: "CT 2.55mm",
+    470: "CT PRE CONTRAST 5MM STD",
+}
+HEAD_ENDS = {345: 24}  # file numbers from here on do not show the head
+UNWANTED = re.compile(r"BONE|HRCT|PNS|POST|CECT|ORAL|\bCT C\b|3D|ORBIT|(?<!PRE )CONTRAST", re.IGNORECASE)
+SLICES = (15, 128)
+STEP_MM = 5.0
+
+
+def read(raw_dir: Path, options: Options, jobs: int) -> Inventory:
+    """Every DICOM file of every study, and the study labels. Raises UserError."""
+    labels = read_reads(raw_dir / "reads.csv")
+    paths = [
+        entry.path for entry in list_files(raw_dir) if may_be_dicom(entry.path) and STUDY.search(entry.path)
+    ]
+    if not paths:
+        raise UserError(
+            f"{raw_dir}: no folder like 'CQ500CT12 CQ500CT12' there; unpack the study archives into it"
+        )
+    images = image_table(paths, raw_dir, split="train")
+    numbers = [int(STUDY.findall(os.path.relpath(path, raw_dir))[0]) for path in paths]
+    images["study_id"] = [f"CQ500-CT-{number}" for number in numbers]
+    images["series"] = [Path(path).parent.name for path in paths]
+    unread = images["study_id"].isin(labels.index)
+    images.loc[~unread, "cause"] = "not in the table: reads.csv does not name the study"
+    beyond = [
+        number in HEAD_ENDS and file_number(path) >= HEAD_ENDS[number]
+        for number, path in zip(numbers, paths, strict=True)
+    ]
+    images.loc[beyond, "cause"] = "not the head: beyond the last slice of the head in this study"
+    absent = labels.index.difference(images["study_id"])
+    return Inventory(
+        images.join(empty_labels(images.index)),
+        list(paths),
+        inputs=[raw_dir / "reads.csv"],
+        studies=labels,
+        choose_series=choose,
+        notes={"studies in reads.csv without files": len(absent)},
+    )
+
+
+def read_reads(path: Path) -> pd.DataFrame:
+    """Majority of the three readers: index study_id, the six labels, the other findings, category. Raises
+    UserError.
+    """
+    try:
+        reads = pd.read_csv(path, encoding="utf-8-sig")
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: not a readable CSV ({error}); it comes with CQ500") from None
+    wanted = ["name", "Category", *(f"{reader}:{finding}" for reader in READERS for finding in FINDINGS)]
+    missing = [name for name in wanted if name not in reads]
+    if missing:
+        raise UserError(f"{path}: the column {missing[0]} is missing; download reads.csv again")
+    votes = reads[wanted[2:]]
+    if not votes.isin((0, 1)).all(axis=None):
+        raise UserError(f"{path}: an opinion is neither 0 nor 1; download reads.csv again")
+    numbers = reads["name"].str.extract(STUDY.pattern, flags=re.IGNORECASE)[0]
+    table = pd.DataFrame(index=pd.Index("CQ500-CT-" + numbers, name="study_id"))
+    if not table.index.is_unique or table.index.hasnans:
+        raise UserError(f"{path}: the names are not 491 different CQ500-CT-<n>; download reads.csv again")
+    for finding, name in FINDINGS.items():
+        agreeing = sum(reads[f"{reader}:{finding}"] for reader in READERS)
+        table[name] = pd.array((agreeing >= 2).astype("int8"), dtype="Int8")
+    return table.assign(category=reads["Category"].to_numpy())
+
+
+def file_number(path: str) -> int:
+    """CT000023.dcm -> 23; -1 for a name without a number."""
+    digits = re.findall(r"\d+", os.path.basename(path))
+    return int(digits[-1]) if digits else -1
+
+
+def choose(slices: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Keep one series of each study; the table names every series, whether it was chosen, and why or why not.
+
+    Names of bone, contrast, sinus and similar series go first, then series that are not axial or have fewer
+    than 15 or more than 128 slices; of the rest the one with a step nearest 5 mm, then with most slices, then
+    by name. Exceptions made by people win.
+    """
+    table = pd.DataFrame([_series_row(*item) for item in slices.groupby(["study_id", "series"], sort=True)])
+    chosen = {study: _choose_one(study, group) for study, group in table.groupby("study_id", sort=False)}
+    table["chosen"] = [
+        chosen[study] == name for study, name in zip(table["study_id"], table["series"], strict=True)
+    ]
+    table.loc[table["chosen"] & (table["reason"] == ""), "reason"] = "step nearest 5 mm, most slices, name"
+    table.loc[~table["chosen"] & (table["reason"] == ""), "reason"] = "another series was preferred"
+    keep = slices["series"] == slices["study_id"].map(chosen)
+    return slices[keep].copy(), table
+
+
+def _series_row(key: tuple[str, str], group: pd.DataFrame) -> dict[str, object]:
+    study, name = key
+    usable = group[group["cause"].isna()]
+    axial = usable[is_axial(usable)] if len(usable) else usable
+    step = np.nan
+    if len(axial) > 1:
+        step = order_slices(axial.assign(position_mm=positions(axial)))["step_mm"].median()
+    reasons = []
+    if UNWANTED.search(name):
+        reasons.append("name")
+    if not SLICES[0] <= len(axial) <= SLICES[1]:
+        reasons.append("number of slices")
+    reason = "unsuitable: " + ", ".join(reasons) if reasons else ""
+    return {"study_id": study, "series": name, "slices": len(axial), "step_mm": step, "reason": reason}
+
+
+def _choose_one(study: str, table: pd.DataFrame) -> str | None:
+    number = int(study.rsplit("-", 1)[1])
+    if number in OVERRIDES and OVERRIDES[number] in set(table["series"]):
+        table.loc[table["series"] == OVERRIDES[number], "reason"] = "chosen by people"
+        return OVERRIDES[number]
+    fit = table[table["reason"] == ""]
+    if fit.empty:
+        return None
+    distance = (fit["step_mm"] - STEP_MM).abs().round(1)
+    return (
+        fit.assign(distance=distance, fewer=-fit["slices"])
+        .sort_values(["distance", "fewer", "series"])["series"]
+        .iloc[0]
+    )

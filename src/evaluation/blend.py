@@ -1,0 +1,161 @@
+"""Blend of models: per label, convex weights that minimise the log loss, cross-fitted by patient.
+
+The weights are fitted on all rows; how good they are is judged by weights fitted without the patients they
+are scored on (the nested score).  Weights over near-equal models gain next to nothing, so they are used only
+where the nested gain over the better of the mean and the best single member is outside the paired patient
+bootstrap's interval.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ..errors import UserError
+from ..labels import LABELS
+from .bootstrap import PatientBootstrap, describe_gain, difference_interval
+from .candidates import Candidate, Candidates, Problem, fit_candidates
+from .members import Members
+from .metrics import SCORING_EPS, WEIGHTS, log_losses
+from .spaces import SPACES
+from .steps import Step, fit_steps, step_from_dict
+
+
+@dataclass(frozen=True, eq=False)
+class Blend:
+    """A fitted blend: `apply` averages the members with `weights` in `space`, then runs the `steps`."""
+
+    weights: pd.DataFrame  # members x LABELS, every column sums to 1
+    space: str
+    steps: tuple[Step, ...]
+    eps: float  # clipping of the scores below and of probabilities on their way into logits
+    nested_score: float  # weighted log loss of `nested_predictions`
+    optimistic_score: float  # of the final weights and steps on the rows they were fitted on
+    nested: dict[str, float]  # the same rows scored by: each member, "best single", "mean", each fitted space
+    decision: str
+    fitted_on: dict[str, int]  # images, patients, folds, seed
+    nested_predictions: pd.DataFrame | None = field(default=None, repr=False)  # not saved
+
+    def apply(self, members: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+        """Blend predictions by key: index of the first member, columns LABELS.
+
+        A missing or unknown member, and members of different images, raise UserError.
+        """
+        missing = [name for name in self.weights.index if name not in members]
+        unknown = [name for name in members if name not in self.weights.index]
+        if missing or unknown:
+            raise UserError(
+                f"the blend was fitted on {', '.join(self.weights.index)}; "
+                f"missing: {', '.join(missing) or 'none'}, unknown: {', '.join(unknown) or 'none'}"
+            )
+        table = Members(members, next(iter(members.values())).index)
+        weights = self.weights.loc[table.names, list(LABELS)].to_numpy()[None]
+        p = table.mix(weights, None, SPACES[self.space], self.eps)
+        for step in self.steps:
+            p = step.apply(p)
+        return pd.DataFrame(p, table.index, list(LABELS))
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON that explains itself."""
+        return {
+            "what": "blend of models for the six labels, applied by image_id",
+            "how": "per label: back(sum over members of weight * into(p)), then the steps in order; space "
+            "'probability': into and back change nothing; 'logit': into is the logit of p clipped to "
+            "[eps, 1 - eps], back its inverse",
+            "decision": self.decision,
+            "space": self.space,
+            "weights": {name: row.to_dict() for name, row in self.weights.iterrows()},
+            "steps": [step.to_dict() for step in self.steps],
+            "eps": self.eps,
+            "nested_score": self.nested_score,
+            "optimistic_score": self.optimistic_score,
+            "nested": self.nested,
+            "fitted_on": self.fitted_on,
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Blend":
+        """The inverse of `to_dict`; the two explaining texts are not read."""
+        names = ("space", "eps", "nested_score", "optimistic_score", "nested", "decision", "fitted_on")
+        missing = [name for name in ("weights", "steps", *names) if name not in values]
+        if missing:
+            raise UserError(f"the saved blend lacks {', '.join(missing)}; fit it again with ensemble.py")
+        weights = pd.DataFrame.from_dict(values["weights"], orient="index")[list(LABELS)]
+        return cls(
+            weights=weights,
+            steps=tuple(step_from_dict(step) for step in values["steps"]),
+            **{name: values[name] for name in names},
+        )
+
+
+def fit_blend(
+    labels: pd.DataFrame,
+    members: Mapping[str, pd.DataFrame],
+    groups: pd.Series | None,
+    *,
+    folds: int = 5,
+    seed: int = 0,
+    eps: float = SCORING_EPS,
+    spaces: Sequence[str] = ("probability",),
+    steps: Sequence[str] = (),
+    replicates: int = 1000,
+) -> Blend:
+    """Fit a blend of out-of-fold predictions.
+
+    labels, members: index image_id, columns LABELS, same images, any order.  groups: image_id -> patient;
+    None only where every image is of another patient.  spaces: the spaces to try, simplest first.  steps:
+    names of `steps.STEPS` to try after the weights.  Everything beyond the better of mean and best single
+    member is kept only where its nested gain is above 0 by the paired patient bootstrap.
+    """
+    problem = Problem.of(labels, members, groups, folds, seed, eps)
+    bootstrap = PatientBootstrap(problem.folds.patient, replicates, seed)
+    candidates = fit_candidates(problem, spaces)
+    chosen, decision = decide(candidates, bootstrap)
+    kept, nested, remarks = fit_steps(steps, problem.y, chosen.predictions, problem.folds, bootstrap, eps)
+    optimistic = problem.members.mix(chosen.weights[None], None, chosen.space, eps)
+    for step in kept:
+        optimistic = step.apply(optimistic)
+    compared = [*candidates.simple, *candidates.weighted]
+    return Blend(
+        weights=pd.DataFrame(chosen.weights, list(members), list(LABELS)),
+        space=chosen.space.name,
+        steps=kept,
+        eps=eps,
+        nested_score=_score(problem.y, nested, eps),
+        optimistic_score=_score(problem.y, optimistic, eps),
+        nested=candidates.member_scores | {candidate.name: candidate.score for candidate in compared},
+        decision="; ".join([decision, *remarks]),
+        fitted_on={
+            "images": len(labels),
+            "patients": problem.folds.patients,
+            "folds": problem.folds.count,
+            "seed": seed,
+        },
+        nested_predictions=pd.DataFrame(nested, labels.index, list(LABELS)),
+    )
+
+
+def decide(candidates: Candidates, bootstrap: PatientBootstrap) -> tuple[Candidate, str]:
+    """The better simple candidate, unless fitted weights beat it outside the noise; and why, in words."""
+    chosen = min(candidates.simple, key=lambda candidate: candidate.score)
+    text = [f"{_name(chosen, candidates)} scores {chosen.score:.6f} nested"]
+    for challenger in candidates.weighted:
+        gain = difference_interval(chosen.losses, challenger.losses, bootstrap)
+        verdict = (
+            "used" if gain.low > 0 else "worse, not used" if gain.high < 0 else "inside the noise, not used"
+        )
+        text.append(f"{challenger.name}, {challenger.score:.6f}: {describe_gain(gain)}, {verdict}")
+        chosen = challenger if gain.low > 0 else chosen
+    return chosen, "; ".join(text)
+
+
+def _name(simple: Candidate, candidates: Candidates) -> str:
+    if simple.name == "mean":
+        return f"mean of {len(candidates.member_scores)}"
+    return f"{simple.name} ({list(candidates.member_scores)[simple.weights[:, 0].argmax()]})"
+
+
+def _score(y: np.ndarray, p: np.ndarray, eps: float) -> float:
+    return float((log_losses(y, p, eps) @ WEIGHTS).mean())

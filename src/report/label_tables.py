@@ -1,0 +1,113 @@
+"""What the report says label by label and group by group: tables of plain rows for the page."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from ..evaluation.alignment import label_values, probability_values
+from ..evaluation.bootstrap import bootstrap_label_log_losses
+from ..evaluation.experiment import Experiment, Scored
+from ..evaluation.metrics import constant_predictions, label_log_losses, prevalence, scores_by_group
+from ..evaluation.reliability import brier, expected_calibration_error
+from ..evaluation.roc import Auc, delong
+from ..labels import LABELS
+
+
+@dataclass(frozen=True)
+class LabelRow:
+    """One model on one label."""
+
+    model: str
+    kind: str
+    log_loss: float
+    interval: tuple[float, float]
+    auc: Auc
+    brier: float
+    ece: float
+
+
+@dataclass(frozen=True)
+class LabelBlock:
+    """The models on one label, with what does not depend on the model."""
+
+    label: str
+    positives: int
+    slices: int
+    baseline: float
+    rows: list[LabelRow]
+
+
+def shown_models(experiment: Experiment) -> dict[str, Scored]:
+    """The blend and the best run of each stage (by held-out score): kind -> predictions."""
+    stages = {run.name: run.stage for run in experiment.runs}
+    models = {"blend": experiment.blend}
+    for stage in ("stage2", "stage1"):
+        own = [scored for name, scored in experiment.members.items() if stages[name] == stage]
+        if own:
+            models[stage] = min(own, key=lambda scored: scored.oof_score)
+    return models
+
+
+def patients_of(experiment: Experiment) -> pd.Series:
+    """image_id -> patient_id of all images."""
+    return experiment.slices.set_index("image_id")["patient_id"]
+
+
+def label_blocks(experiment: Experiment, part: str) -> list[LabelBlock]:
+    """One block a label, on the held-out (`oof`) or the hidden test (`test`) slices."""
+    labels = experiment.labels if part == "oof" else experiment.test_labels
+    constant = constant_predictions(prevalence(experiment.labels), labels.index)
+    baseline = label_log_losses(labels, constant)
+    y = label_values(labels)
+    by_model = {
+        kind: _label_rows(experiment, kind, scored, part, labels)
+        for kind, scored in shown_models(experiment).items()
+    }
+    return [
+        LabelBlock(
+            label, int(y[:, i].sum()), len(y), baseline[label], [rows[i] for rows in by_model.values()]
+        )
+        for i, label in enumerate(LABELS)
+    ]
+
+
+def _label_rows(
+    experiment: Experiment, kind: str, scored: Scored, part: str, labels: pd.DataFrame
+) -> list[LabelRow]:
+    table = scored.oof if part == "oof" else scored.test
+    options = {"replicates": experiment.config.replicates, "seed": experiment.config.seed}
+    losses = bootstrap_label_log_losses(labels, table, patients_of(experiment).loc[labels.index], **options)
+    y, p = label_values(labels), probability_values(table, labels.index)
+    return [
+        LabelRow(
+            scored.name,
+            kind,
+            losses.loc[label, "estimate"],
+            (losses.loc[label, "low"], losses.loc[label, "high"]),
+            delong(y[:, i], p[:, i]),
+            brier(y[:, i], p[:, i]),
+            expected_calibration_error(y[:, i], p[:, i]),
+        )
+        for i, label in enumerate(LABELS)
+    ]
+
+
+def padding_table(experiment: Experiment, part: str) -> pd.DataFrame:
+    """Scores of the blend on slices of series with and without padding, by `scores_by_group`."""
+    labels = experiment.labels if part == "oof" else experiment.test_labels
+    table = experiment.blend.oof if part == "oof" else experiment.blend.test
+    padded = experiment.slices.set_index("image_id")["padded"].loc[labels.index]
+    groups = padded.map({True: "padded", False: "not padded"}).rename("group")
+    return scores_by_group(labels, table, groups)
+
+
+def curves(experiment: Experiment) -> Mapping[str, tuple[np.ndarray, dict[str, np.ndarray]]]:
+    """label -> (y, kind -> probabilities) on the held-out slices, for the figures."""
+    y = label_values(experiment.labels)
+    models = {
+        kind: probability_values(scored.oof, experiment.labels.index)
+        for kind, scored in shown_models(experiment).items()
+    }
+    return {label: (y[:, i], {k: p[:, i] for k, p in models.items()}) for i, label in enumerate(LABELS)}

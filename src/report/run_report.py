@@ -1,0 +1,126 @@
+"""The report of an experiment: one self-contained HTML file, the same bytes for the same experiment."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from .. import files
+from ..evaluation.experiment import Experiment
+from ..evaluation.metrics import SCORING_EPS
+from ..evaluation.reliability import expected_calibration_error
+from ..evaluation.roc import auc
+from ..labels import LABEL_WEIGHTS, LABELS
+from . import data_section, figures, label_tables
+from .run_section import duration, provenance, run_rows
+from .score_table import SYNTHETIC, score_rows
+
+FOLDER = Path(__file__).parent
+ABSENT = "–"
+
+
+def write_report(path: Path | str, experiment: Experiment) -> None:
+    """Write the HTML file atomically. It needs nothing but a browser: no network, no script, no other file."""
+    files.write_text(path, render_report(experiment))
+
+
+def render_report(experiment: Experiment) -> str:
+    """The page as text."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(FOLDER),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "score": lambda value: number(value, 4),
+        "decimals": number,
+        "interval": interval,
+        "percent": percent,
+        "count": lambda value: f"{value:,}",
+        "duration": duration,
+    }
+    style = Markup((FOLDER / "run_report.css").read_text(encoding="utf-8"))
+    page = environment.get_template("run_report.html").render(style=style, **_contents(experiment))
+    return page + "\n"
+
+
+def number(value: float | None, digits: int) -> str:
+    """Fixed decimals, a dash for what does not exist."""
+    return ABSENT if value is None or math.isnan(value) else f"{value:.{digits}f}"
+
+
+def interval(bounds: tuple[float, float] | None, digits: int = 4) -> str:
+    """`[0.1234, 0.1301]`, or nothing where there is none."""
+    if bounds is None or any(math.isnan(bound) for bound in bounds):
+        return ""
+    return f"[{bounds[0]:.{digits}f}, {bounds[1]:.{digits}f}]"
+
+
+def percent(share: float | None, digits: int = 1) -> str:
+    return ABSENT if share is None else f"{100 * share:.{digits}f} %"
+
+
+def _contents(experiment: Experiment) -> dict[str, Any]:
+    parts = ["oof"] if experiment.test_labels is None else ["oof", "test"]
+    rows = score_rows(experiment.scores())
+    runs = run_rows(experiment.runs)
+    return {
+        "experiment": experiment,
+        "synthetic": SYNTHETIC if experiment.synthetic else None,
+        "eps": f"{SCORING_EPS:g}",
+        "certain_miss": -math.log(SCORING_EPS),
+        "labels": LABELS,
+        "label_weights": LABEL_WEIGHTS,
+        "parts": parts,
+        "part_names": {"oof": "held out", "test": "hidden test"},
+        "scores": rows,
+        "headline": {row.kind: row for row in rows},
+        "score_figures": {part: figures.score_figure(rows, part, f"{experiment.name}/") for part in parts},
+        "stage_scores": _stage_scores(experiment),
+        "label_blocks": {part: label_tables.label_blocks(experiment, part) for part in parts},
+        "shown_models": label_tables.shown_models(experiment),
+        "curves": _curves(experiment),
+        "padding": {part: label_tables.padding_table(experiment, part) for part in parts},
+        "runs": runs,
+        "seconds": sum(row["seconds"] for row in runs),
+        "learning": {
+            row["name"]: figures.learning_figure(row["name"], row["stage"], row["histories"])
+            for row in runs
+            if row["histories"]
+        },
+        "provenance": provenance(experiment.runs),
+        "data": data_section.part_counts(experiment.slices),
+        "shared_patients": data_section.shared_patients(experiment.slices),
+        "prevalence": data_section.prevalence_rows(experiment),
+        "folds": data_section.fold_rows(experiment),
+        "quarantine": data_section.quarantine_rows(experiment.slices),
+    }
+
+
+def _stage_scores(experiment: Experiment) -> dict[str, float] | None:
+    """Score of the two runs that are compared, and by how much the first is lower, as a share of the second."""
+    if experiment.context is None:
+        return None
+    better, worse = (
+        experiment.members[n].oof_score for n in (experiment.context.better, experiment.context.worse)
+    )
+    return {"better": better, "worse": worse, "gain": (worse - better) / worse}
+
+
+def _curves(experiment: Experiment) -> list[dict[str, Any]]:
+    """ROC and reliability pictures of each label, with the numbers of their captions (the blend's)."""
+    return [
+        {
+            "label": label,
+            "positives": int(y.sum()),
+            "roc": figures.roc_figure(label, y, models),
+            "auc": auc(y, models["blend"]),
+            "reliability": figures.reliability_figure(label, y, models["blend"]),
+            "ece": expected_calibration_error(y, models["blend"]),
+        }
+        for label, (y, models) in label_tables.curves(experiment).items()
+    ]

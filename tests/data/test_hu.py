@@ -1,0 +1,70 @@
+"""Stored values become HU exactly, faults of the files included."""
+
+import numpy as np
+import pytest
+
+from src.data.hu import gray, to_hu
+
+
+def hu_of(stored: list[int], dtype: type, **header: object) -> list[int]:
+    return to_hu(np.array([stored], dtype=dtype), **header).values[0].tolist()
+
+
+def test_slope_and_intercept_are_applied():
+    assert hu_of([0, 1024, 4095], np.uint16, slope=1, intercept=-1024, bits_stored=12, signed=False) == [-1024, 0, 3071]
+    assert hu_of([-2000, 0, 40], np.int16, slope=1, intercept=-1024, bits_stored=16, signed=True) == [-3024, -1024, -984]
+
+
+@pytest.mark.parametrize("intercept", [0, 1])
+def test_the_12_bit_wrap_is_undone_and_the_wrong_intercept_discarded(intercept):
+    stored = np.array([[0, 40, 3095, 3096, 4095]], dtype=np.uint16)
+    image = to_hu(stored, slope=1, intercept=intercept, bits_stored=12, signed=False)
+    assert image.values[0].tolist() == [0, 40, 3095, -1000, -1]
+    assert image.wrap_fixed
+    assert (image.minimum, image.maximum) == (-1000, 3095)
+
+
+def test_the_wrap_fix_leaves_other_files_alone():
+    image = to_hu(np.array([[0, 4095]], np.uint16), slope=1, intercept=-1024, bits_stored=12, signed=False)
+    assert image.values[0].tolist() == [-1024, 3071] and not image.wrap_fixed
+    image = to_hu(np.array([[40, 4000]], np.int16), slope=1, intercept=0, bits_stored=16, signed=True)
+    assert image.values[0].tolist() == [40, 4000] and not image.wrap_fixed
+
+
+def test_a_12_bit_sign_is_extended():
+    # 4095 in 12 signed bits is -1, 2048 is -2048
+    assert hu_of([4095, 2048, 2047], np.int16, slope=1, intercept=0, bits_stored=12, signed=True) == [-1, -2048, 2047]
+
+
+def test_unused_high_bits_are_discarded():
+    noisy = 0x3000 | 1064  # something above bit 11 that is no part of the value
+    assert hu_of([noisy], np.uint16, slope=1, intercept=-1024, bits_stored=12, signed=False) == [40]
+
+
+def test_values_beyond_int16_saturate_instead_of_wrapping():
+    header = {"slope": 1, "bits_stored": 16}
+    assert hu_of([-32768, 32767], np.int16, intercept=-1024, signed=True, **header) == [-32768, 31743]
+    assert hu_of([0, 65535], np.uint16, intercept=-1024, signed=False, **header) == [-1024, 32767]
+    assert hu_of([20000], np.int16, intercept=-40000, signed=True, **header) == [-20000]
+
+
+def test_fractions_are_computed_in_floats_and_rounded():
+    assert hu_of([0, 3, 100], np.int16, slope=0.5, intercept=-10.25, bits_stored=16, signed=True) == [-10, -9, 40]
+
+
+def test_statistics_are_those_of_the_values():
+    values = np.array([[-3000, 0], [40, 100]], dtype=np.int16)
+    image = to_hu(values, slope=1, intercept=0, bits_stored=16, signed=True)
+    assert (image.minimum, image.maximum, image.mean) == (-3000, 100, pytest.approx(-715))
+
+
+def test_gray_images_are_not_called_hu():
+    image = gray(np.array([[0, 255]], dtype=np.uint8))
+    assert image.values.tolist() == [[0, 255]] and not image.is_hu
+
+
+def test_the_input_is_never_changed():
+    stored = np.array([[0, 4095]], dtype=np.uint16)
+    stored.setflags(write=False)
+    to_hu(stored, slope=1, intercept=0, bits_stored=12, signed=False)
+    assert stored.tolist() == [[0, 4095]]

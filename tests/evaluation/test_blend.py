@@ -1,0 +1,220 @@
+"""The blend: exact, cross-fitted, honest about noise, applied by key, explained in JSON."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from src.errors import UserError
+from src.evaluation.alignment import label_values
+from src.evaluation.blend import Blend, fit_blend
+from src.evaluation.crossfit import PatientFolds
+from src.evaluation.metrics import label_log_losses, weighted_log_loss
+from src.evaluation.selection import backward_elimination, greedy_weights
+from src.evaluation.steps import STEPS
+from src.labels import LABELS
+
+
+def study(skills: list[float], patients: int = 150, slices: int = 12, seed: int = 0, scale: float = 1.0):
+    """Labels, members with logit noise of the given standard deviations, image_id -> patient."""
+    rng = np.random.default_rng(seed)
+    index = pd.Index([f"ID_{row:05d}" for row in range(patients * slices)], name="image_id")
+    groups = pd.Series(np.repeat([f"p{k:03d}" for k in range(patients)], slices), index)
+    z = np.repeat(rng.normal(-1.5, 2, (patients, 6)), slices, axis=0) + rng.normal(0, 0.5, (len(index), 6))
+    y = pd.DataFrame((rng.random(z.shape) < 1 / (1 + np.exp(-z))).astype("int8"), index, list(LABELS))
+    members = {
+        f"m{k}": pd.DataFrame(
+            1 / (1 + np.exp(-scale * (z + rng.normal(0, sd, z.shape)))), index, list(LABELS)
+        )
+        for k, sd in enumerate(skills)
+    }
+    return y, members, groups
+
+
+UNEQUAL = study([0.7, 1.0, 3.0])
+
+
+def test_the_weights_are_the_best_of_a_fine_grid():
+    y, members, groups = UNEQUAL
+    blend = fit_blend(y, members, groups)
+    assert list(blend.weights.index) == ["m0", "m1", "m2"]
+    np.testing.assert_allclose(blend.weights.sum(), 1, atol=1e-12)
+    steps = np.linspace(0, 1, 26)
+    grid = [(a, b, 1 - a - b) for a in steps for b in steps if a + b <= 1 + 1e-12]
+    fitted = label_log_losses(y, blend.apply(members))
+    for label in LABELS:
+        p = np.stack([members[name][label] for name in members])
+        q = np.where(y[label] == 1, p, 1 - p)
+        best = min(-np.log(np.array(w) @ q).mean() for w in grid)
+        assert best - 1e-3 < fitted[label] <= best + 1e-7
+
+
+def test_the_blend_is_the_weighted_sum():
+    y, members, groups = UNEQUAL
+    blend = fit_blend(y, members, groups)
+    expected = sum(members[name] * blend.weights.loc[name] for name in members)
+    np.testing.assert_allclose(blend.apply(members), expected, rtol=1e-12)
+    assert blend.optimistic_score == pytest.approx(weighted_log_loss(y, blend.apply(members)), rel=1e-12)
+
+
+def test_the_nested_score_is_that_of_weights_fitted_without_the_patient():
+    y, members, groups = UNEQUAL
+    blend = fit_blend(y, members, groups, folds=4, seed=7)
+    assert blend.nested_score == pytest.approx(weighted_log_loss(y, blend.nested_predictions), rel=1e-12)
+    assert blend.nested_score > blend.optimistic_score
+    folds = PatientFolds(label_values(y), groups.to_numpy(), 4, 7)
+    for fold in range(4):
+        held = folds.fold == fold
+        assert not set(groups[held]) & set(groups[~held])
+        rest = fit_blend(y[~held], {name: p[~held] for name, p in members.items()}, groups[~held])
+        expected = rest.apply({name: p[held] for name, p in members.items()})
+        np.testing.assert_allclose(blend.nested_predictions[held], expected, atol=2e-4)
+
+
+def test_folds_share_the_rare_label():
+    y, _, groups = UNEQUAL
+    rare = y.copy()
+    rare["epidural"] = groups.isin(groups.unique()[:10]).astype("int8")
+    folds = PatientFolds(label_values(rare), groups.to_numpy(), 5, 0)
+    counts = [groups[(folds.fold == k) & (rare["epidural"] == 1)].nunique() for k in range(5)]
+    assert max(counts) - min(counts) <= 2
+    assert [groups[folds.fold == k].nunique() for k in range(5)] == [30] * 5
+
+
+def test_the_order_of_rows_and_members_tables_does_not_matter():
+    y, members, groups = UNEQUAL
+    blend = fit_blend(y, members, groups)
+    mixed = {
+        name: p.sample(frac=1, random_state=k)[list(LABELS[::-1])]
+        for k, (name, p) in enumerate(members.items())
+    }
+    again = fit_blend(y.sample(frac=1, random_state=9), mixed, groups.sample(frac=1, random_state=8))
+    np.testing.assert_allclose(again.weights, blend.weights, atol=2e-4)
+    assert again.nested_score == pytest.approx(blend.nested_score, abs=1e-7)
+    applied = again.apply(mixed)
+    np.testing.assert_allclose(applied.loc[y.index], again.apply(members), rtol=1e-12)
+
+
+def test_alike_members_fall_back_to_the_mean():
+    y, members, groups = study([1.0, 1.0, 1.0, 1.0], patients=60, seed=1)
+    blend = fit_blend(y, members, groups)
+    assert (blend.weights == 0.25).all(axis=None)
+    assert blend.decision.startswith("mean of 4 scores")
+    assert "not used" in blend.decision
+    assert blend.nested_score == pytest.approx(blend.nested["mean"], rel=1e-12)
+    assert blend.nested["mean"] < min(blend.nested[name] for name in members)
+
+
+def test_a_useless_companion_falls_back_to_the_single_member():
+    y, members, groups = study([0.0], patients=60, seed=2)
+    members["noise"] = pd.DataFrame(0.5, y.index, list(LABELS))
+    blend = fit_blend(y, members, groups)
+    assert (blend.weights.loc["m0"] == 1).all()
+    assert blend.decision.startswith("best single (m0) scores")
+
+
+def test_a_clear_gain_is_used_and_said():
+    y, members, groups = UNEQUAL
+    blend = fit_blend(y, members, groups)
+    assert "weights, probability" in blend.decision
+    assert blend.decision.endswith("used") and "not used" not in blend.decision
+    assert blend.nested_score < min(blend.nested["mean"], blend.nested["best single"])
+
+
+def test_one_member_is_itself():
+    y, members, groups = study([1.0], patients=20)
+    blend = fit_blend(y, members, groups)
+    assert (blend.weights == 1).all(axis=None)
+    assert blend.nested_score == pytest.approx(weighted_log_loss(y, members["m0"]), rel=1e-12)
+
+
+def test_shuffled_labels_leave_nothing_to_gain():
+    y, members, groups = study([0.7, 1.0, 3.0], seed=3)
+    shuffled = pd.DataFrame(np.random.default_rng(0).permutation(y.to_numpy()), y.index, list(LABELS))
+    prior = y.mean().to_numpy() + np.zeros(y.shape)
+    members["prior"] = pd.DataFrame(prior, y.index, list(LABELS))
+    blend = fit_blend(shuffled, members, groups)
+    baseline = weighted_log_loss(shuffled, members["prior"])
+    assert blend.nested_score == pytest.approx(baseline, abs=2e-3)
+    assert blend.weights.loc["prior"].min() > 0.9
+
+
+def test_flattened_members_are_better_mixed_as_logits_and_steps_mend_them():
+    y, members, groups = study([0.8, 0.8, 0.8], patients=300, seed=4, scale=0.5)
+    plain = fit_blend(y, members, groups)
+    both = fit_blend(y, members, groups, spaces=("probability", "logit"), steps=STEPS)
+    assert both.space == "logit"
+    assert both.nested["weights, logit"] < plain.nested_score
+    assert {step.label for step in both.steps if step.kind in ("logit_line", "isotonic")} == set(LABELS)
+    assert both.nested_score < plain.nested_score - 0.01
+    assert both.nested_score == pytest.approx(weighted_log_loss(y, both.nested_predictions), rel=1e-12)
+    assert weighted_log_loss(y, both.apply(members)) < both.nested_score
+
+
+def test_calibrated_members_stay_probabilities_and_need_no_step():
+    y, members, groups = UNEQUAL
+    blend = fit_blend(y, members, groups, spaces=("probability", "logit"), steps=("temperature", "raise_any"))
+    assert blend.space == "probability"
+    assert blend.steps == ()
+    assert "raise_any: gain -" in blend.decision
+
+
+def test_json_gives_the_same_blend_back():
+    y, members, groups = study([0.8, 1.2], patients=80, seed=5, scale=0.5)
+    blend = fit_blend(y, members, groups, spaces=("logit",), steps=("isotonic", "platt", "raise_any"))
+    assert blend.steps
+    text = json.dumps(blend.to_dict(), allow_nan=False)
+    with pytest.raises(UserError, match="lacks weights"):
+        Blend.from_dict({"space": "logit"} | {"steps": []})
+    again = Blend.from_dict(json.loads(text))
+    pd.testing.assert_frame_equal(again.apply(members), blend.apply(members), check_exact=True)
+    assert again.to_dict() == blend.to_dict()
+    assert "decision" in json.loads(text)
+
+
+def test_what_is_missing_is_named():
+    y, members, groups = UNEQUAL
+    blend = fit_blend(y, members, groups)
+    few = {name: members[name] for name in ("m0", "m1")}
+    short = members | {"m1": members["m1"].drop("ID_00005")}
+    for given, named in (
+        (few, "missing: m2"),
+        (members | {"other": members["m0"]}, "unknown: other"),
+        (short, "m1: 1799 ids where 1800 are expected, 1 missing (ID_00005)"),
+    ):
+        with pytest.raises(UserError) as error:
+            blend.apply(given)
+        assert named in str(error.value)
+    with pytest.raises(UserError, match="ID_00005"):
+        fit_blend(y, short, groups)
+    with pytest.raises(UserError, match="ID_00007"):
+        fit_blend(y, members, groups.drop("ID_00007"))
+    with pytest.raises(UserError, match="m2: ID_00003 has no probability"):
+        broken = members["m2"].copy()
+        broken.loc["ID_00003", "any"] = np.nan
+        fit_blend(y, members | {"m2": broken}, groups)
+    with pytest.raises(UserError, match="at least one member"):
+        fit_blend(y, {}, groups)
+
+
+def test_greedy_selection_comes_close_and_never_below():
+    y, members, groups = UNEQUAL
+    greedy = greedy_weights(y, members, rounds=40)
+    np.testing.assert_allclose(greedy.sum(), 1, atol=1e-12)
+    by_hand = sum(members[name] * greedy.loc[name] for name in members)
+    exact = label_log_losses(y, fit_blend(y, members, groups).apply(members))
+    excess = label_log_losses(y, by_hand) - exact
+    assert (excess > -1e-7).all()
+    assert (excess < 1e-4).all()
+
+
+def test_elimination_keeps_the_smallest_ensemble_that_is_as_good():
+    y, members, groups = study([0.7, 0.9, 3.0], patients=200, seed=6)
+    members["copy"] = members["m0"]
+    trials, kept = backward_elimination(y, members, groups)
+    assert [len(trial.members) for trial in trials] == [4, 3, 2, 1]
+    assert set(kept) in ({"m0", "m1"}, {"copy", "m1"})
+    assert trials[-1].loss.low > 0  # one member alone is clearly worse
+    best = min(trial.nested_score for trial in trials)
+    assert [trial.loss.estimate for trial in trials] == pytest.approx([t.nested_score - best for t in trials])

@@ -1,0 +1,172 @@
+"""A made-up experiment with the statistics of a small real one: nothing is trained, nothing is read."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from src.evaluation.blend import fit_blend
+from src.evaluation.bootstrap import bootstrap_weighted_log_loss, bootstrap_weighted_log_loss_difference
+from src.evaluation.experiment import Comparison, EnsembleConfig, Experiment, Scored
+from src.evaluation.metrics import prevalence, prevalence_baseline
+from src.files import write_json
+from src.labels import LABELS, SUBTYPES
+from src.settings import Settings
+from src.training.runs import Run
+
+PREVALENCE = {
+    "epidural": -4.2,
+    "intraparenchymal": -3,
+    "intraventricular": -3.4,
+    "subarachnoid": -3,
+    "subdural": -2.6,
+}
+RUNS = {
+    "stage1/resnet": 1.1,
+    "stage1/mobilenet": 1.2,
+    "stage2/lstm": 0.7,
+    "stage2/transformer": 0.75,
+}  # noise
+
+
+@pytest.fixture
+def make_experiment(tmp_path: Path) -> Callable[..., Experiment]:
+    """Factory: `build_experiment` in the test's own folder."""
+    return lambda **options: build_experiment(tmp_path, **options)
+
+
+def build_experiment(
+    folder: Path,
+    *,
+    runs: dict[str, float] | None = None,
+    studies: int = 24,
+    slices_a_study: int = 12,
+    folds: int = 3,
+    test: bool = True,
+    absent: tuple[str, ...] = (),
+    replicates: int = 100,
+) -> Experiment:
+    """runs: name -> noise of its logits.  test: whether the test labels are at hand.  absent: labels without
+    a positive slice."""
+    rng = np.random.default_rng(0)
+    table, logits = _slices(rng, studies, slices_a_study, absent)
+    usable = table["status"] == "ok"
+    keyed, logits = table[usable].set_index("image_id"), logits[usable.to_numpy()]
+    train = (keyed["split"] == "train").to_numpy()
+    labels = keyed.loc[train, list(LABELS)].astype("int8")
+    test_labels = keyed.loc[~train, list(LABELS)].astype("int8") if test else None
+    patients = keyed["patient_id"]
+    fold = pd.Series(pd.factorize(patients)[0] % folds, keyed.index)
+    settings = Settings(
+        folder, *(folder / name for name in ("raw", "clean", "models", "checkpoints", "logs", "out"))
+    )
+    config = EnsembleConfig(replicates=replicates)
+
+    def score(name: str, oof: pd.DataFrame, hidden: pd.DataFrame) -> Scored:
+        own = bootstrap_weighted_log_loss(labels, oof, patients, replicates=replicates)
+        other = (
+            bootstrap_weighted_log_loss(test_labels, hidden, patients, replicates=replicates)
+            if test
+            else None
+        )
+        return Scored(
+            name, oof, hidden, own.estimate, (own.low, own.high),
+            other.estimate if test else None, (other.low, other.high) if test else None,
+        )  # fmt: skip
+
+    members, run_folders = {}, []
+    for name, noise in (RUNS if runs is None else runs).items():
+        noisy = logits + rng.normal(0, noise, logits.shape)
+        p = pd.DataFrame(1 / (1 + np.exp(-1.4 * noisy)), keyed.index, list(LABELS))
+        members[f"fake/{name}"] = score(f"fake/{name}", p[train], p[~train])
+        for k in range(folds):
+            run = Run(f"fake/{name}", k, settings)
+            own = p[train & (fold == k).to_numpy()]
+            run.save_predictions("oof", own)
+            write_json(run.folder / "metrics.json", _metrics(rng, labels, own, noise))
+            run_folders.append(run)
+    oofs = {name: scored.oof for name, scored in members.items()}
+    tests = {name: scored.test for name, scored in members.items()}
+    blend = fit_blend(labels, oofs, patients.loc[labels.index], replicates=replicates)
+    return Experiment(
+        name="fake",
+        config=config,
+        synthetic=test,
+        labels=labels,
+        test_labels=test_labels,
+        slices=table,
+        runs=run_folders,
+        baseline=prevalence_baseline(labels),
+        test_baseline=prevalence_baseline(labels, test_labels) if test else None,
+        members=members,
+        mean=score("mean", *(sum(frames.values()) / len(frames) for frames in (oofs, tests))),
+        blend=score("blend", blend.apply(oofs), blend.apply(tests)),
+        fitted=blend,
+        context=_context(members, labels, patients, replicates),
+    )
+
+
+def _slices(
+    rng: np.random.Generator, studies: int, slices_a_study: int, absent: tuple[str, ...]
+) -> tuple[pd.DataFrame, np.ndarray]:
+    """slices.parquet with the columns the report reads, and (n, 6) logits the labels were drawn from."""
+    count = studies * slices_a_study
+    study = np.repeat(np.arange(studies), slices_a_study)
+    height = np.tile(np.linspace(-1, 1, slices_a_study), studies)
+    bleeding = rng.normal(0, 2.5, (studies, len(SUBTYPES)))[study] - 3 * height[:, None] ** 2
+    logits = bleeding + np.array([PREVALENCE[label] for label in SUBTYPES])
+    positive = rng.random((count, len(SUBTYPES))) < 1 / (1 + np.exp(-2 * logits))
+    positive[:, [SUBTYPES.index(label) for label in absent]] = False
+    table = pd.DataFrame(positive.astype("int8"), columns=list(SUBTYPES))
+    table["any"] = table.max(axis=1)
+    table.insert(0, "image_id", [f"ID_{i:09x}" for i in range(count)])
+    table["study_id"] = [f"ST_{i:04x}" for i in study]
+    table["patient_id"] = [f"PT_{i // 2 * 2 if i % 8 == 1 else i:04x}" for i in study]
+    table["split"] = np.where(study < 0.8 * studies, "train", "test")
+    table["padded"] = (study % 3 == 0).astype(bool)
+    table["tilt_deg"] = np.where(study % 10 == 0, 0.0, 15.0)
+    table["status"], table["cause"] = "ok", pd.Series([None] * count, dtype="str")
+    bad = [3, count - 2]
+    table.loc[bad, "status"] = "quarantined"
+    table.loc[bad, "cause"] = ["truncated: 153710 of 524288 bytes of pixels", "unreadable: <not DICOM>"]
+    return table, np.column_stack([logits, logits.max(axis=1)])
+
+
+def _metrics(rng: np.random.Generator, labels: pd.DataFrame, oof: pd.DataFrame, noise: float) -> dict:
+    own = labels.loc[oof.index]
+    score = bootstrap_weighted_log_loss(own, oof, pd.Series(own.index, own.index), replicates=1).estimate
+    epochs = np.arange(1, 9)
+    train = 0.08 * noise + 0.25 * np.exp(-epochs / 3) + rng.normal(0, 0.004, len(epochs))
+    valid = score + 0.22 * np.exp(-epochs / 2.5) + rng.normal(0, 0.006, len(epochs))
+    return {
+        "score": score,
+        "baseline": float(prevalence(labels).mean()),
+        "seconds": 61.5,
+        "device": "cpu",
+        "seed": 0,
+        "data_fingerprint": "0123456789abcdef",
+        "git": "0123456789abcdef0123456789abcdef01234567",
+        "python": "3.11.7",
+        "torch": "2.13.0",
+        "opencv": "4.14.0",
+        "threads": 1,
+        "history": [
+            {"epoch": int(e), "step": int(e) * 10, "lr": 1e-3, "train_loss": float(t), "valid_loss": float(v)}
+            for e, t, v in zip(epochs, train, valid, strict=True)
+        ],
+    }
+
+
+def _context(
+    members: dict[str, Scored], labels: pd.DataFrame, patients: pd.Series, replicates: int
+) -> Comparison | None:
+    stages = [[s for name, s in members.items() if f"/{stage}/" in name] for stage in ("stage2", "stage1")]
+    if not all(stages):
+        return None
+    later, earlier = (min(stage, key=lambda scored: scored.oof_score) for stage in stages)
+    found = bootstrap_weighted_log_loss_difference(
+        labels, later.oof, earlier.oof, patients, replicates=replicates
+    )
+    return Comparison(later.name, earlier.name, found.estimate, (found.low, found.high))

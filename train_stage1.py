@@ -1,0 +1,37 @@
+"""Step 2: train one slice classifier on every fold that is not complete, or on one fold.
+
+    python train_stage1.py experiments/baseline/stage1/seresnext50.json             every fold
+    python train_stage1.py experiments/baseline/stage1/seresnext50.json --fold 0    one fold, on a single GPU
+    python train_stage1.py ... --set epochs=2 --set 'source="a trial"'    other values for keys of the file
+
+Reads CLEAN_DATA_DIR.
+Writes MODEL_DIR/<run>/fold<k>/: config.json, model.safetensors, oof.parquet, embeddings.npy, metrics.json (last).
+Stopped at any moment and started again it continues; a complete fold is skipped.
+"""
+
+from argparse import Namespace
+
+from src.command_line import command_line, run, start_logging
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    start_logging(arguments.quiet)
+
+    from src.evaluation.metrics import held_out_scores
+    from src.training.configs import SliceConfig
+    from src.training.launch import train_folds
+    from src.training.stage1 import train_slice_fold
+
+    train_folds(__file__, arguments, SliceConfig, train_slice_fold, held_out_scores)
+
+
+def parse_arguments() -> Namespace:
+    parser = command_line(__doc__, overrides=True, device=True)
+    parser.add_argument("config", metavar="CONFIG.json", help="below experiments/; its path names the run")
+    parser.add_argument("--fold", type=int, metavar="K", help="only this fold (default: every fold)")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    run(main)
