@@ -16,12 +16,11 @@ def main() -> None:
     arguments = parse_arguments()
     start_logging(arguments.quiet)
 
+    from src.config import load_config
+    from src.evaluation.experiment import EnsembleConfig, evaluate_experiment, write_experiment_submission
+    from src.files import write_json
     from src.report.run_report import write_report
     from src.report.score_table import score_table
-
-    from src.config import load_config
-    from src.evaluation.experiment import EnsembleConfig, evaluate_experiment, write_submission_of
-    from src.files import write_json
     from src.settings import load_settings
     from src.training.runs import experiment_name
 
@@ -30,14 +29,14 @@ def main() -> None:
     config = load_config(EnsembleConfig, Path(arguments.experiment) / "ensemble.json")
     experiment = evaluate_experiment(settings, name, config)
     folder = settings.submissions / name
-    priors = write_submission_of(experiment, settings.raw, folder / "submission.csv")
+    filled = write_experiment_submission(experiment, settings.raw, folder / "submission.csv")
     write_json(folder / "blend.json", experiment.fitted.to_dict())
     write_report(folder / "report.html", experiment)
     write_json(folder / "scores.json", experiment.scores())
     if not arguments.quiet:
         print(score_table(experiment))
-        for image_id in priors:
-            print(f"{image_id}: quarantined, got the training prior")
+        for image_id, cause in filled.itertuples(index=False):
+            print(f"{image_id}: quarantined ({cause}), got the training prior")
         print(f"submission: {folder / 'submission.csv'}\nreport:     {folder / 'report.html'}")
 
 

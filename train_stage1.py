@@ -5,7 +5,7 @@
     python train_stage1.py ... --set epochs=2 --set 'source="a trial"'    other values for keys of the file
 
 Reads CLEAN_DATA_DIR.
-Writes MODEL_DIR/<run>/fold<k>/: config.json, model.safetensors, oof.parquet, embeddings.npy, metrics.json (last).
+Writes config.json, model.safetensors, oof.parquet, embeddings.npy, metrics.json (last) to MODEL_DIR/<run>/fold<k>/.
 Stopped at any moment and started again it continues; a complete fold is skipped.
 """
 
@@ -19,8 +19,8 @@ def main() -> None:
     start_logging(arguments.quiet)
 
     from src.evaluation.metrics import held_out_scores
-    from src.training.configs import SliceConfig
     from src.training.launch import train_folds
+    from src.training.slice_config import SliceConfig
     from src.training.stage1 import train_slice_fold
 
     train_folds(__file__, arguments, SliceConfig, train_slice_fold, held_out_scores)

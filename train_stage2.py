@@ -5,7 +5,7 @@
     python train_stage2.py ... --set epochs=2 --set 'source="a trial"'    other values for keys of the file
 
 Reads the stage-1 run folders its configuration names.
-Writes MODEL_DIR/<run>/fold<k>/: config.json, model.safetensors, oof.parquet, metrics.json (last).
+Writes config.json, model.safetensors, oof.parquet, metrics.json (last). to MODEL_DIR/<run>/fold<k>/
 Stopped at any moment and started again it continues; a complete fold is skipped.
 """
 
@@ -19,8 +19,8 @@ def main() -> None:
     start_logging(arguments.quiet)
 
     from src.evaluation.metrics import held_out_scores
-    from src.training.configs import StackerConfig
     from src.training.launch import train_folds
+    from src.training.stacker_config import StackerConfig
     from src.training.stage2 import train_stacker_fold
 
     train_folds(__file__, arguments, StackerConfig, train_stacker_fold, held_out_scores)

@@ -5,7 +5,8 @@ import pytest
 from src.config import load_config, parse_override
 from src.errors import UserError
 from src.settings import load_settings
-from src.training.configs import SliceConfig, StackerConfig
+from src.training.slice_config import SliceConfig
+from src.training.stacker_config import StackerConfig
 
 
 def write(tmp_path, text):
@@ -21,7 +22,9 @@ def test_a_file_states_only_what_differs(tmp_path):
 
 def test_set_overrides_are_json_and_pass_the_same_loader(tmp_path):
     path = write(tmp_path, '{"backbone": "resnet18"}')
-    config = load_config(SliceConfig, path, ["epochs=2", 'backbone="resnet34"', 'augmentation={"hflip": 0.0}'])
+    config = load_config(
+        SliceConfig, path, ["epochs=2", 'backbone="resnet34"', 'augmentation={"hflip": 0.0}']
+    )
     assert (config.epochs, config.backbone, config.augmentation.hflip) == (2, "resnet34", 0.0)
     with pytest.raises(UserError, match="unknown key 'epoch'; did you mean 'epochs'"):
         load_config(SliceConfig, path, ["epoch=2"])
@@ -30,8 +33,14 @@ def test_set_overrides_are_json_and_pass_the_same_loader(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"backbone": "resnet18", "image_sise": 256}', "unknown key 'image_sise'; did you mean 'image_size'"),
-        ('{"backbone": "resnet18", "augmentation": {"flip": 1.0}}', "unknown key 'augmentation.flip'; did you mean"),
+        (
+            '{"backbone": "resnet18", "image_sise": 256}',
+            "unknown key 'image_sise'; did you mean 'image_size'",
+        ),
+        (
+            '{"backbone": "resnet18", "augmentation": {"flip": 1.0}}',
+            "unknown key 'augmentation.flip'; did you mean",
+        ),
         ('{"backbone": "resnet18", "lr": "1e-4"}', 'lr: .*number, got "1e-4"'),
         ('{"backbone": "resnet18", "epochs": 3.0}', "epochs: .*integer, got 3.0"),
         ('{"backbone": "resnet18", "channels_last": 1}', "channels_last: .*boolean, got 1"),

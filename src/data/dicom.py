@@ -1,6 +1,5 @@
 """DICOM files: their headers as a table, their pixels in HU."""
 
-import struct
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,7 +10,7 @@ import pyarrow.compute as pc
 from ..errors import UserError
 from ..progress import parallel
 from . import header
-from .header import EXPLICIT, FIELDS, HEAD_BYTES, IMPLICIT, LONG_HEAD_BYTES, NUMBERS, RawHeader
+from .header import EXPLICIT, FIELDS, HEAD_BYTES, IMPLICIT, LONG_HEAD_BYTES, NUMBERS, EndOfData, RawHeader
 from .hu import Slice, to_hu
 from .source import Source, read_bytes, size_of
 
@@ -82,8 +81,9 @@ def read_header(data: bytes, quick: bool = True) -> RawHeader:
     try:
         if quick and (raw := header.walk(data)) is not None:
             return raw
-    except struct.error:
-        pass  # ends before PixelData: pydicom tells what there is
+    except EndOfData as end:  # pydicom tells what a file without PixelData holds
+        if end.within:
+            raise ValueError("truncated: the file ends within its header") from None
     try:
         return header.read_with_pydicom(data)
     except Exception as error:  # pydicom has no common base for what a damaged file makes it raise
@@ -155,7 +155,7 @@ def _scan_one(path: Source) -> tuple[RawHeader, int, str | None]:
         for limit in (HEAD_BYTES, LONG_HEAD_BYTES):
             try:
                 raw = header.walk(read_bytes(path, limit))
-            except struct.error:
+            except EndOfData:
                 continue  # the header is longer than what was read, or the file is cut off
             if raw is not None and _is_ascii(raw):
                 return raw, size, None

@@ -105,7 +105,7 @@ def read_external_folds(path: Path | str, slices: pd.DataFrame) -> pd.DataFrame:
     numbers = pd.to_numeric(folds["fold"], errors="coerce")
     if numbers.isna().any() or (numbers < 0).any() or (numbers % 1 != 0).any():
         raise UserError(f"{path}: a fold is not a whole number from 0 on; correct the column")
-    present = sorted(numbers.astype("int64").unique())
+    present = sorted(numbers.astype("int64").unique().tolist())
     if present != list(range(len(present))):
         raise UserError(f"{path}: its folds are {present}; number them 0, 1, ... without a gap")
     folds = pd.DataFrame({"patient_id": folds["patient_id"], "fold": numbers.astype("int64")})

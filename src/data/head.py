@@ -136,8 +136,11 @@ class Head:
     ventricle_asymmetry: float
     grey: float  # grey minus white matter, HU
     brain_offset: float  # HU, calibration of the scanner and the patient's haematocrit
+    cupping: float  # HU that beam hardening adds to the brain at the skull
+    falx: float  # half its thickness
     falx_hu: float
     sinus_hu: float
+    sinus: float  # radius of the great venous sinuses
     warp: np.ndarray  # (3, 5) amplitude and phases of the smooth deformation
     floor: np.ndarray  # height of the skull base, see skull_base
     sulci: Lattice = field(repr=False)
@@ -170,9 +173,12 @@ def sample_head(rng: np.random.Generator) -> Head:
         ventricle=0.75 + 0.65 * age + rng.uniform(-0.1, 0.2),
         ventricle_asymmetry=rng.normal(0, 0.07),
         grey=rng.uniform(6.5, 9.5),
-        brain_offset=rng.normal(0, 1.5),
-        falx_hu=rng.uniform(42, 66),
-        sinus_hu=rng.uniform(46, 70),
+        brain_offset=rng.normal(0, 3.0),
+        cupping=rng.uniform(2, 12),
+        falx=rng.uniform(0.5, 1.5),
+        falx_hu=rng.uniform(46, 80),
+        sinus_hu=rng.uniform(48, 78),
+        sinus=rng.uniform(2.5, 5.0),
         warp=np.stack([rng.normal(0, [1.6, 1.6, 1.2]), *rng.uniform(0, 2 * np.pi, (4, 3))], axis=1),
         floor=skull_base(rng),
         sulci=Lattice(smooth_noise(rng, (24, 26, 22)), 8.5),

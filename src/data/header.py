@@ -64,14 +64,25 @@ class RawHeader(NamedTuple):
     pixel_length: int
 
 
+class EndOfData(Exception):
+    """`data` ends before PixelData: `within` an element, or after a whole one."""
+
+    def __init__(self, within: bool) -> None:
+        super().__init__("the data end before PixelData")
+        self.within = within
+
+
 def walk(data: bytes) -> RawHeader | None:
     """Read the header at the start of a plain little-endian file.
 
-    Gives None for a file that needs pydicom. Raises struct.error when `data` ends before PixelData.
+    Gives None for a file that needs pydicom. Raises EndOfData when `data` ends before PixelData.
     """
     if data[128:132] != b"DICM":
         return None
-    syntax, at = _file_meta(data)
+    try:
+        syntax, at = _file_meta(data)
+    except struct.error:
+        raise EndOfData(within=True) from None
     if syntax == EXPLICIT:
         return _walk_explicit(data, at)
     if syntax == IMPLICIT:
@@ -100,38 +111,44 @@ def _file_meta(data: bytes) -> tuple[str, int]:
 def _walk_explicit(data: bytes, at: int) -> RawHeader | None:
     values: list[bytes | None] = [None] * len(FIELDS)
     slots = _SLOTS
-    while True:
-        tag, vr, length = _explicit(data, at)
-        at += 8
-        if vr in _LONG_VRS:
-            (length,) = _u32(data, at)
-            at += 4
-            if length == _UNDEFINED:
-                return None
-            if tag == _PIXEL_DATA:
-                return RawHeader(values, EXPLICIT, at, length)
-        slot = slots.get(tag)
-        if slot is not None:
-            if vr != slot[1]:
-                return None
-            values[slot[0]] = data[at : at + length]
-        at += length
+    try:
+        while True:
+            tag, vr, length = _explicit(data, at)
+            at += 8
+            if vr in _LONG_VRS:
+                (length,) = _u32(data, at)
+                at += 4
+                if length == _UNDEFINED:
+                    return None
+                if tag == _PIXEL_DATA:
+                    return RawHeader(values, EXPLICIT, at, length)
+            slot = slots.get(tag)
+            if slot is not None:
+                if vr != slot[1]:
+                    return None
+                values[slot[0]] = data[at : at + length]
+            at += length
+    except struct.error:
+        raise EndOfData(within=at != len(data)) from None
 
 
 def _walk_implicit(data: bytes, at: int) -> RawHeader | None:
     values: list[bytes | None] = [None] * len(FIELDS)
     slots = _SLOTS
-    while True:
-        tag, length = _implicit(data, at)
-        at += 8
-        if length == _UNDEFINED:
-            return None
-        if tag == _PIXEL_DATA:
-            return RawHeader(values, IMPLICIT, at, length)
-        slot = slots.get(tag)
-        if slot is not None:
-            values[slot[0]] = data[at : at + length]
-        at += length
+    try:
+        while True:
+            tag, length = _implicit(data, at)
+            at += 8
+            if length == _UNDEFINED:
+                return None
+            if tag == _PIXEL_DATA:
+                return RawHeader(values, IMPLICIT, at, length)
+            slot = slots.get(tag)
+            if slot is not None:
+                values[slot[0]] = data[at : at + length]
+            at += length
+    except struct.error:
+        raise EndOfData(within=at != len(data)) from None
 
 
 def read_with_pydicom(data: bytes) -> RawHeader:

@@ -30,12 +30,13 @@ SUBARACHNOID_SITES = {
 
 
 def sample_bleeds(rng: np.random.Generator, head: Head, recipe: Sequence[str], hard: float) -> list[Bleed]:
-    """One bleed for each label of `recipe`; `hard` is the share that is small or faint."""
-    return [DRAW[label](rng, head, bool(rng.random() < hard)) for label in recipe]
-
-
-def _blood(rng: np.random.Generator, hard: bool, low: float = 58, high: float = 76) -> float:
-    return float(rng.uniform(44, 56) if hard else rng.uniform(low, high))
+    """One bleed for each label of `recipe`; a share `hard` of them is either small or faint."""
+    bleeds = []
+    for label in recipe:
+        kind = rng.choice(["small", "faint"]) if rng.random() < hard else "plain"
+        hu = float(rng.uniform(44, 54) if kind == "faint" else rng.uniform(60, 78))
+        bleeds.append(DRAW[label](rng, head, hu, kind == "small"))
+    return bleeds
 
 
 def _on_vault(
@@ -46,65 +47,56 @@ def _on_vault(
     return head.inner_surface(np.array([side * np.sin(angle), -np.cos(angle), rng.uniform(*up)]))
 
 
-def _epidural(rng: np.random.Generator, head: Head, hard: bool) -> Bleed:
-    radius = rng.uniform(14, 20) if hard else rng.uniform(25, 38)
+def _epidural(rng: np.random.Generator, head: Head, hu: float, small: bool) -> Bleed:
+    radius = rng.uniform(14, 20) if small else rng.uniform(25, 38)
     site = _on_vault(rng, head, (45, 140), (-0.05, 0.7))
-    return Epidural(
-        site, _blood(rng, hard, 60, 80), thickness=radius * rng.uniform(0.42, 0.62), radius=radius
-    )
+    return Epidural(site, hu, thickness=radius * rng.uniform(0.42, 0.62), radius=radius)
 
 
-def _subdural(rng: np.random.Generator, head: Head, hard: bool) -> Bleed:
+def _subdural(rng: np.random.Generator, head: Head, hu: float, small: bool) -> Bleed:
     site = _on_vault(rng, head, (60, 125), (0.15, 0.75))
-    thickness = rng.uniform(2.5, 4.5) if hard else rng.uniform(8, 15)
-    falx = rng.uniform(3.0, 6.0) if rng.random() < 0.35 else 0.0
-    tentorium = rng.uniform(3.0, 5.0) if rng.random() < 0.25 else 0.0
-    return Subdural(site, _blood(rng, hard, 60, 76), thickness, rng.uniform(42, 62), falx, tentorium)
+    thickness, radius = (rng.uniform(3, 5), rng.uniform(32, 42)) if small else rng.uniform((8, 42), (15, 62))
+    falx = rng.uniform(3.0, 6.0) if not small and rng.random() < 0.35 else 0.0
+    tentorium = rng.uniform(3.0, 5.0) if not small and rng.random() < 0.25 else 0.0
+    return Subdural(site, hu, float(thickness), float(radius), falx, tentorium)
 
 
-def _subarachnoid(rng: np.random.Generator, head: Head, hard: bool) -> Bleed:
-    side, swelling = rng.choice([-1.0, 1.0]), rng.uniform(0.2, 0.5) if hard else rng.uniform(1.2, 2.2)
-    hu = _blood(rng, hard, 60, 76)
+def _subarachnoid(rng: np.random.Generator, head: Head, hu: float, small: bool) -> Bleed:
+    side, swelling = rng.choice([-1.0, 1.0]), rng.uniform(0.3, 0.7) if small else rng.uniform(1.2, 2.2)
     choice = rng.random()
     for points, radius, share in SUBARACHNOID_SITES.values():
         if choice < share:
             sites = np.array(points, float) * [side, 1, 1]
-            scale = rng.uniform(0.6, 0.8) if hard else rng.uniform(1.0, 1.35)
+            scale = rng.uniform(0.6, 0.8) if small else rng.uniform(1.0, 1.35)
             return Subarachnoid(sites[0], hu, sites[1:], radius * scale, swelling)
         choice -= share
     site = _on_vault(rng, head, (30, 150), (0.2, 1.2)) * 0.93
-    radius = rng.uniform(16, 22) if hard else rng.uniform(30, 46)
+    radius = rng.uniform(16, 22) if small else rng.uniform(30, 46)
     return Subarachnoid(site, hu, np.empty((0, 3)), radius, swelling)
 
 
-def _intraparenchymal(rng: np.random.Generator, head: Head, hard: bool) -> Bleed:
+def _intraparenchymal(rng: np.random.Generator, head: Head, hu: float, small: bool) -> Bleed:
     weights = np.array([site[3] for site in PARENCHYMAL_SITES])
     center, spread, largest, _ = PARENCHYMAL_SITES[rng.choice(len(weights), p=weights / weights.sum())]
     site = rng.normal(center, spread) * [rng.choice([-1.0, 1.0]), 1, 1]
-    radius = rng.uniform(3.0, 5.5) if hard else rng.uniform(min(11.0, 0.8 * largest), largest)
+    radius = rng.uniform(3.5, 5.5) if small else rng.uniform(min(12.0, 0.8 * largest), largest)
     radii = radius * rng.uniform([0.75, 0.8, 0.9], [1.1, 1.15, 1.3])
-    return Intraparenchymal(site, _blood(rng, hard, 58, 78), radii, rim=rng.uniform(2.5, 6.0))
+    return Intraparenchymal(site, hu, radii, rim=rng.uniform(2.5, 6.0))
 
 
-def _intraventricular(rng: np.random.Generator, head: Head, hard: bool) -> Bleed:
-    low, high = (52.0, 58.0) if hard else (18.0, 42.0)
-    levels = [float(rng.uniform(low, high)) for _ in range(2)]
+def _intraventricular(rng: np.random.Generator, head: Head, hu: float, small: bool) -> Bleed:
+    levels = [float(rng.uniform(48, 56) if small else rng.uniform(18, 40)) for _ in range(2)]
     kind = rng.random()
-    if not hard and kind < 0.35:  # a cast of one side
+    if not small and kind < 0.4:  # a cast of one side
         levels[int(rng.integers(2))] = -60.0
-    elif kind < 0.45:  # one side only
+    elif kind < 0.5:  # one side only
         levels[int(rng.integers(2))] = 200.0
-    flooded = not hard and rng.random() < 0.4
-    return Intraventricular(
-        np.array([0.0, 40.0, 5.0]),
-        _blood(rng, hard),
-        tuple(levels),
-        flooded,
-        bool(flooded and rng.random() < 0.7),
-    )
+    third = not small and rng.random() < 0.45
+    fourth = third and rng.random() < 0.7
+    return Intraventricular(np.array([0.0, 40.0, 5.0]), hu, (levels[0], levels[1]), bool(third), bool(fourth))
 
 
-DRAW: dict[str, Callable[[np.random.Generator, Head, bool], Bleed]] = {
+DRAW: dict[str, Callable[[np.random.Generator, Head, float, bool], Bleed]] = {
     "epidural": _epidural,
     "intraparenchymal": _intraparenchymal,
     "intraventricular": _intraventricular,

@@ -45,39 +45,36 @@ def sample_mimics(rng: np.random.Generator, head: Head, rate: float) -> list[Cal
     def add(name: str, site, radii, hu: float, speckle: float = 0.0) -> None:
         found.append(Calcification(name, np.array(site, float), np.array(radii, float), hu, speckle))
 
-    if rng.random() < 0.60 * rate:  # choroid plexus of the atria, unequal on the two sides
+    if rng.random() < 0.65 * rate:  # choroid plexus of the atria, unequal on the two sides
+        hu = rng.uniform(60, 220)
         for side in (-1, 1):
             if rng.random() < 0.85:
-                radius = rng.uniform(1.8, 4.2)
-                site = (side * 22 + rng.normal(0, 1), 37 + rng.normal(0, 2), 9 + rng.normal(0, 2))
-                add(
-                    "choroid plexus",
-                    site,
-                    (radius, 1.3 * radius, rng.uniform(1.5, 4)),
-                    rng.uniform(80, 300),
-                    0.3,
-                )
+                radius = rng.uniform(2.0, 5.0)
+                site = (side * 22 + rng.normal(0, 1), 38 + rng.normal(0, 3), 9 + rng.normal(0, 2))
+                add("choroid plexus", site, (radius, 1.5 * radius, rng.uniform(2, 6)), hu, 0.3)
     if rng.random() < 0.55 * rate:
-        radius = rng.uniform(1.4, 3.0)
+        radius = rng.uniform(1.6, 4.0)
         add(
             "pineal",
             (rng.normal(0, 0.7), 26 + rng.normal(0, 1), rng.normal(1, 1)),
             [radius] * 3,
-            rng.uniform(90, 300),
+            rng.uniform(60, 250),
         )
-    if rng.random() < 0.25 * rate:
-        size, hu, height = rng.uniform(2.5, 6), rng.uniform(52, 110), rng.normal(2, 1)
+    if rng.random() < 0.4 * rate:
+        size, hu, height = rng.uniform(3.5, 8), rng.uniform(50, 100), rng.normal(2, 1)
         for side in (-1, 1):
             radii = np.array([0.7, 1.2, rng.uniform(0.4, 0.8)]) * size * rng.uniform(0.8, 1.2)
-            add("basal ganglia", (side * 19, -6 + rng.normal(0, 1), height), radii, hu, 0.4)
-    if rng.random() < 0.18 * rate:  # dura-based: on the vault or on the falx
-        radius = rng.uniform(4, 8)
+            add("basal ganglia", (side * 21, -6 + rng.normal(0, 1), height), radii, hu, 0.35)
+    if rng.random() < 0.35 * rate:  # dura-based: on the vault or on the falx
+        radius = rng.uniform(5, 13)
         angle, up = rng.uniform(0, 2 * np.pi), rng.uniform(0.15, 0.9)
         surface = head.inner_surface(np.array([np.cos(angle), np.sin(angle), up]))
         falcine = np.array([rng.choice([-1, 1]) * 0.6 * radius, -48 + rng.normal(0, 8), rng.uniform(18, 45)])
         site = falcine if rng.random() < 0.3 else surface * (1.0 - 0.5 * radius / np.linalg.norm(surface))
         add("meningioma", site, radius * rng.uniform(0.8, 1.1, 3), rng.uniform(48, 95), 0.15)
-    if rng.random() < 0.45 * rate:  # a plaque in the falx
-        site = (rng.normal(0, 0.5), rng.uniform(-66, -40), rng.uniform(20, 48))
-        add("falx", site, (rng.uniform(1, 2), rng.uniform(4, 12), rng.uniform(2, 6)), rng.uniform(70, 250))
+    for _ in range(rng.binomial(2, min(0.35 * rate, 1.0))):  # plaques in the falx
+        site = (rng.normal(0, 0.5), rng.choice([-1, 1]) * rng.uniform(38, 66), rng.uniform(20, 52))
+        add(
+            "falx", site, (rng.uniform(1.2, 2.5), rng.uniform(5, 16), rng.uniform(2, 8)), rng.uniform(55, 160)
+        )
     return found

@@ -1,6 +1,5 @@
 """From the files of studies to packs: which packs are there already, and writing the others."""
 
-import errno
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -93,14 +92,7 @@ def write_planned(path: Path, studies: Sequence[StudyFiles], options: Options) -
         "options": options.volumes,
         "studies": {study.study_id: study.fingerprint for study in studies},
     }
-    try:
-        write_pack(path, entries, options.size, metadata)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise
-        raise UserError(
-            f"{path.parent}: no space left ({error.strerror}); make room and run again, it goes on"
-        ) from None
+    write_pack(path, entries, options.size, metadata)
 
 
 def study_entries(study: StudyFiles, options: Options) -> Iterator[Entry]:

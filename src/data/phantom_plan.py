@@ -21,9 +21,10 @@ class Preset:
     name: str
     slices: tuple[int, int]  # least and most slices a study
     recipes: tuple[tuple[Recipe, float], ...]  # labels that occur together, share of studies
-    hard: float  # share of bleeds that are small or faint
+    hard: float  # share of bleeds that are either small or faint
     mimics: float  # frequency of mimics, 1 as in the elderly
     noise: tuple[float, float]  # standard deviation in HU
+    streaks: float  # strength of beam hardening between the petrous bones, HU
     label_ml: float  # a label is true when the slice holds at least this volume of that blood
     test: float  # share of studies
     repeat: float  # share of studies that are a further study of another one's patient
@@ -58,6 +59,7 @@ PRESETS = {
         hard=0.15,
         mimics=1.0,
         noise=(3.0, 4.5),
+        streaks=9.0,
         label_ml=0.15,
         test=0.22,
         repeat=0.09,

@@ -19,13 +19,17 @@ from .scanner import (
     holder,
     noise_texture,
     sample_acquisition,
+    sample_streaks,
     scan_circle,
     stored_values,
+    streak_field,
     wrapped,
 )
 from .tissue import enclose, paint_brain
 
-MASK_SHARE = 0.4  # a pixel of the mask is blood where at least this share of its column through the slice is
+# a pixel of a mask is blood where at least this share of its column through the slice is blood, and so little
+# of it is bone that the blood can be seen
+MASK_SHARE, CAVITY_SHARE = 0.4, 0.7
 TRUNCATED_SHARE = 370_578 / 524_288  # the part of the pixel data that the contest's truncated file lacks
 
 
@@ -38,6 +42,7 @@ class Study:
     mimics: list[Calcification]
     acquisition: Acquisition
     background: np.ndarray  # air and head holder, (grid, grid) HU
+    streaks: np.ndarray  # see sample_streaks
 
 
 @dataclass(frozen=True)
@@ -74,7 +79,8 @@ def draw_study(plan: StudyPlan, preset: Preset) -> Study:
         noise=preset.noise,
         repeated="zero_step" in plan.faults,
     )
-    return Study(head, bleeds, mimics, acquisition, holder(rng, acquisition))
+    streaks = sample_streaks(rng, acquisition.slices, preset.streaks)
+    return Study(head, bleeds, mimics, acquisition, holder(rng, acquisition), streaks)
 
 
 def paint_slice(study: Study, index: int) -> tuple[np.ndarray, dict[str, np.ndarray], np.ndarray]:
@@ -100,6 +106,7 @@ def paint_slice(study: Study, index: int) -> tuple[np.ndarray, dict[str, np.ndar
             share = bleed.coverage(study.head, fields, brain)
             brain.hu += share * (bleed.hu - brain.hu)
             blood[bleed.label][box] += share / len(planes)
+        brain.hu += streak_field(study.streaks[index], fields)
         total += enclose(study.head, fields, brain, study.background[box])
         inside[box] += brain.inside / len(planes)
     hu[box] = total / len(planes)
@@ -133,8 +140,8 @@ def paint_study(plan: StudyPlan, preset: Preset) -> Painted:
             hu, shares, inside = paint_slice(study, index)
             image = expose(acquisition, hu, noise)
             for label, share in shares.items():
-                blood[index, SUBTYPES.index(label)] = share >= MASK_SHARE
-            cavity[index] = inside >= MASK_SHARE
+                blood[index, SUBTYPES.index(label)] = (share >= MASK_SHARE) & (inside >= CAVITY_SHARE)
+            cavity[index] = inside >= CAVITY_SHARE
         else:
             image = np.full((acquisition.size, acquisition.size), -1000.0, np.float32)
         files.append(writer.encode(image_id, index, stored_values(image, acquisition.site, outside)))

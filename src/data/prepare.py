@@ -4,6 +4,7 @@ Inventory -> headers -> causes and order -> packs -> folds -> tables -> manifest
 that is found or named ends in slices.parquet, with status `ok` or `quarantined` and the cause.
 """
 
+import errno
 import logging
 from pathlib import Path
 from typing import Any
@@ -27,10 +28,24 @@ log = logging.getLogger("ich")
 def prepare(raw: Path, clean: Path, options: Options, jobs: int = 1) -> dict[str, Any]:
     """Prepare the data set below `raw` into `clean`; gives the manifest. A finished run is only verified.
 
-    Stopped at any moment and started again it continues. Raises UserError for input a person must mend.
+    Stopped at any moment and started again it continues. Raises UserError for what a person must mend.
     """
+    try:
+        return _prepare(raw, clean, options, jobs)
+    except OSError as error:
+        remedy = REMEDIES.get(error.errno or 0)
+        if remedy is None:
+            raise
+        raise UserError(f"{error.filename or clean}: {error.strerror}; {remedy}") from None
+
+
+REMEDIES = dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "make room and run again, it goes on")
+REMEDIES |= dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "check the permissions of the folder")
+
+
+def _prepare(raw: Path, clean: Path, options: Options, jobs: int) -> dict[str, Any]:
     inventory = read_inventory(options, raw, jobs)
-    inputs = _inputs_fingerprint(inventory, options)
+    inputs = _inputs_fingerprint(inventory)
     if (manifest := _finished(clean, inventory, inputs, options, jobs)) is not None:
         return manifest
     log.info("%s: %d images found or named", raw, len(inventory.images))
@@ -48,7 +63,7 @@ def prepare(raw: Path, clean: Path, options: Options, jobs: int = 1) -> dict[str
     return write_tables(clean, raw, tables, inventory, (volumes, masks), inputs, options)
 
 
-def _inputs_fingerprint(inventory: Inventory, options: Options) -> str:
+def _inputs_fingerprint(inventory: Inventory) -> str:
     """Names and sizes of everything that is read. Times are compared, not hashed: a copy of the data is as
     good.
     """

@@ -15,7 +15,7 @@ from pydicom.config import disable_value_validation
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from .head import AIR, Head, Plane
+from .head import AIR, Fields, Head, Plane
 
 PADDING = -2000  # stored value outside the scan circle, -3024 HU after the intercept
 SUBSLICES = 3  # samples over the slice thickness
@@ -210,6 +210,31 @@ def noise_texture(rng: np.random.Generator, size: int, pixel: float) -> np.ndarr
     unit = kernel / float((kernel**2).sum()) / np.sqrt((256**2 - 1) / 12)
     mean = 127.5 * float(unit.sum())
     return cv2.sepFilter2D(white, cv2.CV_32F, kernel, unit, delta=-mean, borderType=cv2.BORDER_REFLECT_101)
+
+
+def sample_streaks(rng: np.random.Generator, slices: int, strength: float) -> np.ndarray:
+    """Bands of each slice, (slices, 4, 4): amplitude in HU, angle in radians, offset and width in mm."""
+    shape = (slices, 4)
+    return np.stack(
+        [
+            rng.normal(0, strength, shape),
+            rng.normal(0, 0.35, shape),
+            rng.uniform(-5, 45, shape),
+            rng.uniform(2.5, 7, shape),
+        ],
+        axis=2,
+    )
+
+
+def streak_field(streaks: np.ndarray, fields: Fields) -> np.ndarray:
+    """Dark and bright bands cast by the petrous bones over brain stem and temporal lobes, (rows, columns)."""
+    near = float(np.exp(-(((fields.plane.z + 26.0) / 15.0) ** 2)))
+    hu = np.zeros_like(fields.x)
+    if near > 0.02:
+        for amplitude, angle, offset, width in streaks.tolist():
+            across = fields.y * np.cos(angle) + fields.x * np.sin(angle) - offset
+            hu += near * amplitude * np.exp(-((across / width) ** 2))
+    return hu
 
 
 def scan_circle(size: int) -> np.ndarray:

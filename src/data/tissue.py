@@ -139,7 +139,7 @@ def paint_brain(
     csf = coverage(spaces, plane.pixel)
 
     grey = np.clip((5.2 - near) / 2.4, 0.0, 1.0)
-    cupping = 4.0 * np.exp(np.maximum(depth, 0.0) * np.float32(-1 / 9.0))  # beam hardening of the skull
+    cupping = head.cupping * np.exp(np.maximum(depth, 0.0) * np.float32(-1 / 8.0))
     hu = WHITE + head.brain_offset + cupping + head.grey * grey + 1.2 * head.lumps.sample(x, y, plane.z)
     _paint_deep_grey(head, fields, (x, y, z), hu)
     hu += below * (WHITE + head.brain_offset + 6.0 - 2.5 * (folds < 1.2) - hu)
@@ -184,9 +184,13 @@ def _paint_dura(head: Head, fields: Fields, brain: Brain) -> None:
     strip = fields.plane.strip(8.0)
     x, y = fields.x[strip], fields.y[strip]
     rim = np.clip(fields.depth[strip], 0.0, 20.0) - 2.2
-    membrane = coverage(np.abs(x - 0.8 * np.sin(y / 40.0)) - 0.6, fields.plane.pixel) * brain.falx[strip]
+    membrane = (
+        coverage(np.abs(x - 0.8 * np.sin(y / 40.0)) - head.falx, fields.plane.pixel) * brain.falx[strip]
+    )
     brain.hu[strip] += membrane * (head.falx_hu - brain.hu[strip])
-    sagittal = np.hypot(x, rim) - 3.0 + (1.0 - brain.falx[strip]) * 20.0 + np.maximum(-y - 40.0, 0) * 0.1
+    sagittal = (
+        np.hypot(x, rim) - head.sinus + (1.0 - brain.falx[strip]) * 20.0 + np.maximum(-y - 40.0, 0) * 0.1
+    )
     vessel = coverage(sagittal, fields.plane.pixel)
     brain.hu[strip] += vessel * (head.sinus_hu - brain.hu[strip])
     if np.abs(fields.plane.z + 12.0) < 50.0:
@@ -201,11 +205,13 @@ def _paint_tentorium(head: Head, fields: Fields, brain: Brain) -> None:
     x, y = brain.x[box], brain.y[box]
     open_ring = np.clip((np.hypot(x, y - 10.0) - 24.0) * 0.4, 0.0, 1.0)
     open_ring *= np.clip((y - 6.0 - 0.42 * np.abs(x)) * 0.4, 0.0, 1.0)
-    leaf = coverage(np.abs(height) - 0.5, max(pixel, fields.plane.z_step)) * open_ring
+    leaf = coverage(np.abs(height) - 0.8 * head.falx, max(pixel, fields.plane.z_step)) * open_ring
     hu += leaf * (head.falx_hu - 4.0 - hu)
     rim = np.clip(fields.depth[box], 0.0, 20.0) - 2.2
-    transverse = np.hypot(height, rim) - 3.0 + np.maximum(25.0 - fields.y[box], 0.0)
-    straight = np.hypot(fields.x[box], height - 0.5) - 1.8 + np.maximum(32.0 - fields.y[box], 0.0)
+    transverse = np.hypot(height, rim) - head.sinus + np.maximum(25.0 - fields.y[box], 0.0)
+    straight = (
+        np.hypot(fields.x[box], height - 0.5) - 0.6 * head.sinus + np.maximum(32.0 - fields.y[box], 0.0)
+    )
     hu += coverage(np.minimum(transverse, straight), pixel) * (head.sinus_hu - hu)
 
 

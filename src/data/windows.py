@@ -13,7 +13,7 @@ BONE = (600.0, 2800.0)
 
 
 def window(hu: torch.Tensor, center: torch.Tensor | float, width: torch.Tensor | float) -> torch.Tensor:
-    """Map Hounsfield units to [0, 1].  (..., h, w) any dtype -> (..., h, w) float32; center, width broadcast."""
+    """Map Hounsfield units to [0, 1].  (..., h, w) -> the same float32; center and width broadcast."""
     center, width = torch.as_tensor(center, dtype=torch.float32), torch.as_tensor(width, dtype=torch.float32)
     scale = (1.0 / width).to(hu.device)
     shift = (0.5 - center / width).to(hu.device)
@@ -24,7 +24,7 @@ def stack_windows(hu: torch.Tensor, windows: torch.Tensor) -> torch.Tensor:
     """Every slice through every window, slice by slice.
 
     hu (b, s, h, w) int16 or float; windows (n, 2) or (b, n, 2), rows (center, width) in HU
-    -> (b, s * n, h, w) float32 in [0, 1], channels ordered slice-major: slice 0 window 0, slice 0 window 1, ...
+    -> (b, s * n, h, w) float32 in [0, 1], channels slice-major: slice 0 window 0, slice 0 window 1, ...
     """
     batch, slices, height, width = hu.shape
     windows = windows.to(hu.device, torch.float32).expand(batch, -1, 2)

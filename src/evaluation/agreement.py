@@ -9,8 +9,7 @@ from .operating import at_threshold
 
 
 def majority(reads: pd.DataFrame) -> pd.Series:
-    """True where more than half of the readers (columns, 0/1) call the case positive; an even split is
-    negative."""
+    """True where more than half of the readers (columns, 0/1) say positive; an even split is negative."""
     return (2 * reads.sum(axis=1) > reads.shape[1]).rename("majority")
 
 

@@ -33,14 +33,15 @@ def positions(expected: pd.Index, found: pd.Index, what: str) -> np.ndarray | No
 def label_values(labels: pd.DataFrame, what: str = "labels") -> np.ndarray:
     """(n, 6) bool in LABELS order, rows in the order of the table; anything but 0 and 1 raises UserError."""
     values = _columns(labels, what)
-    good = (values == 0) | (values == 1)
+    positive = values == 1
+    good = positive | (values == 0)
     if not good.all():
         row, column = np.argwhere(~good)[0]
         raise UserError(
             f"{what}: {labels.index[row]} has {LABELS[column]} = {values[row, column]}; labels are 0 or 1, "
             "leave out images that have none"
         )
-    return values == 1
+    return positive
 
 
 def probability_values(
@@ -60,8 +61,7 @@ def probability_values(
 
 
 def series_values(series: pd.Series, index: pd.Index, what: str) -> np.ndarray:
-    """What a keyed series (patients, studies, groups) says of each key of `index`; it may hold further
-    keys."""
+    """What a keyed series (patients, studies, groups) says of each key of `index`; it may hold more keys."""
     if not series.index.equals(index):
         _no_duplicates(series.index, what)
         series = series.reindex(index)

@@ -1,5 +1,4 @@
-"""Patient-cluster bootstrap: slices of one patient are alike, so patients are drawn with replacement, not
-slices.
+"""Patient-cluster bootstrap: slices of one patient are alike, so patients are drawn, not slices.
 
 Whatever is a function of sums over images (log loss, Brier, ECE, sensitivity at a fixed threshold) is
 resampled from per-patient sums, so a replicate costs one `bincount` of patients whatever the number of
@@ -62,8 +61,7 @@ class PatientBootstrap:
         return self.summarise(statistic(sums.sum(axis=0)), statistic(replicates))
 
     def summarise(self, estimates: np.ndarray, replicates: np.ndarray) -> list[Interval]:
-        """Percentile intervals of (replicates, m); replicates where a value is undefined (NaN) are left
-        out."""
+        """Percentile intervals of (replicates, m), without replicates where a value is undefined (NaN)."""
         bounds = [self.alpha / 2, 1 - self.alpha / 2]
         result = []
         for estimate, column in zip(estimates, replicates.T, strict=True):
@@ -158,8 +156,7 @@ def bootstrap_average_precision(
 def bootstrap_auc_difference(
     labels: pd.DataFrame, first: pd.DataFrame, second: pd.DataFrame, patients: pd.Series, **options: float
 ) -> pd.DataFrame:
-    """AUC of first minus AUC of second, paired by patient: index LABELS and `macro`, columns estimate, low,
-    high."""
+    """AUC of first minus AUC of second, paired by patient; index and columns as of `bootstrap_auc`."""
     return _area_intervals(labels, [first, second], patients, 0, options)
 
 

@@ -66,8 +66,7 @@ class Candidate:
 
 @dataclass(frozen=True, eq=False)
 class Candidates:
-    """`simple`: the best single member and, of several, their mean.  `weighted`: fitted weights, one a
-    space."""
+    """`simple`: the best single member and, of several, their mean.  `weighted`: one for each space."""
 
     member_scores: dict[str, float]
     simple: list[Candidate]

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import pandas as pd
 from pydantic import Field
@@ -18,6 +18,9 @@ from ..training.runs import Run, runs_of
 from .blend import Blend, fit_blend
 from .bootstrap import bootstrap_weighted_log_loss, bootstrap_weighted_log_loss_difference
 from .metrics import SCORING_EPS, constant_predictions, prevalence, weighted_log_loss
+from .submission import fill_quarantined, read_sample, validate_submission, write_submission
+
+StepName = Literal["temperature", "platt", "isotonic", "raise_any", "meet_any"]
 
 
 class EnsembleConfig(StrictModel):
@@ -26,6 +29,13 @@ class EnsembleConfig(StrictModel):
     source: str = ""
     notes: str = ""
     members: tuple[str, ...] | None = None  # runs to blend; null: every run of the experiment
+    spaces: tuple[Literal["probability", "logit"], ...] = ("probability", "logit")  # to try, simplest first
+    steps: tuple[StepName, ...] = (
+        "temperature",
+        "platt",
+        "raise_any",
+        "meet_any",
+    )  # to try after the weights
     submission_eps: Annotated[float, Field(gt=0, lt=0.5)] = 1e-6
     replicates: Annotated[int, Field(ge=100)] = 1000  # of the patient-cluster bootstrap
     seed: int = 0
@@ -127,14 +137,21 @@ def evaluate_experiment(settings: Settings, name: str, config: EnsembleConfig) -
         hidden = None if test_labels is None else bootstrap_weighted_log_loss(
             test_labels, test, test_patients, **options
         )  # fmt: skip
-        return Scored(
-            label, oof, test, own.estimate, (own.low, own.high),
-            None if hidden is None else hidden.estimate, None if hidden is None else (hidden.low, hidden.high),
-        )  # fmt: skip
+        test_interval = None if hidden is None else (hidden.low, hidden.high)
+        test_score = None if hidden is None else hidden.estimate
+        return Scored(label, oof, test, own.estimate, (own.low, own.high), test_score, test_interval)
 
     oofs, tests = ({m: pair[i] for m, pair in members.items()} for i in (0, 1))
     scored = {member: score(member, *pair) for member, pair in members.items()}
-    fitted = fit_blend(labels, oofs, patients)
+    fitted = fit_blend(
+        labels,
+        oofs,
+        patients,
+        spaces=config.spaces,
+        steps=config.steps,
+        replicates=config.replicates,
+        seed=config.seed,
+    )
     base = prevalence(labels)
     return Experiment(
         name=name,
@@ -173,31 +190,39 @@ def experiment_runs(settings: Settings, name: str, config: EnsembleConfig) -> li
     folds = {run.fold for run in runs}
     for member in dict.fromkeys(run.name for run in runs):
         for fold in sorted(folds - {run.fold for run in runs if run.name == member}):
-            raise UserError(
-                f"{member}: fold {fold} is missing, and others have it; run: {Run(member, fold, settings).command}"
-            )
+            run = Run(member, fold, settings)
+            raise UserError(f"{run}: is missing, and others have this fold; run: {run.command}")
     for run in runs:
         if not (run.folder / "test.parquet").exists():
             raise UserError(f"{run.folder}: has no test.parquet; run: python predict.py experiments/{name}")
     return runs
 
 
-def submission_probabilities(experiment: Experiment, sample_ids: pd.Index) -> tuple[pd.DataFrame, list[str]]:
-    """The blend for every image of the sample submission, and the images that got the training prior.
+def write_experiment_submission(experiment: Experiment, raw: Path, path: Path) -> pd.DataFrame:
+    """Write and check the submission of the blend, in the order of the sample submission in RAW_DATA_DIR.
 
-    Only a quarantined image gets the prior; any other image without a prediction is a UserError.
+    Only a quarantined image gets the training prior; returns those (image_id, cause). Any other image without
+    a prediction is a UserError.
     """
-    missing = sample_ids.difference(experiment.blend.test.index)
+    sample = read_sample(sample_submission(raw))
     slices = experiment.slices
-    quarantined = slices.loc[(slices["split"] == "test") & (slices["status"] == "quarantined"), "image_id"]
-    unexplained = missing.difference(pd.Index(quarantined))
-    if len(unexplained):
+    causes = slices[slices["status"] == "quarantined"].set_index("image_id")["cause"]
+    prior = prevalence(experiment.labels)
+    probabilities, filled = fill_quarantined(experiment.blend.test, sample.image_ids, causes, prior)
+    write_submission(path, sample, probabilities, experiment.config.submission_eps)
+    validate_submission(path, sample)
+    return filled
+
+
+def sample_submission(raw: Path) -> Path:
+    """The sample submission as the contest names it."""
+    found = sorted(raw.glob("*sample_submission.csv"))
+    if len(found) != 1:
+        names = ", ".join(p.name for p in found) or "none"
         raise UserError(
-            f"{len(unexplained)} images of the sample submission have no prediction ({unexplained[0]}, ...); "
-            "run prepare_data.py and predict.py on the whole test part"
+            f"{raw}: expected one *sample_submission.csv, found {names}; put the contest's file there"
         )
-    prior = constant_predictions(prevalence(experiment.labels), missing)
-    return pd.concat([experiment.blend.test, prior]).loc[sample_ids], list(missing)
+    return found[0]
 
 
 def hidden_test_labels(

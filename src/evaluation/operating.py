@@ -19,8 +19,7 @@ class Rate(NamedTuple):
 
 
 class OperatingPoint(NamedTuple):
-    """The 2 x 2 table at one threshold and its rates.  State the number of positives (tp + fn) beside
-    them."""
+    """The 2 x 2 table at one threshold and its rates.  State the positives, tp + fn, beside them."""
 
     threshold: float
     tp: int
@@ -34,15 +33,13 @@ class OperatingPoint(NamedTuple):
 
 
 def threshold_at_specificity(y: np.ndarray, scores: np.ndarray, specificity: float) -> float:
-    """The threshold of the ROC point with the highest sensitivity whose specificity is at least the stated
-    one."""
+    """The threshold of the ROC point of highest sensitivity among those with at least this specificity."""
     thresholds, sensitivities, specificities = _roc_points(y, scores)
     return float(thresholds[_best(specificities >= specificity, sensitivities, specificities)])
 
 
 def threshold_at_sensitivity(y: np.ndarray, scores: np.ndarray, sensitivity: float) -> float:
-    """The threshold of the ROC point with the highest specificity whose sensitivity is at least the stated
-    one."""
+    """The threshold of the ROC point of highest specificity among those with at least this sensitivity."""
     thresholds, sensitivities, specificities = _roc_points(y, scores)
     return float(thresholds[_best(sensitivities >= sensitivity, specificities, sensitivities)])
 
@@ -73,16 +70,14 @@ def wilson(successes: int, cases: int, alpha: float = 0.05) -> Rate:
 
 
 def predictive_values(sensitivity: float, specificity: float, prevalence: float) -> tuple[float, float]:
-    """(PPV, NPV) at a stated prevalence, by Bayes' rule: that of the study set is rarely that of the
-    clinic."""
+    """(PPV, NPV) at a stated prevalence, by Bayes' rule: a study's is rarely the clinic's."""
     true, false = sensitivity * prevalence, (1 - specificity) * (1 - prevalence)
     missed, cleared = (1 - sensitivity) * prevalence, specificity * (1 - prevalence)
     return true / (true + false), cleared / (cleared + missed)
 
 
 def _roc_points(y: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Every distinct threshold from above the highest score to the lowest, with sensitivity and
-    specificity."""
+    """Distinct thresholds from above the highest score to the lowest, sensitivities, specificities."""
     if y.all() or not y.any():
         raise ValueError("a threshold cannot be chosen where all cases are of one class")
     values, group = np.unique(-scores, return_inverse=True)

@@ -55,11 +55,10 @@ def minimise(
     tolerance: float = 1e-7,
     max_passes: int = 30,
 ) -> Optimum:
-    """Weights w (members,) on the simplex with the least mean of row_loss(w @ values) over the rows in
-    `parts`.
+    """Weights w (members,) on the simplex that minimise the mean of row_loss(w @ values) over `parts`.
 
     values: (members, rows) float32; for `negative_log` every value must be above 0.  parts: half-open row
-    ranges. Raises ArithmeticError if the certified gap is not below `tolerance` after `max_passes`.
+    ranges.  Raises ArithmeticError if the certified gap is not below `tolerance` after `max_passes`.
     """
     members = len(values)
     weights = np.full(members, 1 / members) if start is None else start
@@ -107,8 +106,7 @@ def evaluate(
 def least_quadratic(hessian: np.ndarray, linear: np.ndarray, start: np.ndarray) -> np.ndarray:
     """The w on the simplex with the least w @ hessian @ w / 2 + linear @ w, by an active-set method.
 
-    hessian: (m, m) positive semidefinite; `start` lies on the simplex.  A tiny ridge makes equal members
-    share.
+    hessian: (m, m) positive semidefinite; `start` lies on the simplex.  A tiny ridge lets equals share.
     """
     members = len(linear)
     hessian = hessian + np.eye(members) * (1e-10 * np.trace(hessian) / members + 1e-300)

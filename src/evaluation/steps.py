@@ -172,8 +172,7 @@ def _calibrate(
     bootstrap: PatientBootstrap,
     eps: float,
 ) -> tuple[np.ndarray, Step | None, str]:
-    """The best calibrator of one label: cross-fitted predictions (n, 6), the step fitted on all rows, a
-    remark."""
+    """The best calibrator of one label: cross-fitted (n, 6), the step fitted on all rows, a remark."""
     column = LABELS.index(label)
     classes = [len(np.unique(y[folds.fold != fold])) for fold in range(folds.count)]
     if min(classes) < 2:

@@ -48,11 +48,10 @@ def write_submission(
 
 
 def validate_submission(path: Path | str, sample: LongRows) -> pd.DataFrame:
-    """Check a submission file against the sample and return its probabilities (index image_id, columns
-    LABELS).
+    """Check a submission file against the sample and return its probabilities, one row an image.
 
-    Same IDs, none twice, as many rows, every value a number in [0, 1]; the order is free.  UserError names
-    what differs.
+    Same IDs, none twice, as many rows, every value a number in [0, 1]; the order is free.
+    UserError names what differs.
     """
     rows = read_rows(path)
     bad = np.flatnonzero(~((rows.value >= 0) & (rows.value <= 1)))

@@ -5,9 +5,11 @@ loss, so that a study's predictions do not depend on what it is batched with.
 """
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from ..errors import UserError
 from ..labels import LABELS
 
 POSITIONS = 2  # relative index, millimetres from the middle
@@ -95,10 +97,10 @@ class SliceTransformer(nn.Module):
 
     def __init__(self, width: int, feed_forward: int, layers: int, heads: int, dropout: float):
         super().__init__()
-        layer = nn.TransformerEncoderLayer(
-            width, heads, feed_forward, dropout, activation="gelu", batch_first=True, norm_first=True
+        self.blocks = nn.ModuleList(
+            AttentionBlock(width, feed_forward, heads, dropout) for _ in range(layers)
         )
-        self.encoder = nn.TransformerEncoder(layer, layers, nn.LayerNorm(width), enable_nested_tensor=False)
+        self.norm = nn.LayerNorm(width)
         slopes = 2.0 ** -torch.arange(heads).float()
         distance = torch.arange(-self.reach, self.reach + 1).abs().float()
         self.bias = nn.Parameter(-slopes[:, None] * distance)  # (heads, 2 * reach + 1)
@@ -107,9 +109,42 @@ class SliceTransformer(nn.Module):
         """x (b, s, w), mask (b, s) -> (b, s, w)"""
         index = torch.arange(x.shape[1], device=x.device)
         distance = (index[None] - index[:, None]).clamp(-self.reach, self.reach) + self.reach
-        bias = self.bias[:, distance].to(x.dtype).expand(len(x), -1, -1, -1)  # (b, heads, s, s)
-        bias = bias.masked_fill(~mask[:, None, None], float("-inf"))
-        return self.encoder(x, bias.flatten(0, 1))
+        bias = self.bias[:, distance].to(x.dtype)[None]  # (1, heads, s, s)
+        bias = bias.masked_fill(~mask[:, None, None], float("-inf"))  # nobody attends to padding
+        for block in self.blocks:
+            x = block(x, bias)
+        return self.norm(x)
+
+
+class AttentionBlock(nn.Module):
+    """Pre-norm self-attention and feed-forward.
+
+    Not torch's own encoder layer: in inference its fast path turns an additive mask into a wrong one.
+    """
+
+    def __init__(self, width: int, feed_forward: int, heads: int, dropout: float):
+        super().__init__()
+        self.heads, self.dropout = heads, dropout
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.query_key_value = nn.Linear(width, 3 * width)
+        self.out = nn.Sequential(nn.Linear(width, width), nn.Dropout(dropout))
+        self.feed_forward = nn.Sequential(
+            nn.Linear(width, feed_forward), nn.GELU(), nn.Dropout(dropout), nn.Linear(feed_forward, width),
+            nn.Dropout(dropout),
+        )  # fmt: skip
+
+    def forward(self, x: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+        """x (b, s, w), bias (b, heads, s, s) added to the attention logits -> (b, s, w)"""
+        query, key, value = (
+            part.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for part in self.query_key_value(self.norm1(x)).chunk(3, -1)
+        )
+        dropout = self.dropout if self.training else 0.0
+        attended = F.scaled_dot_product_attention(
+            query, key, value, attn_mask=bias.to(query.dtype), dropout_p=dropout
+        )
+        x = x + self.out(attended.transpose(1, 2).flatten(2))
+        return x + self.feed_forward(self.norm2(x))
 
 
 def build_stacker(
@@ -130,4 +165,8 @@ def build_stacker(
     inputs = SliceInputs(embedding_sizes, logits + positions, width, dropout, noise)
     if kind == "lstm":
         return Stacker(inputs, BiLstm(width, hidden, layers, dropout), 2 * hidden, members, dropout)
+    if width % heads:
+        raise UserError(
+            f"stacker transformer: width {width} is not a multiple of heads {heads}; change one of them"
+        )
     return Stacker(inputs, SliceTransformer(width, hidden, layers, heads, dropout), width, members, dropout)

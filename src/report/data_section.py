@@ -31,7 +31,7 @@ def part_counts(slices: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def prevalence_rows(experiment: Experiment) -> list[dict[str, Any]]:
-    """One row a label: positive slices and studies of the held-out part and, where labelled, the test part."""
+    """One row a label: positives and their share, by slice and by study, of each labelled part."""
     studies = experiment.slices.set_index("image_id")["study_id"]
     parts = {"oof": experiment.labels, "test": experiment.test_labels}
     rows = [{"label": label} for label in LABELS]

@@ -37,8 +37,8 @@ def score_figure(rows: Sequence[ScoreRow], part: str, prefix: str) -> Markup:
         axes.axvline(baseline, color=COLOURS["muted"], linewidth=1.2, linestyle=(0, (4, 2)))
         right = baseline > (low + high) / 2
         axes.annotate(
-            f"prevalence baseline {baseline:.4f}", (baseline, -0.62), (-4 if right else 4, 0), textcoords="offset points",
-            ha="right" if right else "left", va="center", color=COLOURS["muted"],
+            f"prevalence baseline {baseline:.4f}", (baseline, -0.62), (-4 if right else 4, 0),
+            textcoords="offset points", ha="right" if right else "left", va="center", color=COLOURS["muted"],
         )  # fmt: skip
         for line, row in enumerate(others):
             score, interval, _ = row.part(part)

@@ -22,7 +22,7 @@ ABSENT = "–"
 
 
 def write_report(path: Path | str, experiment: Experiment) -> None:
-    """Write the HTML file atomically. It needs nothing but a browser: no network, no script, no other file."""
+    """Write the HTML file atomically. It needs a browser only: no network, no script, no other file."""
     files.write_text(path, render_report(experiment))
 
 
@@ -102,7 +102,7 @@ def _contents(experiment: Experiment) -> dict[str, Any]:
 
 
 def _stage_scores(experiment: Experiment) -> dict[str, float] | None:
-    """Score of the two runs that are compared, and by how much the first is lower, as a share of the second."""
+    """Scores of the two runs compared, and how much lower the first is, as a share of the second."""
     if experiment.context is None:
         return None
     better, worse = (

@@ -5,8 +5,16 @@ from typing import Any
 
 from ..training.runs import Run
 
-FACTS = {"git": "code", "data_fingerprint": "data", "device": "device", "python": "Python", "torch": "PyTorch",
-         "opencv": "OpenCV", "threads": "threads", "seed": "seed"}  # fmt: skip
+FACTS = {
+    "git": "code",
+    "data_fingerprint": "data",
+    "device": "device",
+    "python": "Python",
+    "torch": "PyTorch",
+    "opencv": "OpenCV",
+    "threads": "threads",
+    "seed": "seed",
+}
 
 
 def run_rows(runs: Sequence[Run]) -> list[dict[str, Any]]:

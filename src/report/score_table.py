@@ -13,7 +13,7 @@ SYNTHETIC = "SYNTHETIC demo data: these scores say nothing about patients"
 
 @dataclass(frozen=True)
 class ScoreRow:
-    """Weighted log losses of one set of predictions; `kind` is baseline, stage1, stage2, mean, blend or nested."""
+    """Scores of one set of predictions; `kind` is baseline, stage1, stage2, mean, blend or nested."""
 
     name: str
     kind: str

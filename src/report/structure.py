@@ -20,6 +20,7 @@ REMARKS = {
     "docs": "experiment log, cards, winning-model documentation",
     "experiments": "one folder a system: JSON configurations of its runs and of their blend",
     "pyproject.toml": "package metadata, tests and lint",
+    "requirements-dev.txt": "what `make test` needs besides",
     "results": "generated tables, JSON",
     "src": "the library: everything the scripts call",
     "steps": "the five steps as numbered scripts for a whole experiment",
@@ -55,7 +56,7 @@ def directory_structure(paths: Iterable[str], root: Path) -> str:
 
 
 def remark(path: Path, root: Path) -> str:
-    """First sentence of a module's or package's docstring, first comment of another file; folders by REMARKS."""
+    """REMARKS, or the first sentence of a docstring (a folder's: of its __init__.py) or first comment."""
     if path.as_posix() in REMARKS:
         return REMARKS[path.as_posix()]
     target = root / path
@@ -68,12 +69,12 @@ def remark(path: Path, root: Path) -> str:
         docstring = ast.get_docstring(ast.parse(text)) or ""
         return _first_sentence(docstring)
     return next(
-        (_first_sentence(line.strip("#/*<!- ")) for line in text.splitlines() if _is_comment(line)), ""
+        (_first_sentence(line.strip("#/*<!->{} ")) for line in text.splitlines() if _is_comment(line)), ""
     )
 
 
 def _entries(paths: list[Path], folder: Path) -> list[Path]:
-    """Files and folders directly in `folder`, files first on the top level's lower floors, by name."""
+    """What lies directly in `folder`: files, then folders, each by name."""
     depth = len(folder.parts)
     inside = {Path(*path.parts[: depth + 1]) for path in paths if folder in path.parents}
     own = set(paths)
@@ -88,10 +89,10 @@ def _line(entry: Path, root: Path, paths: list[Path], depth: int) -> str:
 
 
 def _first_sentence(text: str) -> str:
-    """Up to the end of the first sentence, the first paragraph at most, on one line, without a closing stop."""
+    """The first sentence of the first paragraph, on one line, without its stop."""
     paragraph = " ".join(text.split("\n\n")[0].split())
     return paragraph.split(". ")[0].removesuffix(".")
 
 
 def _is_comment(line: str) -> bool:
-    return line.startswith(("# ", "/* ", "<!-- ", "// "))
+    return line.startswith(("# ", "/* ", "<!-- ", "{# "))

@@ -64,10 +64,10 @@ def inline_svg(name: str, size: tuple[float, float], title: str, draw: Draw) -> 
 
 
 def _for_page(svg: str, title: str) -> Markup:
-    """Drop what only a file of its own needs (namespaces, size, style sheet, unused ids) and shorten the rest."""
+    """Drop what only a file of its own needs: namespaces, size, style sheet, unused ids, long decimals."""
     body = re.sub(r"\s*<defs>\s*<style.*?</style>\s*</defs>", "", svg[svg.index("<svg") :], flags=re.S)
     box = re.search(r'viewBox="([^"]*)"', body)[1]
-    body = re.sub(r'<g id="[^"]*">', "<g>", body[body.index(">") + 1 :])
+    body = re.sub(r'<g id="[^"]*"', "<g", body[body.index(">") + 1 :])
     body = body.replace("xlink:href", "href")
     body = re.sub(r"font-family: [^;\"]*;? ?", "", body)
     body = re.sub(r' transform="rotate\(-?0 [^)]*\)"', "", body)

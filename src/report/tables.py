@@ -71,11 +71,12 @@ def demo_scores_block(root: Path) -> str:
         raise UserError(f"{root / DEMO}: is not of the synthetic demo; delete it and run: make run results")
     count = scores["slices"]
     header = ("predictions", "held out", "of baseline", "hidden test", "of baseline")
-    table = markdown_table(header, [_score_cells(row) for row in score_rows(scores)])
+    table = markdown_table(header, [_score_cells(row) for row in score_rows(scores)], "lrrrr")
     return (
         f"**{SYNTHETIC}.** Weighted log loss, eps {scores['eps']:g}, lower is better, with a 95 % "
         f"patient-cluster bootstrap interval; {count['oof']:,} held-out and {count['test']:,} hidden test "
-        f"slices.\n\n{table}"
+        "slices. The blend's weights were fitted on the held-out slices; nested, every slice is scored by "
+        f"weights fitted without its patient.\n\n{table}"
     )
 
 
@@ -85,7 +86,7 @@ def benchmarks_block(root: Path) -> str:
         return f"No {BENCH} yet: `make bench`, then `make results`, fills in this table."
     entries = read_json(root / BENCH)
     rows = [[_plain(entry[column]) for column in BENCH_COLUMNS] for entry in entries]
-    return markdown_table([column.replace("_", " ") for column in BENCH_COLUMNS], rows)
+    return markdown_table([column.replace("_", " ") for column in BENCH_COLUMNS], rows, "lrrlrl")
 
 
 BLOCKS: Mapping[str, Callable[[Path], str]] = {
@@ -94,9 +95,9 @@ BLOCKS: Mapping[str, Callable[[Path], str]] = {
 }
 
 
-def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """First column to the left, the others to the right; a bar in a cell is escaped."""
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]], sides: str) -> str:
+    """`sides` has an l or r for each column; a bar in a cell is escaped."""
+    lines = [header, ["---:" if side == "r" else "---" for side in sides], *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from .configs import Augmentation
+from .slice_config import Augmentation
 
 AIR = -1024  # HU; what lies outside the image
 

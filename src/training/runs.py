@@ -58,18 +58,18 @@ class Run:
         return f"{self.name} fold {self.fold}"
 
     @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Hold this fold while training it; a second process on the same fold is a UserError."""
+    def lock(self, wait: bool = False) -> Iterator[None]:
+        """Hold this fold while writing to it; where another process does, wait for it or raise UserError."""
         path = self.checkpoint.with_name("lock")
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(path, "w") as file:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # given up by the system when a process dies
+                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             except BlockingIOError:
                 raise UserError(
-                    f"{self}: another process is training this fold; wait for it or stop it"
+                    f"{self}: another process works on this fold; wait for it or stop it"
                 ) from None
-            yield
+            yield  # the system gives the lock up when a process dies
 
     def read_config(self, model: type[Model]) -> Model:
         """The configuration this fold was trained with, not the one that stands in experiments/ now."""

@@ -18,8 +18,8 @@ from scipy.special import logit
 from ..errors import UserError
 from ..labels import LABELS
 from ..models.stackers import POSITIONS
-from .configs import StackerConfig
 from .runs import Run
+from .stacker_config import StackerConfig
 
 Batch = dict[str, Any]
 PROBES = 20_000  # slices an alignment is fitted on, at most

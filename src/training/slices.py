@@ -12,7 +12,7 @@ import torch
 from ..data.volumes import Volumes
 from ..labels import LABELS
 from .augmentation import draw, resize, warp
-from .configs import SliceConfig
+from .slice_config import SliceConfig
 
 Batch = dict[str, Any]
 

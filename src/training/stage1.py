@@ -12,11 +12,11 @@ from ..data.tables import read_manifest
 from ..data.volumes import Volumes, open_volumes
 from ..labels import LABELS
 from ..models.slice_classifier import SliceClassifier, build_slice_classifier
-from .configs import SliceConfig
 from .engine import Task, autocast, autocast_type, to_device, train
 from .losses import weighted_bce
 from .parts import labelled_slices, split_fold, unlabelled_slices
 from .runs import Run, probability_frame, training_fingerprint
+from .slice_config import SliceConfig
 from .slices import SliceBatches, plain_batches
 
 Score = Callable[[pd.DataFrame, pd.DataFrame], dict[str, Any]]
@@ -84,13 +84,14 @@ def train_slice_fold(
 
 def predict_test_slices(run: Run, device: torch.device, log: logging.Logger) -> None:
     """Write test.parquet and test_embeddings.npy of a complete fold; nothing to do where they exist."""
-    if (run.folder / "test.parquet").exists():
-        return
-    config = run.read_config(SliceConfig)
-    ids = list(unlabelled_slices(run.settings.clean)["image_id"])
-    model = run.load_weights(build_from_config(config, pretrained=False)).to(device)
-    logits, embeddings = predict_slices(model, open_volumes(run.settings.clean), ids, config, device)
-    run.save_predictions("test", probability_frame(logits, ids), embeddings)
+    with run.lock(wait=True):  # stage-2 folds side by side may all want them
+        if (run.folder / "test.parquet").exists():
+            return
+        config = run.read_config(SliceConfig)
+        ids = list(unlabelled_slices(run.settings.clean)["image_id"])
+        model = run.load_weights(build_from_config(config, pretrained=False)).to(device)
+        logits, embeddings = predict_slices(model, open_volumes(run.settings.clean), ids, config, device)
+        run.save_predictions("test", probability_frame(logits, ids), embeddings)
     log.info("%s: predicted %d test slices", run, len(ids))
 
 

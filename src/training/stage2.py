@@ -14,12 +14,12 @@ from ..errors import UserError
 from ..files import atomic_path
 from ..labels import LABELS
 from ..models.stackers import POSITIONS, Stacker, build_stacker
-from .configs import StackerConfig
 from .engine import Task, autocast, autocast_type, to_device, train
 from .losses import weighted_bce
 from .parts import labelled_slices, split_fold, unlabelled_slices
 from .runs import Run, probability_frame, training_fingerprint
 from .sequences import Alignment, StudyBatches, StudyInputs, collate, fit_alignments
+from .stacker_config import StackerConfig
 from .stage1 import predict_test_slices
 
 Score = Callable[[pd.DataFrame, pd.DataFrame], dict[str, Any]]

@@ -16,7 +16,9 @@ def _unpack(archives: list[Path], folder: Path) -> list[Path]:
 @pytest.fixture(scope="session")
 def real_train(realdata: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """The 375 training slices of RSNA."""
-    return _unpack(sorted((realdata / "rsna2019_dicom_dev").glob("*.tar.xz")), tmp_path_factory.mktemp("train"))
+    return _unpack(
+        sorted((realdata / "rsna2019_dicom_dev").glob("*.tar.xz")), tmp_path_factory.mktemp("train")
+    )
 
 
 @pytest.fixture(scope="session")

@@ -109,7 +109,9 @@ def write_rsna(
             write(folder / f"stage_2_{split}" / f"{image_name(number)}.dcm", data)
             names[split].append(image_name(number))
     bleeding = {image_name(100 * study + slices // 2) for study in range(first, first + studies, 2)}
-    write_label_table(folder / "stage_2_train.csv", {n: {"subdural"} if n in bleeding else set() for n in names["train"]})
+    write_label_table(
+        folder / "stage_2_train.csv", {n: {"subdural"} if n in bleeding else set() for n in names["train"]}
+    )
     lines = [f"{name}_{label},0.5" for name in names["test"] for label in LABELS]
     (folder / "stage_2_sample_submission.csv").write_text("\n".join(["ID,Label", *lines]) + "\n")
     return folder
@@ -118,7 +120,9 @@ def write_rsna(
 def write_label_table(path: Path, positives: dict[str, set[str]]) -> None:
     rows = ["ID,Label"]
     for name, labels in positives.items():
-        rows += [f"{name}_{label},{int(label in labels or (label == 'any' and bool(labels)))}" for label in LABELS]
+        rows += [
+            f"{name}_{label},{int(label in labels or (label == 'any' and bool(labels)))}" for label in LABELS
+        ]
     path.write_text("\n".join(rows) + "\n")
 
 

@@ -25,7 +25,11 @@ def test_headers_of_real_files_are_those_of_the_given_table(real_train, realdata
     table = table.loc[headers["sop_instance_uid"]]
     for ours, theirs in {"study_id": "study", "series_id": "series", "patient_id": "patient_id"}.items():
         assert (headers[ours].to_numpy() == table[theirs].to_numpy()).all()
-    numbers = {"position_z": "z", "pixel_spacing_row": "pixel_spacing", "rescale_intercept": "rescale_intercept"}
+    numbers = {
+        "position_z": "z",
+        "pixel_spacing_row": "pixel_spacing",
+        "rescale_intercept": "rescale_intercept",
+    }
     numbers |= {"bits_stored": "bits_stored", "pixel_representation": "pixel_representation"}
     for ours, theirs in numbers.items():
         np.testing.assert_allclose(headers[ours].to_numpy(float), table[theirs].to_numpy(float))
@@ -112,7 +116,11 @@ def test_lossless_compression_changes_nothing(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"", "empty file"), (b"not an image\n" * 40, "not a DICOM file"), (b"\0" * 128 + b"DICM", "missing tag")],
+    [
+        (b"", "empty file"),
+        (b"not an image\n" * 40, "not a DICOM file"),
+        (b"\0" * 128 + b"DICM", "truncated"),
+    ],
 )
 def test_files_that_are_no_images_are_named(tmp_path, content, message):
     path = tmp_path / "a.dcm"

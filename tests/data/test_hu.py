@@ -11,8 +11,16 @@ def hu_of(stored: list[int], dtype: type, **header: object) -> list[int]:
 
 
 def test_slope_and_intercept_are_applied():
-    assert hu_of([0, 1024, 4095], np.uint16, slope=1, intercept=-1024, bits_stored=12, signed=False) == [-1024, 0, 3071]
-    assert hu_of([-2000, 0, 40], np.int16, slope=1, intercept=-1024, bits_stored=16, signed=True) == [-3024, -1024, -984]
+    assert hu_of([0, 1024, 4095], np.uint16, slope=1, intercept=-1024, bits_stored=12, signed=False) == [
+        -1024,
+        0,
+        3071,
+    ]
+    assert hu_of([-2000, 0, 40], np.int16, slope=1, intercept=-1024, bits_stored=16, signed=True) == [
+        -3024,
+        -1024,
+        -984,
+    ]
 
 
 @pytest.mark.parametrize("intercept", [0, 1])
@@ -33,7 +41,11 @@ def test_the_wrap_fix_leaves_other_files_alone():
 
 def test_a_12_bit_sign_is_extended():
     # 4095 in 12 signed bits is -1, 2048 is -2048
-    assert hu_of([4095, 2048, 2047], np.int16, slope=1, intercept=0, bits_stored=12, signed=True) == [-1, -2048, 2047]
+    assert hu_of([4095, 2048, 2047], np.int16, slope=1, intercept=0, bits_stored=12, signed=True) == [
+        -1,
+        -2048,
+        2047,
+    ]
 
 
 def test_unused_high_bits_are_discarded():
@@ -49,7 +61,11 @@ def test_values_beyond_int16_saturate_instead_of_wrapping():
 
 
 def test_fractions_are_computed_in_floats_and_rounded():
-    assert hu_of([0, 3, 100], np.int16, slope=0.5, intercept=-10.25, bits_stored=16, signed=True) == [-10, -9, 40]
+    assert hu_of([0, 3, 100], np.int16, slope=0.5, intercept=-10.25, bits_stored=16, signed=True) == [
+        -10,
+        -9,
+        40,
+    ]
 
 
 def test_statistics_are_those_of_the_values():

@@ -6,7 +6,9 @@ import torch
 from src.data.windows import BRAIN, stack_windows, window
 
 
-@pytest.mark.parametrize(("hu", "value"), [(-1024, 0.0), (0, 0.0), (20, 0.25), (40, 0.5), (80, 1.0), (3000, 1.0)])
+@pytest.mark.parametrize(
+    ("hu", "value"), [(-1024, 0.0), (0, 0.0), (20, 0.25), (40, 0.5), (80, 1.0), (3000, 1.0)]
+)
 def test_the_brain_window_maps_0_to_80_hu_to_0_to_1(hu, value):
     assert window(torch.tensor([[hu]], dtype=torch.int16), *BRAIN).item() == pytest.approx(value)
 

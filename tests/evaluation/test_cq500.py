@@ -1,5 +1,4 @@
-"""CQ500: the scores of Qure's own predictions and of its readers, to the digits computed from the public
-tables."""
+"""CQ500: the scores of Qure's own predictions and of its readers, to the printed digits."""
 
 import numpy as np
 import pandas as pd

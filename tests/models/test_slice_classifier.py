@@ -11,12 +11,21 @@ WINDOWS = torch.tensor([[[40.0, 80.0], [80.0, 200.0], [40.0, 380.0]]])
 
 
 def build(backbone, **options):
-    return build_slice_classifier(backbone, 3, **{"pretrained": False, "mean": (0.2,), "std": (0.3,), **options})
+    return build_slice_classifier(
+        backbone, 3, **{"pretrained": False, "mean": (0.2,), "std": (0.3,), **options}
+    )
 
 
 @pytest.mark.parametrize(
     "backbone",
-    ["resnet18", "seresnext26d_32x4d", "densenet121", "efficientnet_b0", "convnext_atto", "vit_tiny_patch16_224"],
+    [
+        "resnet18",
+        "seresnext26d_32x4d",
+        "densenet121",
+        "efficientnet_b0",
+        "convnext_atto",
+        "vit_tiny_patch16_224",
+    ],
 )
 def test_backbones_give_six_logits_and_their_embedding(backbone):
     model = build(backbone, image_size=64).eval()

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from src.errors import UserError
 from src.models.stackers import SliceTransformer, build_stacker
 
 SIZES = (5, 7)
@@ -25,7 +26,9 @@ def studies(lengths, padding=0.0):
     for row, length in enumerate(lengths):
         mask[row, :length] = True
         for values in batch:
-            values[row, :length] = torch.randn(length, values.shape[2], generator=generator, dtype=torch.float64)
+            values[row, :length] = torch.randn(
+                length, values.shape[2], generator=generator, dtype=torch.float64
+            )
     return *batch, mask
 
 
@@ -43,6 +46,16 @@ def test_a_study_gets_the_same_logits_alone_and_padded_in_a_batch(kind, padding)
             mask[row : row + 1, :length],
         )
         torch.testing.assert_close(together[row, :length], alone[0], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_inference_mode_gives_the_logits_of_evaluation_with_gradients(kind):
+    model = stacker(kind).float()
+    *values, mask = studies([3, 9])
+    values = [v.float() for v in values]
+    expected = model(*values, mask)
+    with torch.inference_mode():
+        torch.testing.assert_close(model(*values, mask)[mask], expected[mask])
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -74,6 +87,11 @@ def test_with_a_zero_head_the_output_is_the_mean_logit_of_the_members(kind):
     embeddings, logits, position, mask = studies([4])
     expected = (logits[..., :6] + logits[..., 6:]) / 2
     torch.testing.assert_close(model(embeddings, logits, position, mask), expected)
+
+
+def test_heads_must_divide_the_width():
+    with pytest.raises(UserError, match="width 16 is not a multiple of heads 5"):
+        stacker("transformer", heads=5)
 
 
 def test_a_study_longer_than_the_reach_of_the_distance_bias():

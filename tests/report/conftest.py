@@ -17,7 +17,7 @@ from src.settings import Settings
 from src.training.runs import Run
 
 PREVALENCE = {
-    "epidural": -4.2,
+    "epidural": -3.4,
     "intraparenchymal": -3,
     "intraventricular": -3.4,
     "subarachnoid": -3,
@@ -31,6 +31,12 @@ RUNS = {
 }  # noise
 
 
+@pytest.fixture(scope="session")
+def experiment(tmp_path_factory: pytest.TempPathFactory) -> Experiment:
+    """The plain one, for tests that only read it."""
+    return build_experiment(tmp_path_factory.mktemp("experiment"))
+
+
 @pytest.fixture
 def make_experiment(tmp_path: Path) -> Callable[..., Experiment]:
     """Factory: `build_experiment` in the test's own folder."""
@@ -41,7 +47,7 @@ def build_experiment(
     folder: Path,
     *,
     runs: dict[str, float] | None = None,
-    studies: int = 24,
+    studies: int = 40,
     slices_a_study: int = 12,
     folds: int = 3,
     test: bool = True,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from src.training.augmentation import AIR, draw, resize, warp
-from src.training.configs import Augmentation
+from src.training.slice_config import Augmentation
 
 NONE = {"hflip": 0.0, "vflip": 0.0, "rotate_deg": 0.0, "scale": 0.0, "shift": 0.0}
 WINDOWS = np.array([(40.0, 80.0), (80.0, 200.0)])
@@ -45,7 +45,9 @@ def test_a_rotation_turns_about_the_middle():
     image[16, 16] = 1000
     image[16, 26] = 1000
     for seed in range(5):
-        numbers = draw(np.random.default_rng(seed), Augmentation(**{**NONE, "rotate_deg": 90.0}), 1, 33, WINDOWS)
+        numbers = draw(
+            np.random.default_rng(seed), Augmentation(**{**NONE, "rotate_deg": 90.0}), 1, 33, WINDOWS
+        )
         out = np.empty_like(image)
         warp(image, numbers.matrices[0], out)
         assert out[16, 16] == 1000

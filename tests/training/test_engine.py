@@ -57,7 +57,12 @@ def killed():
 @pytest.mark.parametrize("moment", [1, 4, 5, 6, 11, 17])
 @pytest.mark.parametrize(
     "options",
-    [{}, {"ema_decay": 0.9}, {"accumulation": 4, "optimizer": "sgd"}, {"schedule": "constant", "warmup": 0.5}],
+    [
+        {},
+        {"ema_decay": 0.9},
+        {"accumulation": 4, "optimizer": "sgd"},
+        {"schedule": "constant", "warmup": 0.5},
+    ],
 )
 def test_killed_at_any_batch_and_continued_equals_uninterrupted(tmp_path, options, moment):
     config = TrainingConfig(epochs=3, lr=0.01, checkpoint_steps=2, **options)

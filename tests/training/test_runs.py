@@ -10,16 +10,18 @@ import torch
 from src.errors import UserError
 from src.labels import LABELS
 from src.settings import Settings
-from src.training.configs import SliceConfig
 from src.training.engine import Progress
 from src.training.runs import Run, experiment_name, run_name, runs_of
+from src.training.slice_config import SliceConfig
 
 CONFIG = SliceConfig(backbone="test_resnet")
 
 
 @pytest.fixture
 def run(tmp_path):
-    settings = Settings(tmp_path / "SETTINGS.json", *(tmp_path / name for name in ("raw", "clean", "m", "c", "l", "s")))
+    settings = Settings(
+        tmp_path / "SETTINGS.json", *(tmp_path / name for name in ("raw", "clean", "m", "c", "l", "s"))
+    )
     return Run("demo/stage1/small", 0, settings)
 
 
@@ -60,7 +62,9 @@ def test_a_complete_fold_of_other_data_is_refused(run):
 
 
 def test_a_missing_file_names_the_command_that_makes_it(run):
-    with pytest.raises(UserError, match=r"run: python train_stage1.py experiments/demo/stage1/small.json --fold 0"):
+    with pytest.raises(
+        UserError, match=r"run: python train_stage1.py experiments/demo/stage1/small.json --fold 0"
+    ):
         run.predictions("oof")
 
 
@@ -73,7 +77,12 @@ def test_predictions_and_embeddings_come_back_row_by_row(run):
 
 
 def test_the_runs_of_an_experiment_are_found_in_order(run):
-    for name, fold in (("demo/stage2/lstm", 10), ("demo/stage2/lstm", 9), ("demo/stage1/small", 0), ("x/stage1/y", 0)):
+    for name, fold in (
+        ("demo/stage2/lstm", 10),
+        ("demo/stage2/lstm", 9),
+        ("demo/stage1/small", 0),
+        ("x/stage1/y", 0),
+    ):
         Run(name, fold, run.settings).folder.mkdir(parents=True)
     found = [(r.name, r.fold) for r in runs_of(run.settings, "demo")]
     assert found == [("demo/stage1/small", 0), ("demo/stage2/lstm", 9), ("demo/stage2/lstm", 10)]

@@ -8,16 +8,18 @@ from scipy.stats import ortho_group
 from src.errors import UserError
 from src.labels import LABELS
 from src.settings import Settings
-from src.training.configs import StackerConfig
 from src.training.runs import Run
 from src.training.sequences import StudyBatches, StudyInputs, bucketed, collate, fit_alignment, fit_alignments
+from src.training.stacker_config import StackerConfig
 
 WIDTH = 4
 
 
 @pytest.fixture
 def settings(tmp_path):
-    return Settings(tmp_path / "SETTINGS.json", *(tmp_path / name for name in ("raw", "clean", "m", "c", "l", "s")))
+    return Settings(
+        tmp_path / "SETTINGS.json", *(tmp_path / name for name in ("raw", "clean", "m", "c", "l", "s"))
+    )
 
 
 def table(lengths):

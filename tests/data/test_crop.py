@@ -1,0 +1,48 @@
+"""The head is found, the holder goes, HU inside stay."""
+
+import numpy as np
+
+from src.data.crop import head_square, remove_holder
+from src.data.square import AIR
+
+
+def head(center=(256, 256), radius=150, holder=True) -> np.ndarray:
+    """(512, 512) int16: a disc of brain in skull, and a bar of a holder below it."""
+    row, column = np.mgrid[:512, :512]
+    distance = np.hypot(row - center[0], column - center[1])
+    values = np.where(distance < radius, 40, AIR).astype(np.int16)
+    values[(distance < radius) & (distance > radius - 12)] = 1200
+    if holder:
+        values[480:488, 60:450] = 300
+    return values
+
+
+def test_the_holder_becomes_air_and_the_head_stays():
+    values = head()
+    cleaned = remove_holder(values)
+    assert (cleaned[480:488] == AIR).all()
+    inside = values > AIR
+    inside[470:] = False
+    assert (cleaned[inside] == values[inside]).all()
+
+
+def test_an_empty_slice_is_kept():
+    air = np.full((512, 512), -1000, dtype=np.int16)
+    assert (remove_holder(air) == air).all()
+
+
+def test_the_square_holds_the_head_of_every_slice_with_a_margin():
+    images = [head(radius=150), head(center=(256, 300), radius=120)]
+    top, left, side = head_square(images, [(0, 0), (0, 0)])
+    assert top < 256 - 150 and left < 256 - 150
+    assert top + side > 256 + 150 and left + side > 300 + 120
+    assert side < 400
+
+
+def test_slices_that_were_moved_are_judged_where_they_belong():
+    moved = head_square([head(), head(center=(276, 256))], [(0, 0), (20, 0)])
+    assert moved == head_square([head()], [(0, 0)])
+
+
+def test_a_head_that_fills_the_image_is_not_cut():
+    assert head_square([head(radius=255, holder=False)], [(0, 0)]) == (0, 0, 512)
