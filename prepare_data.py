@@ -38,7 +38,8 @@ def main() -> None:
         folder_config=arguments.folder_config,
     )
     with on_cluster(arguments.scheduler):
-        manifest = prepare(settings.raw, settings.clean, options, arguments.jobs)
+        jobs = -1 if arguments.scheduler else arguments.jobs  # a cluster lends all its workers
+        manifest = prepare(settings.raw, settings.clean, options, jobs)
     if not arguments.quiet:
         print(summary(manifest, settings.clean))
 

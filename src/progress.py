@@ -16,6 +16,7 @@ from .errors import UserError
 log = logging.getLogger("ich")
 
 SECONDS_BETWEEN_LINES = 30.0
+SECONDS_TO_CONNECT = 15.0
 
 
 class Progress:
@@ -101,7 +102,7 @@ def on_cluster(address: str | None) -> Iterator[None]:
     from joblib import parallel_config
 
     try:
-        client = Client(address, timeout="15s")
+        client = Client(address, timeout=SECONDS_TO_CONNECT)
     except (OSError, ValueError) as error:
         raise UserError(
             f"--scheduler {address}: no Dask scheduler answers ({error}); start one or check it"

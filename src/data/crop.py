@@ -14,17 +14,18 @@ from .square import AIR, Square, whole
 
 GRID = 128
 TISSUE_HU = -200
+LEAST_SHARE = 0.02  # of the image; anything smaller is not taken for a head
 MARGIN = 0.04  # of the head's size, on every side
 
 
-def head_mask(values: np.ndarray) -> tuple[np.ndarray, int]:
-    """(rows, columns) int16 HU -> (mask uint8 0 or 1 on every step-th row and column, step)."""
+def head_mask(values: np.ndarray) -> tuple[np.ndarray | None, int]:
+    """(rows, columns) int16 HU -> (mask uint8 0 or 1 on every step-th row and column, or None, and the step)."""
     step = max(1, round(max(values.shape) / GRID))
     tissue = (values[::step, ::step] > TISSUE_HU).astype(np.uint8)
     opened = cv2.morphologyEx(tissue, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
     count, labels, stats, _ = cv2.connectedComponentsWithStats(opened, connectivity=4)
     if count < 2:
-        return np.ones_like(tissue), step
+        return None, step
     largest = 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())
     return cv2.dilate((labels == largest).astype(np.uint8), np.ones((5, 5), np.uint8)), step
 
@@ -32,6 +33,8 @@ def head_mask(values: np.ndarray) -> tuple[np.ndarray, int]:
 def remove_holder(values: np.ndarray) -> np.ndarray:
     """The slice with air outside the head's mask; HU inside are untouched."""
     mask, _ = head_mask(values)
+    if mask is None:
+        return values
     full = cv2.resize(mask, values.shape[::-1], interpolation=cv2.INTER_NEAREST)
     return np.where(full, values, np.int16(AIR))
 
@@ -40,9 +43,12 @@ def head_square(images: Sequence[np.ndarray], moves: Sequence[tuple[float, float
     """The square around the head in all slices of a study, in whole pixels of the unmoved slice.
 
     images: (rows, columns) int16 of one shape; moves: how far each slice lies down and along (0, 0 without
-    tilt correction).
+    tilt correction). Slices beyond the head, where at most a bit of the holder shows, have no say.
     """
-    boxes = np.array([_box(image, move) for image, move in zip(images, moves, strict=True)])
+    found = [_box(image, move) for image, move in zip(images, moves, strict=True)]
+    boxes = np.array([box for box in found if box is not None])
+    if len(boxes) == 0:
+        return whole(*images[0].shape)
     top, left, bottom, right = *boxes[:, :2].min(axis=0), *boxes[:, 2:].max(axis=0)
     side = int(np.ceil(max(bottom - top, right - left) * (1 + 2 * MARGIN)))
     if side >= max(images[0].shape):
@@ -50,8 +56,10 @@ def head_square(images: Sequence[np.ndarray], moves: Sequence[tuple[float, float
     return Square(int(np.floor((top + bottom - side) / 2)), int(np.floor((left + right - side) / 2)), side)
 
 
-def _box(image: np.ndarray, move: tuple[float, float]) -> tuple[float, float, float, float]:
+def _box(image: np.ndarray, move: tuple[float, float]) -> tuple[float, float, float, float] | None:
     mask, step = head_mask(image)
+    if mask is None or mask.mean() < LEAST_SHARE:
+        return None
     left, top, width, height = cv2.boundingRect(mask)
     rows, columns = image.shape
     bottom, right = min((top + height) * step, rows), min((left + width) * step, columns)

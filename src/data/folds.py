@@ -14,7 +14,7 @@ from ..labels import LABELS
 
 
 def assign_folds(slices: pd.DataFrame, n_folds: int, seed: int) -> pd.DataFrame:
-    """slices (a row an image: patient_id, the six labels, and pixel_hash, split, hu_min, hu_max where known)
+    """slices (a row an image: patient_id, the six labels, and pixel_hash, blank, split where known)
     -> patient_id, fold in 0..n_folds-1, a row a training patient, sorted by patient_id.
 
     Patients who share an identical slice form one group (see `link_patients`). Groups are placed one by one,
@@ -58,7 +58,9 @@ def link_patients(slices: pd.DataFrame) -> pd.Series:
     patients = pd.Index(known["patient_id"].unique(), name="patient_id").sort_values()
     if "pixel_hash" not in known:
         return pd.Series(np.arange(len(patients)), index=patients)
-    hashed = known[known["pixel_hash"].notna() & ~blank(known)]
+    hashed = known[known["pixel_hash"].notna()]
+    if "blank" in known:
+        hashed = hashed[~hashed["blank"].fillna(False).astype(bool)]
     pairs = hashed[["patient_id", "pixel_hash"]].drop_duplicates()
     pairs = pairs[pairs.duplicated("pixel_hash", keep=False)]
     patient = patients.get_indexer(pairs["patient_id"])
@@ -115,13 +117,6 @@ def read_external_folds(path: Path | str, slices: pd.DataFrame) -> pd.DataFrame:
         raise UserError(f"{path}: {error}") from None
     wanted = folds["patient_id"].isin(_train_rows(slices)["patient_id"])
     return folds[wanted].sort_values("patient_id", ignore_index=True)
-
-
-def blank(slices: pd.DataFrame) -> np.ndarray:
-    """(n,) whether an image has one value everywhere."""
-    if "hu_min" not in slices:
-        return np.zeros(len(slices), dtype=bool)
-    return (slices["hu_min"] == slices["hu_max"]).fillna(False).to_numpy(dtype=bool)
 
 
 def _train_rows(slices: pd.DataFrame) -> pd.DataFrame:

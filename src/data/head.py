@@ -9,7 +9,7 @@ Shapes and sizes are ordinary adult anatomy; HU values are the textbook ones (CS
 grey matter 34-40, bone 700-1500, fat -90).
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import cv2
@@ -77,6 +77,17 @@ class Plane:
         rows = slice(max(0, int(row - half)), min(self.shape[0], int(row + half) + 1))
         columns = slice(max(0, int(column - half)), min(self.shape[1], int(column + half) + 1))
         return (rows, columns) if rows.start < rows.stop and columns.start < columns.stop else None
+
+    def misses(self, points: list[tuple[float, float, float]], reach: float) -> bool:
+        """True when all points lie further than `reach` mm (and the warp) on one side of the plane."""
+        heights = (np.array(points) - self.origin) @ self.normal
+        return bool(heights.min() > reach + 5.0 or heights.max() < -reach - 5.0)
+
+    def crop(self, rows: slice, columns: slice) -> "Plane":
+        """A part of the plane."""
+        origin = self.origin + (self.down * rows.start + self.right * columns.start) * self.pixel
+        shape = (rows.stop - rows.start, columns.stop - columns.start)
+        return replace(self, origin=origin, shape=shape)
 
     def strip(self, reach: float) -> tuple[slice, slice]:
         """The pixels within `reach` mm (plus room for the head's warp) of the midplane x = 0."""
@@ -173,12 +184,12 @@ def sample_head(rng: np.random.Generator) -> Head:
         ventricle=0.75 + 0.65 * age + rng.uniform(-0.1, 0.2),
         ventricle_asymmetry=rng.normal(0, 0.07),
         grey=rng.uniform(6.5, 9.5),
-        brain_offset=rng.normal(0, 3.0),
-        cupping=rng.uniform(2, 12),
-        falx=rng.uniform(0.5, 1.5),
-        falx_hu=rng.uniform(46, 80),
-        sinus_hu=rng.uniform(48, 78),
-        sinus=rng.uniform(2.5, 5.0),
+        brain_offset=rng.normal(0, 3.5),
+        cupping=rng.uniform(2, 14),
+        falx=rng.uniform(0.4, 1.8),
+        falx_hu=rng.uniform(46, 86),
+        sinus_hu=rng.uniform(48, 84),
+        sinus=rng.uniform(2.5, 6.0),
         warp=np.stack([rng.normal(0, [1.6, 1.6, 1.2]), *rng.uniform(0, 2 * np.pi, (4, 3))], axis=1),
         floor=skull_base(rng),
         sulci=Lattice(smooth_noise(rng, (24, 26, 22)), 8.5),
@@ -235,6 +246,19 @@ class Fields:
         """x, y, z of every pixel from a point; Python floats, so the arrays stay float32."""
         px, py, pz = np.asarray(point, float).tolist()
         return self.x - px, self.y - py, self.z - pz
+
+    def cranial(self) -> tuple[slice, slice]:
+        """The smallest box around the cranial cavity; two empty slices when the plane misses it."""
+        within = self.depth > -2.0
+        rows, columns = np.flatnonzero(within.any(axis=1)), np.flatnonzero(within.any(axis=0))
+        if len(rows) == 0:
+            return slice(0, 0), slice(0, 0)
+        return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+
+    def crop(self, box: tuple[slice, slice]) -> "Fields":
+        """The same in a part of the plane, as views."""
+        arrays = (self.x, self.y, self.z, self.depth, self.vault, self.soften)
+        return Fields(self.plane.crop(*box), *(array[box] for array in arrays))
 
 
 def measure(head: Head, plane: Plane) -> Fields:

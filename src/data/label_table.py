@@ -64,7 +64,9 @@ def _rows(path: Source) -> tuple[pa.Array, np.ndarray, pa.Array]:
     as_text = pa.csv.ConvertOptions(
         column_types={"ID": pa.string(), "Label": pa.string()}, strings_can_be_null=False
     )
-    one_thread = pa.csv.ReadOptions(use_threads=False)  # as fast here, and never seen to fail on a busy machine
+    one_thread = pa.csv.ReadOptions(
+        use_threads=False
+    )  # as fast here, and never seen to fail on a busy machine
     try:
         table = pa.csv.read_csv(pa.BufferReader(read_bytes(path)), one_thread, convert_options=as_text)
     except FileNotFoundError:
@@ -82,8 +84,8 @@ def _rows(path: Source) -> tuple[pa.Array, np.ndarray, pa.Array]:
     odd = np.flatnonzero((names < 0) | ~two)
     if len(odd):
         raise UserError(
-            f"{path}: data row {odd[0] + 1} has the ID {identities[int(odd[0])].as_py()!r}; expected IMAGE_LABEL "
-            f"with one of the labels {', '.join(LABELS)}"
+            f"{path}: data row {odd[0] + 1} has the ID {identities[int(odd[0])].as_py()!r}; "
+            f"expected IMAGE_LABEL with one of the labels {', '.join(LABELS)}"
         )
     return pc.take(parts.flatten(), pa.array(first)), names, table["Label"].combine_chunks()
 

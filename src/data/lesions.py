@@ -21,11 +21,11 @@ PARENCHYMAL_SITES = (
 SUBARACHNOID_SITES = {
     "basal": (
         ((0, -11, -20), (16, -14, -18), (-16, -14, -18), (0, -44, -6), (0, 27, 0), (34, -16, -6)),
-        24.0,
-        0.35,
+        26.0,
+        0.36,
     ),
     "sylvian": (((38, -16, -5), (50, -13, 0), (37, 2, 6), (54, 8, 8)), 21.0, 0.25),
-    "interhemispheric": (((0, -55, 12), (0, -62, 30), (0, -40, 50)), 22.0, 0.12),
+    "interhemispheric": (((0, -55, 12), (0, -62, 30), (0, -40, 50)), 22.0, 0.06),
 }
 
 
@@ -34,7 +34,7 @@ def sample_bleeds(rng: np.random.Generator, head: Head, recipe: Sequence[str], h
     bleeds = []
     for label in recipe:
         kind = rng.choice(["small", "faint"]) if rng.random() < hard else "plain"
-        hu = float(rng.uniform(44, 54) if kind == "faint" else rng.uniform(60, 78))
+        hu = float(rng.uniform(46, 56) if kind == "faint" else rng.uniform(62, 80))
         bleeds.append(DRAW[label](rng, head, hu, kind == "small"))
     return bleeds
 
@@ -48,9 +48,9 @@ def _on_vault(
 
 
 def _epidural(rng: np.random.Generator, head: Head, hu: float, small: bool) -> Bleed:
-    radius = rng.uniform(14, 20) if small else rng.uniform(25, 38)
+    radius = rng.uniform(14, 20) if small else rng.uniform(27, 40)
     site = _on_vault(rng, head, (45, 140), (-0.05, 0.7))
-    return Epidural(site, hu, thickness=radius * rng.uniform(0.42, 0.62), radius=radius)
+    return Epidural(site, hu, thickness=radius * rng.uniform(0.45, 0.65), radius=radius)
 
 
 def _subdural(rng: np.random.Generator, head: Head, hu: float, small: bool) -> Bleed:
@@ -62,7 +62,7 @@ def _subdural(rng: np.random.Generator, head: Head, hu: float, small: bool) -> B
 
 
 def _subarachnoid(rng: np.random.Generator, head: Head, hu: float, small: bool) -> Bleed:
-    side, swelling = rng.choice([-1.0, 1.0]), rng.uniform(0.3, 0.7) if small else rng.uniform(1.2, 2.2)
+    side, swelling = rng.choice([-1.0, 1.0]), rng.uniform(0.3, 0.7) if small else rng.uniform(1.7, 3.0)
     choice = rng.random()
     for points, radius, share in SUBARACHNOID_SITES.values():
         if choice < share:
@@ -71,7 +71,7 @@ def _subarachnoid(rng: np.random.Generator, head: Head, hu: float, small: bool) 
             return Subarachnoid(sites[0], hu, sites[1:], radius * scale, swelling)
         choice -= share
     site = _on_vault(rng, head, (30, 150), (0.2, 1.2)) * 0.93
-    radius = rng.uniform(16, 22) if small else rng.uniform(30, 46)
+    radius = rng.uniform(16, 22) if small else rng.uniform(32, 48)
     return Subarachnoid(site, hu, np.empty((0, 3)), radius, swelling)
 
 

@@ -8,7 +8,7 @@ its own.
 
 The index has image_id, study_id, offset and length in bytes, crc32 (zlib) of the payload, and what was found
 while decoding (`FOUND`); an image that could not be decoded has length 0 and its cause. Its schema's metadata
-holds, as JSON under the key `ich`: format, codec, dtype, shape (h, w), the fingerprint of the settings, and
+holds, as JSON under the key `ich`: codec, dtype, shape (h, w), the fingerprint of the settings, and
 the fingerprint of the files behind every study.
 
 A payload is the slice's int16 values split into a plane of low and a plane of high bytes, compressed as one
@@ -48,6 +48,7 @@ FOUND = {
     "hu_max": pa.int32(),
     "hu_mean": pa.float64(),
     "pixel_hash": pa.string(),
+    "blank": pa.bool_(),  # one value everywhere
     "wrap_fixed": pa.bool_(),
     "square_top": pa.float64(),
     "square_left": pa.float64(),
@@ -103,7 +104,7 @@ def write_pack(path: Path | str, entries: Iterable[Entry], size: int, metadata: 
             place = {"offset": file.tell(), "length": len(payload), "crc32": zlib.crc32(payload)}
             rows.append({"image_id": entry.image_id, "study_id": entry.study_id, **place, **entry.found})
             file.write(payload)
-        described = {"format": 1, "codec": CODEC, "dtype": "<i2", "shape": [size, size], **metadata}
+        described = {"codec": CODEC, "dtype": "<i2", "shape": [size, size], **metadata}
         index = pa.Table.from_pylist(
             rows, INDEX.with_metadata({"ich": json.dumps(described, sort_keys=True)})
         )
@@ -135,8 +136,8 @@ class Pack:
             raise _damaged(path, "its index fails its checksum")
         self.index = pa.ipc.open_stream(footer).read_all()
         self.metadata: dict[str, Any] = json.loads(self.index.schema.metadata[b"ich"])
-        if (self.metadata["format"], self.metadata["codec"]) != (1, CODEC):
-            raise _damaged(path, f"its format is {self.metadata['format']}, {self.metadata['codec']}")
+        if self.metadata["codec"] != CODEC or self.index.schema.names != INDEX.names:
+            raise _damaged(path, "it is of another version of the format")
         self.shape: tuple[int, int] = tuple(self.metadata["shape"])
 
     @cached_property

@@ -8,7 +8,7 @@ and masks, volumes and lesion sites into `--truth` (default: `truth` beside the 
 
 The images are drawn, not measured: no score on them says anything about patients. The `demo` preset is
 **enriched**: half of the studies bleed, every subtype on 4-9 % of slices, epidural too, and most bleeds
-are conspicuous. A label is true when the slice's mask holds at least 0.15 ml of that blood.
+are conspicuous. A label is true when the slice's mask holds at least 0.2 ml of that blood.
 
 Same arguments, same bytes, whatever `--jobs`. An interrupted run is continued by the same command; a finished
 one is left alone. Faults of the real set occur at stated rates (`phantom_plan.Preset`).

@@ -35,8 +35,8 @@ class Preset:
 
 
 _DEMO_RECIPES = (
-    ((), 0.50),
-    (("epidural",), 0.085),
+    ((), 0.49),
+    (("epidural",), 0.095),
     (("epidural", "subarachnoid"), 0.01),
     (("epidural", "subdural"), 0.01),
     (("subdural",), 0.05),
@@ -56,11 +56,11 @@ PRESETS = {
         name="demo",
         slices=(20, 34),
         recipes=_DEMO_RECIPES,
-        hard=0.15,
+        hard=0.08,
         mimics=1.0,
         noise=(3.0, 4.5),
         streaks=9.0,
-        label_ml=0.15,
+        label_ml=0.2,
         test=0.22,
         repeat=0.09,
         duplicates=4,

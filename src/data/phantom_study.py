@@ -8,7 +8,7 @@ import pandas as pd
 
 from ..labels import LABELS, SUBTYPES
 from .bleeds import Bleed
-from .head import Head, measure, sample_head
+from .head import Fields, Head, measure, sample_head
 from .lesions import sample_bleeds
 from .mimics import Calcification, sample_mimics
 from .phantom_plan import Preset, StudyPlan
@@ -25,7 +25,7 @@ from .scanner import (
     streak_field,
     wrapped,
 )
-from .tissue import enclose, paint_brain
+from .tissue import Brain, paint_brain, paint_outside
 
 # a pixel of a mask is blood where at least this share of its column through the slice is blood, and so little
 # of it is bone that the blood can be seen
@@ -92,25 +92,39 @@ def paint_slice(study: Study, index: int) -> tuple[np.ndarray, dict[str, np.ndar
     hu, inside = study.background.copy(), np.zeros_like(study.background)
     blood = {bleed.label: np.zeros_like(hu) for bleed in study.bleeds}
     total = np.zeros(planes[0].shape, np.float32)
-    pushes = [push for bleed in study.bleeds for push in bleed.pushes()]
     for plane in planes:
         fields = measure(study.head, plane)
-        layers = [layer for bleed in study.bleeds if (layer := bleed.layer(fields)) is not None]
-        swellings = [swelling for bleed in study.bleeds if (swelling := bleed.widen(fields)) is not None]
-        brain = paint_brain(study.head, fields, sum(layers, 0.0), pushes, sum(swellings, 0.0))
-        for mimic in study.mimics:
-            mimic.paint(study.head, fields, brain)
-        for bleed in study.bleeds:
-            bleed.stain(study.head, fields, brain)
-        for bleed in study.bleeds:
-            share = bleed.coverage(study.head, fields, brain)
-            brain.hu += share * (bleed.hu - brain.hu)
-            blood[bleed.label][box] += share / len(planes)
-        brain.hu += streak_field(study.streaks[index], fields)
-        total += enclose(study.head, fields, brain, study.background[box])
-        inside[box] += brain.inside / len(planes)
+        layer = paint_outside(study.head, fields, study.background[box])
+        part = fields.cranial()
+        if part[0].stop > 0:
+            brain, shares = _paint_brain(study, fields.crop(part), index)
+            layer[part] += brain.inside * (brain.hu - layer[part])
+            inside[box][part] += brain.inside / len(planes)
+            for label, share in shares:
+                blood[label][box][part] += share / len(planes)
+        total += layer
     hu[box] = total / len(planes)
     return hu, blood, inside
+
+
+def _paint_brain(study: Study, fields: Fields, index: int) -> tuple[Brain, list[tuple[str, np.ndarray]]]:
+    """The brain of one plane with its mimics and bleeds, and the share of every bleed in it."""
+    head, bleeds = study.head, study.bleeds
+    pushes = [push for bleed in bleeds for push in bleed.pushes()]
+    layers = [layer for bleed in bleeds if (layer := bleed.layer(fields)) is not None]
+    swellings = [swelling for bleed in bleeds if (swelling := bleed.widen(fields)) is not None]
+    brain = paint_brain(head, fields, sum(layers, 0.0), pushes, sum(swellings, 0.0))
+    for mimic in study.mimics:
+        mimic.paint(head, fields, brain)
+    for bleed in bleeds:
+        bleed.stain(head, fields, brain)
+    shares = []
+    for bleed in bleeds:
+        share = bleed.coverage(head, fields, brain)
+        brain.hu += share * (bleed.hu - brain.hu)
+        shares.append((bleed.label, share))
+    brain.hu += streak_field(study.streaks[index], fields)
+    return brain, shares
 
 
 def expose(acquisition: Acquisition, hu: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -13,7 +13,7 @@ import pyarrow as pa
 from ..files import fingerprint, write_csv, write_json, write_parquet
 from ..labels import LABELS
 from . import checks, geometry
-from .folds import assign_folds, blank, check_folds, read_external_folds
+from .folds import assign_folds, check_folds, read_external_folds
 from .hu import PADDED_BELOW, Slice
 from .images import decode_source
 from .inventory import Inventory
@@ -27,9 +27,10 @@ IDENTITY = ["image_id", "study_id", "series_id", "patient_id", "split"]
 PLACE = ["position_mm", "order", "step_mm", "tilt_deg", "rows", "columns", "pixel_spacing_mm"]
 ENCODING = ["bits_stored", "pixel_representation", "rescale_slope", "rescale_intercept"]
 WINDOW = ["window_center", "window_width"]
-VALUES = ["wrap_fixed", "padded", "units", "hu_min", "hu_max", "hu_mean", "pixel_hash", "conflicting_copy"]
+VALUES = ["wrap_fixed", "padded", "units", "hu_min", "hu_max", "hu_mean", "blank"]
+COPIES = ["pixel_hash", "conflicting_copy"]
 STORED = ["square_top", "square_left", "square_side", "status", "cause", "volume", "volume_index"]
-COLUMNS = [*IDENTITY, *PLACE, *ENCODING, *WINDOW, *VALUES, *STORED, *LABELS]
+COLUMNS = [*IDENTITY, *PLACE, *ENCODING, *WINDOW, *VALUES, *COPIES, *STORED, *LABELS]
 INTEGERS = (
     "order",
     "rows",
@@ -60,7 +61,13 @@ def add_found(slices: pd.DataFrame, packs: list[Path]) -> pd.DataFrame:
     """Join what decoding found, and where each image is stored, from the packs' indices."""
     found = _indices(packs, ["length", *FOUND])
     found = found.astype(
-        {"hu_min": "Int32", "hu_max": "Int32", "wrap_fixed": "boolean", "volume_index": "Int64"}
+        {
+            "hu_min": "Int32",
+            "hu_max": "Int32",
+            "wrap_fixed": "boolean",
+            "blank": "boolean",
+            "volume_index": "Int64",
+        }
     )
     failed = found["length"] == 0
     found.loc[failed, ["volume", "volume_index"]] = pd.NA
@@ -125,7 +132,7 @@ def _conflicting(slices: pd.DataFrame) -> pd.Series:
     """True where another training image has the same pixels but other labels: such labels cannot both be
     right.
     """
-    labelled = slices[slices["pixel_hash"].notna() & ~blank(slices) & slices["any"].notna()]
+    labelled = slices[slices["blank"].eq(False).fillna(False) & slices["any"].notna()]
     distinct = labelled.drop_duplicates(["pixel_hash", *LABELS])["pixel_hash"]
     return slices["pixel_hash"].isin(distinct[distinct.duplicated()])
 
@@ -206,7 +213,11 @@ def _typed(slices: pd.DataFrame, extra: list[str]) -> pd.DataFrame:
     """The columns of the contract, in order, with types that can say `unknown`."""
     table = slices.rename(columns={"pixel_spacing_row": "pixel_spacing_mm"})
     table["padded"] = (table["hu_min"] <= PADDED_BELOW).astype("boolean")
-    types = {name: "Int32" for name in INTEGERS} | {name: "str" for name in TEXTS} | {"wrap_fixed": "boolean"}
+    types = (
+        {name: "Int32" for name in INTEGERS}
+        | {name: "str" for name in TEXTS}
+        | {"wrap_fixed": "boolean", "blank": "boolean"}
+    )
     return table.astype(types)[[*COLUMNS, *extra]]
 
 
@@ -253,7 +264,7 @@ def _kept_defects(usable: pd.DataFrame) -> dict[str, int]:
     """Images that are kept in spite of something a person should know."""
     within = usable["order"] > 0
     found = {
-        "blank": pd.Series(blank(usable)),
+        "blank": usable["blank"],
         "padded": usable["padded"],
         "12-bit wrap mended": usable["wrap_fixed"],
         "zero step": within & (usable["step_mm"] == 0),

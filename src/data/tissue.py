@@ -1,9 +1,10 @@
 """Paint a head's tissue on a plane: brain, CSF spaces, dura, skull, skull base, face and scalp, in HU.
 
-The brain is painted first (`paint_brain`), so that bleeds and mimics can be laid on it, and then set into the
-skull (`enclose`). All arrays are (rows, columns) float32; see head.py for coordinates.
+The head without its brain (`paint_outside`) and the brain (`paint_brain`), on which bleeds and mimics can be
+laid before it is set into the skull. All arrays are (rows, columns) float32; see head.py for coordinates.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,9 +82,11 @@ def tubes(fields: Fields, brain_xyz, parts, scales: tuple[float, float], spread:
     for start, stop, radius, radius_stop in parts:
         for side, scale in zip((-1, 1), scales, strict=True):
             ends = [(side * point[0] * spread, point[1], point[2]) for point in (start, stop)]
-            middle = (np.add(*ends)) / 2
-            reach = np.linalg.norm(np.subtract(*ends)) / 2 + max(radius, radius_stop) * scale
-            box = fields.plane.box(middle, reach + 3.0)
+            thick = max(radius, radius_stop) * scale + 3.0
+            if fields.plane.misses(ends, thick):
+                continue
+            reach = math.dist(*ends) / 2 + thick
+            box = fields.plane.box([(p + q) / 2 for p, q in zip(*ends, strict=True)], reach)
             if box is None:
                 continue
             tube = capsule(*(c[box] for c in brain_xyz), *ends, radius * scale, radius_stop * scale)
@@ -215,8 +218,8 @@ def _paint_tentorium(head: Head, fields: Fields, brain: Brain) -> None:
     hu += coverage(np.minimum(transverse, straight), pixel) * (head.sinus_hu - hu)
 
 
-def enclose(head: Head, fields: Fields, brain: Brain, background: np.ndarray) -> np.ndarray:
-    """Set the painted brain into skull, face and scalp before a background (air, head holder).  -> HU"""
+def paint_outside(head: Head, fields: Fields, background: np.ndarray) -> np.ndarray:
+    """Skull, face and scalp before a background (air, head holder), HU; the cavity is left to the brain."""
     low = np.clip((-6.0 - fields.z) * 0.1, 0.0, 1.0)
     x, y, z = fields.x, fields.y, np.where(fields.z < 0, fields.z * np.float32(0.35), fields.z)
     grow = head.skull + head.scalp
@@ -234,7 +237,6 @@ def enclose(head: Head, fields: Fields, brain: Brain, background: np.ndarray) ->
     hu += bone * (CORTICAL_BONE + marrow * (DIPLOE - CORTICAL_BONE) - hu)
     if low.max() > 0:
         _paint_face(head, fields, hu)
-    hu += brain.inside * (brain.hu - hu)
     return background + coverage(skin, fields.soften) * (hu - background)
 
 

@@ -73,6 +73,11 @@ class Volumes:
             raise UserError(self._missing("study", study_id))
         return self.image_ids[self._studies[study_id]]
 
+    def verify(self) -> None:
+        """Check the checksum of everything stored. Raises UserError naming the first damaged file."""
+        for name in self._names:
+            Pack(self.folder / name).verify()
+
     def _read(self, rows: np.ndarray) -> np.ndarray:
         out = np.empty((len(rows), self.size, self.size), dtype=np.int16)
         packs = self._pack[rows]

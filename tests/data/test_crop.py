@@ -44,5 +44,13 @@ def test_slices_that_were_moved_are_judged_where_they_belong():
     assert moved == head_square([head()], [(0, 0)])
 
 
+def test_slices_beyond_the_head_have_no_say():
+    air = np.full((512, 512), -1000, dtype=np.int16)
+    speck = air.copy()
+    speck[470:490, 20:60] = 300
+    assert head_square([head(), air, speck], [(0, 0)] * 3) == head_square([head()], [(0, 0)])
+    assert head_square([air], [(0, 0)]) == (0, 0, 512)
+
+
 def test_a_head_that_fills_the_image_is_not_cut():
     assert head_square([head(radius=255, holder=False)], [(0, 0)]) == (0, 0, 512)

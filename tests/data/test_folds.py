@@ -24,7 +24,7 @@ def slices_of(patients: int = 60, seed: int = 0) -> pd.DataFrame:
         rows.append(
             frame.assign(patient_id=f"P{patient:03d}", pixel_hash=[f"{patient}-{n}" for n in range(count)])
         )
-    return pd.concat(rows, ignore_index=True).assign(split="train", hu_min=-1000, hu_max=1500)
+    return pd.concat(rows, ignore_index=True).assign(split="train", blank=False)
 
 
 def test_every_patient_has_one_fold_and_the_folds_are_even():
@@ -64,7 +64,7 @@ def test_patients_with_an_identical_slice_are_linked_through_others():
 def test_blank_slices_link_nobody():
     slices = slices_of(4)
     firsts = slices.drop_duplicates("patient_id").index
-    slices.loc[firsts, ["pixel_hash", "hu_min", "hu_max"]] = ["blank", 0, 0]
+    slices.loc[firsts, ["pixel_hash", "blank"]] = ["0", True]
     assert link_patients(slices).nunique() == 4
 
 

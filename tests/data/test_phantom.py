@@ -161,9 +161,9 @@ def test_labels_are_the_volumes_of_the_masks(data, truth, headers):
         steps = np.diff(positions @ np.cross(across, down))
         voxel = float(header["PixelSpacing"][0]) ** 2 * steps.max() / 1000
         millilitres = blood.sum(axis=(2, 3)) * voxel
-        clear = np.abs(millilitres - 0.15) > 1e-4
+        clear = np.abs(millilitres - 0.2) > 1e-4
         given = labels.loc[slices.index, list(SUBTYPES)].to_numpy()
-        assert ((millilitres >= 0.15) == given)[clear].all()
+        assert ((millilitres >= 0.2) == given)[clear].all()
 
 
 def test_blood_lies_inside_the_skull(data, truth):

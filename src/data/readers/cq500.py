@@ -6,6 +6,7 @@
 The truth is the opinion of at least two readers. Of each study one series is used: see `choose`.
 """
 
+import logging
 import os
 import re
 from pathlib import Path
@@ -19,6 +20,8 @@ from ..inventory import Inventory, empty_labels
 from ..options import Options
 from ..source import list_files
 from .dicom import image_table, may_be_dicom
+
+log = logging.getLogger("ich")
 
 STUDY = re.compile(r"CQ500-?CT-?(\d+)", re.IGNORECASE)
 READERS = ("R1", "R2", "R3")
@@ -131,6 +134,11 @@ def choose(slices: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     ]
     table.loc[table["chosen"] & (table["reason"] == ""), "reason"] = "step nearest 5 mm, most slices, name"
     table.loc[~table["chosen"] & (table["reason"] == ""), "reason"] = "another series was preferred"
+    unsuitable = [study for study, name in chosen.items() if name is None]
+    if unsuitable:
+        log.warning(
+            "%d studies without a suitable series, such as %s: see series.csv", len(unsuitable), unsuitable[0]
+        )
     keep = slices["series"] == slices["study_id"].map(chosen)
     return slices[keep].copy(), table
 

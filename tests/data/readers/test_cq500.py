@@ -1,0 +1,134 @@
+"""CQ500: the majority of three readers, one series a study, every choice logged."""
+
+import pandas as pd
+import pytest
+
+from src.data.options import Options
+from src.data.prepare import prepare
+from src.data.readers.cq500 import FINDINGS, READERS, UNWANTED, read_reads
+from src.data.tables import read_folds, read_slices, read_studies
+from src.errors import UserError
+from tests.data.dicom_files import dataset, stored_values, write
+
+OPTIONS = Options(dataset="cq500", size=256, folds=2)
+
+
+def write_series(root, study: int, name: str, slices: int = 16, step: float = 5.0, **tags):
+    folder = root / f"CQ500CT{study} CQ500CT{study}" / "Unknown Study" / name
+    for place in range(slices):
+        uid = f"1.2.{study}.{len(name)}.{place}"
+        data = dataset(
+            uid, stored_values(100 * study + place), patient=f"CQ500CT{study}", study=f"1.2.{study}", z=step * place,
+            SeriesInstanceUID=f"1.2.{study}.{abs(hash(name)) % 1000}", **tags,
+        )  # fmt: skip
+        write(folder / f"CT{place:06d}.dcm", data)
+
+
+def write_reads(root, opinions: dict[int, dict[str, tuple[int, int, int]]]) -> None:
+    rows = []
+    for study, findings in opinions.items():
+        row: dict[str, object] = {"name": f"CQ500-CT-{study}", "Category": "B1" if study % 2 else "B2"}
+        for number, reader in enumerate(READERS):
+            row |= {f"{reader}:{finding}": findings.get(finding, (0, 0, 0))[number] for finding in FINDINGS}
+        rows.append(row)
+    pd.DataFrame(rows).to_csv(root / "reads.csv", index=False)
+
+
+@pytest.fixture
+def raw(tmp_path):
+    root = tmp_path / "raw"
+    write_series(root, 1, "CT Plain")
+    write_series(root, 1, "CT PLAIN THIN", slices=40, step=0.625)
+    write_series(root, 1, "CT BONE")
+    write_series(root, 2, "CT 5mm", slices=20)
+    write_series(root, 2, "CT POST CONTRAST", slices=20)
+    write_series(root, 2, "CT Scout", slices=3)
+    write_series(root, 7, "CT HRCT")
+    write_reads(root, {1: {"ICH": (1, 1, 0), "SDH": (1, 0, 0)}, 2: {"Fracture": (1, 1, 1)}, 7: {}, 9: {}})
+    return root
+
+
+def test_one_series_a_study_is_used_and_every_choice_is_logged(raw, tmp_path, caplog):
+    manifest = prepare(raw, tmp_path / "clean", OPTIONS)
+    slices = read_slices(tmp_path / "clean")
+    assert slices.groupby("study_id")["series"].first().to_dict() == {
+        "CQ500-CT-1": "CT Plain",
+        "CQ500-CT-2": "CT 5mm",
+    }
+    assert slices.groupby("study_id").size().to_dict() == {"CQ500-CT-1": 16, "CQ500-CT-2": 20}
+    log = pd.read_csv(tmp_path / "clean" / "series.csv").set_index(["study_id", "series"])
+    assert log["reason"].to_dict() == {
+        ("CQ500-CT-1", "CT BONE"): "unsuitable: name",
+        ("CQ500-CT-1", "CT PLAIN THIN"): "another series was preferred",
+        ("CQ500-CT-1", "CT Plain"): "step nearest 5 mm, most slices, name",
+        ("CQ500-CT-2", "CT 5mm"): "step nearest 5 mm, most slices, name",
+        ("CQ500-CT-2", "CT POST CONTRAST"): "unsuitable: name",
+        ("CQ500-CT-2", "CT Scout"): "unsuitable: number of slices",
+        ("CQ500-CT-7", "CT HRCT"): "unsuitable: name",
+    }
+    assert log["chosen"].sum() == 2
+    assert manifest["kept_defects"]["studies in reads.csv without files"] == 1
+    assert "1 studies without a suitable series, such as CQ500-CT-7" in caplog.text
+
+
+def test_study_labels_are_the_majority(raw, tmp_path):
+    prepare(raw, tmp_path / "clean", OPTIONS)
+    studies = read_studies(tmp_path / "clean").set_index("study_id")
+    assert studies["any"].to_dict() == {"CQ500-CT-1": 1, "CQ500-CT-2": 0}
+    assert studies.loc["CQ500-CT-1", "subdural"] == 0  # one reader of three
+    assert studies["fracture"].tolist() == [0, 1] and studies["category"].tolist() == ["B1", "B2"]
+    assert read_slices(tmp_path / "clean")["any"].isna().all()
+    assert sorted(read_folds(tmp_path / "clean")["fold"]) == [0, 1]
+
+
+def test_people_overrule_the_rule(tmp_path):
+    root = tmp_path / "raw"
+    write_series(root, 337, "CT 2.55mm", slices=30, step=2.5)
+    write_series(root, 337, "CT 5mm")
+    write_series(root, 345, "CT Plain", slices=30)
+    write_reads(root, {337: {}, 345: {}})
+    prepare(root, tmp_path / "clean", OPTIONS)
+    slices = read_slices(tmp_path / "clean")
+    assert slices.loc[slices["study_id"] == "CQ500-CT-337", "series"].unique().tolist() == ["CT 2.55mm"]
+    head = slices[slices["study_id"] == "CQ500-CT-345"]
+    assert (head["status"] == "ok").sum() == 24  # files from 24 on do not show the head
+    assert head.loc[head["status"] != "ok", "cause"].str.startswith("not the head").all()
+
+
+@pytest.mark.parametrize(
+    ("name", "unwanted"),
+    [
+        ("CT Plain", False), ("CT PLAIN THIN", False), ("CT 0.625mm", False), ("CT PRE CONTRAST 5MM STD", False),
+        ("CT BONE", True), ("CT POST CONTRAST", True), ("CT C", True), ("CT HRCT", True), ("CT CONTRAST", True),
+    ],
+)  # fmt: skip
+def test_series_names(name, unwanted):
+    assert bool(UNWANTED.search(name)) == unwanted
+
+
+def test_the_real_opinions_give_the_published_counts(realdata):
+    labels = read_reads(realdata / "cq500_reads_and_preds" / "reads.csv")
+    positives = {"any": 205, "intraparenchymal": 134, "intraventricular": 28, "subdural": 53, "epidural": 13}
+    positives |= {"subarachnoid": 60, "chronic_bleed": 19, "fracture": 39, "calvarial_fracture": 34}
+    positives |= {
+        "other_fracture": 12,
+        "mass_effect": 127,
+        "midline_shift": 65,
+        "bleed_left": 131,
+        "bleed_right": 129,
+    }
+    assert len(labels) == 491
+    assert {name: int(labels[name].sum()) for name in positives} == positives
+    assert labels.groupby("category")["any"].sum().to_dict() == {"B1": 35, "B2": 170}
+
+
+def test_wrong_tables_are_refused(tmp_path, raw):
+    table = pd.read_csv(raw / "reads.csv")
+    for change, message in [
+        (table.drop(columns="R2:ICH"), "the column R2:ICH is missing"),
+        (table.assign(**{"R1:ICH": 2}), "an opinion is neither 0 nor 1"),
+        (pd.concat([table, table]), "not 491 different"),
+    ]:
+        change.to_csv(tmp_path / "reads.csv", index=False)
+        with pytest.raises(UserError, match=message):
+            read_reads(tmp_path / "reads.csv")

@@ -1,0 +1,190 @@
+"""PhysioNet ct-ich: NIfTI in HU, JPEG that is not HU, single slices, masks, tables."""
+
+import shutil
+
+import cv2
+import numpy as np
+import pandas as pd
+import pydicom
+import pytest
+
+from src.data.options import Options
+from src.data.prepare import prepare
+from src.data.readers.physionet import read_demographics, read_diagnoses
+from src.data.tables import read_slices, read_studies
+from src.data.volumes import open_masks, open_volumes
+from src.errors import UserError
+
+nibabel = pytest.importorskip("nibabel")
+
+HEADER = (
+    "PatientNumber,SliceNumber,Intraventricular,Intraparenchymal,Subarachnoid,Epidural,Subdural,"
+    "No_Hemorrhage,Fracture_Yes_No"
+)
+OPTIONS = Options(dataset="physionet", size=512, folds=2)
+
+
+def write_table(path, rows: dict[tuple[int, int], str]) -> None:
+    """`rows`: patient, slice -> the rest of the row. With a BOM, as published."""
+    lines = [HEADER, *(f"{patient},{number},{rest}" for (patient, number), rest in rows.items())]
+    path.write_bytes(b"\xef\xbb\xbf" + ("\n".join(lines) + "\n").encode())
+
+
+CLEAR, SUBDURAL = "0,0,0,0,0,1,0", "0,0,0,0,1,0,1"
+
+
+@pytest.fixture
+def volume() -> np.ndarray:
+    """(x, y, z) HU with a bright spot towards the patient's left and back of slice 1."""
+    hu = np.full((20, 24, 3), -1000, dtype=np.int16)
+    hu[4:16, 4:20] = 35
+    hu[5, 6, 1] = 1000
+    return hu
+
+
+def write_nifti(root, volume, axes: str = "RAS") -> None:
+    """Patient 49 with a mask, stored along the axes named; 50 without."""
+    from nibabel.orientations import axcodes2ornt, inv_ornt_aff, ornt_transform
+
+    affine = np.diag([0.5, 0.5, 5.0, 1.0])
+    turn = ornt_transform(axcodes2ornt("RAS"), axcodes2ornt(axes))
+    stored = nibabel.orientations.apply_orientation(volume, turn)
+    placed = affine @ inv_ornt_aff(turn, volume.shape)
+    for folder, patient, values in (
+        ("ct_scans", "049", stored),
+        ("ct_scans", "050", stored),
+        ("masks", "049", ((stored == 1000) * 255).astype(np.uint8)),
+    ):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+        if patient == "050":
+            values = values + 1  # another patient is never the same
+        nibabel.save(nibabel.Nifti1Image(values, placed), root / folder / f"{patient}.nii")
+    rows = {(patient, number): CLEAR for patient in (49, 50) for number in (1, 2, 3)} | {(49, 2): SUBDURAL}
+    write_table(root / "hemorrhage_diagnosis_raw_ct.csv", rows)
+
+
+@pytest.mark.parametrize("axes", ["RAS", "LAS", "LPS"])
+def test_volumes_are_turned_to_image_rows_and_columns(tmp_path, volume, axes):
+    """Row 0 is the front of the head, column 0 the patient's right, however the file is stored."""
+    write_nifti(tmp_path / "raw", volume, axes)
+    prepare(tmp_path / "raw", tmp_path / "clean", Options(dataset="physionet", size=256, folds=2))
+    slices = read_slices(tmp_path / "clean").set_index("image_id")
+    bright = slices[slices["hu_max"] >= 1000]
+    assert bright.index.tolist() == ["ct_scans/049/2", "ct_scans/050/2"]
+    assert slices.loc["ct_scans/049/2", ["subdural", "any", "fracture"]].tolist() == [1, 1, 1]
+    assert slices.loc["ct_scans/049/2", ["rows", "columns", "order", "step_mm"]].tolist() == [24, 20, 1, 5]
+    assert slices.loc["ct_scans/049/2", ["pixel_spacing_mm", "units"]].tolist() == [0.5, "hu"]
+    # the spot is at x = 5 of 20 (left half is towards R in RAS: right is high), y = 6 of 24 (towards the back)
+    stored = open_volumes(tmp_path / "clean").slice("ct_scans/049/2")
+    row, column = np.unravel_index(stored.argmax(), stored.shape)
+    expected = (24 - 1 - 6 + 0.5, 20 - 1 - 5 + 2 + 0.5)  # the image is padded by 2 columns on each side
+    assert (row, column) == pytest.approx([place * 256 / 24 for place in expected], abs=6)
+
+
+def test_masks_are_cut_like_their_images(tmp_path, volume):
+    write_nifti(tmp_path / "raw", volume)
+    manifest = prepare(tmp_path / "raw", tmp_path / "clean", Options(dataset="physionet", size=256, folds=2))
+    masks, volumes = open_masks(tmp_path / "clean"), open_volumes(tmp_path / "clean")
+    assert len(masks.image_ids) == 3 and len(volumes.image_ids) == 6 and len(manifest["masks"]) == 1
+    mask, image = masks.slice("ct_scans/049/2"), volumes.slice("ct_scans/049/2")
+    assert set(np.unique(mask)) == {0, 1} and mask.sum() > 0
+    assert (image[mask == 1] > 500).all() and (image[mask == 0] < 600).all()
+    assert masks.slice("ct_scans/049/1").sum() == 0
+    assert (
+        prepare(tmp_path / "raw", tmp_path / "clean", Options(dataset="physionet", size=256, folds=2))
+        == manifest
+    )
+
+
+def test_jpeg_images_are_gray_and_say_so(realdata, tmp_path):
+    """The real slices of release 1.0, in its layout."""
+    source, raw = realdata / "physionet_ctich_jpg", tmp_path / "raw"
+    for folder in (source / "dev").iterdir():
+        shutil.copytree(folder, raw / "Patients_CT" / folder.name / "brain")
+    shutil.copy(source / "Patient_demographics.csv", raw)
+    given = pd.read_csv(source / "labels_dev.csv")
+    given.drop(columns="file").to_csv(raw / "hemorrhage_diagnosis.csv", index=False)
+    mask = np.zeros((650, 650), np.uint8)
+    mask[100:200, 300:400] = 255
+    cv2.imwrite(str(raw / "Patients_CT" / "049" / "brain" / "14_HGE_Seg.jpg"), mask)
+    manifest = prepare(raw, tmp_path / "clean", OPTIONS)
+    assert manifest["images"]["train"] == 277 and manifest["patients"] == 9 and manifest["quarantined"] == {}
+    slices = read_slices(tmp_path / "clean").set_index("image_id")
+    assert (
+        (slices["units"] == "gray").all() and slices["hu_min"].isna().all() and slices["padded"].isna().all()
+    )
+    given.index = [
+        f"Patients_CT/{p:03d}/brain/{n}"
+        for p, n in zip(given["PatientNumber"], given["SliceNumber"], strict=True)
+    ]
+    assert (slices["epidural"] == given["Epidural"].reindex(slices.index)).all()
+    assert (slices["any"] == 1 - given["No_Hemorrhage"].reindex(slices.index)).all()
+    order = (
+        slices[slices["study_id"] == "049"].sort_values("order").index.str.rsplit("/", n=1).str[1].astype(int)
+    )
+    assert order.tolist() == list(range(2, 34))  # by number, not by text
+    volumes = open_volumes(tmp_path / "clean")
+    image = volumes.slice("Patients_CT/049/brain/14")
+    assert image.min() >= 0 and image.max() <= 255
+    masks = open_masks(tmp_path / "clean")
+    assert masks.image_ids == ["Patients_CT/049/brain/14"]
+    assert masks.slice(masks.image_ids[0]).mean() == pytest.approx(10000 / 650**2, rel=0.03)
+    studies = read_studies(tmp_path / "clean").set_index("study_id")
+    assert studies.loc["049", ["age_years", "sex"]].tolist() == [35, "Male"]
+
+
+def test_single_slices_in_hu_keep_their_values(real_bare, realdata, tmp_path):
+    prepare(real_bare, tmp_path / "clean", OPTIONS)
+    volumes, masks = open_volumes(tmp_path / "clean"), open_masks(tmp_path / "clean")
+    labels = pd.read_csv(real_bare / "labels.csv")
+    assert len(labels) == len(volumes.image_ids) == len(masks.image_ids) == 18
+    for row in labels.itertuples():
+        name = "hemo_subset/" + row.file.removesuffix(".dcm")
+        path = next(real_bare.rglob(f"hemo_subset/{row.file}"))
+        image, mask = volumes.slice(name), masks.slice(name)
+        np.testing.assert_array_equal(image, np.rot90(pydicom.dcmread(path).pixel_array))
+        assert mask.sum() == row.mask_pixels
+        assert image[mask == 1].mean() == pytest.approx(row.mean_HU_in_mask, abs=0.1)
+
+
+def test_the_demographics_table_with_its_header_of_several_lines(realdata):
+    table = read_demographics(realdata / "physionet_ctich_jpg" / "Patient_demographics.csv")
+    assert table.loc["049"].tolist() == [35, "Male"] and table.loc["050", "age_years"] == 0.583
+    assert len(table) == 82
+
+
+def test_a_slice_without_diagnosis_is_an_error(tmp_path, volume):
+    write_nifti(tmp_path, volume)
+    write_table(tmp_path / "hemorrhage_diagnosis_raw_ct.csv", {(49, 1): CLEAR})
+    with pytest.raises(UserError, match=r"no row for .*049\.nii; every slice needs its diagnosis"):
+        prepare(tmp_path, tmp_path / "clean", OPTIONS)
+
+
+def test_a_diagnosis_without_slice_and_a_broken_volume_are_quarantined(tmp_path, volume):
+    raw = tmp_path / "raw"
+    write_nifti(raw, volume)
+    table = raw / "hemorrhage_diagnosis_raw_ct.csv"
+    table.write_text(table.read_text("utf-8-sig") + f"60,1,{SUBDURAL}\n")
+    (raw / "ct_scans" / "051.nii").write_bytes(b"no volume")
+    manifest = prepare(raw, tmp_path / "clean", OPTIONS)
+    assert manifest["quarantined"] == {"no file": 1, "unreadable NIfTI": 1}
+    slices = read_slices(tmp_path / "clean").set_index("image_id")
+    assert slices.loc["060/1", ["status", "subdural"]].tolist() == ["quarantined", 1]
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("0,0,0,0,1,1,0", "No_Hemorrhage contradicts the five types"),
+        ("0,0,0,0,3,0,0", "a label is neither 0 nor 1"),
+    ],
+)
+def test_wrong_diagnoses_are_refused(tmp_path, row, message):
+    write_table(tmp_path / "t.csv", {(49, 1): row})
+    with pytest.raises(UserError, match=message):
+        read_diagnoses(tmp_path / "t.csv")
+
+
+def test_a_folder_of_another_kind_is_refused(tmp_path):
+    with pytest.raises(UserError, match="neither ct_scans/ nor Patients_CT/"):
+        prepare(tmp_path, tmp_path / "clean", OPTIONS)

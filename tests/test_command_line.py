@@ -1,0 +1,60 @@
+"""Flags common to all scripts, and how they end."""
+
+import logging
+
+import pytest
+
+from src.command_line import command_line, run, start_logging
+from src.errors import UserError
+
+
+def test_flags_that_every_script_has():
+    arguments = command_line("what it does").parse_args(["--jobs", "3", "--quiet"])
+    assert (arguments.settings, arguments.jobs, arguments.quiet) == ("SETTINGS.json", 3, True)
+    assert not hasattr(arguments, "overrides") and not hasattr(arguments, "device")
+
+
+def test_flags_that_some_scripts_ask_for():
+    parser = command_line("what it does", overrides=True, device=True)
+    arguments = parser.parse_args(["--set", "lr=1e-4", "--set", "epochs=2"])
+    assert arguments.overrides == ["lr=1e-4", "epochs=2"] and arguments.device == "auto"
+    with pytest.raises(SystemExit, match="2"):
+        parser.parse_args(["--device", "tpu"])
+
+
+def test_an_abbreviated_flag_is_wrong_usage():
+    with pytest.raises(SystemExit, match="2"):
+        command_line("what it does").parse_args(["--quie"])
+
+
+def test_a_users_error_is_one_line_and_1(capsys):
+    def main():
+        raise UserError("a.csv: wrong\n  in two lines")
+
+    with pytest.raises(SystemExit, match="1"):
+        run(main)
+    assert capsys.readouterr().err == "error: a.csv: wrong in two lines\n"
+
+
+def test_an_interruption_is_one_line_and_130(capsys):
+    def main():
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit, match="130"):
+        run(main)
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_other_errors_keep_their_traceback():
+    def main():
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        run(main)
+
+
+@pytest.mark.parametrize(("quiet", "level"), [(False, logging.INFO), (True, logging.WARNING)])
+def test_quiet_leaves_warnings(quiet, level):
+    start_logging(quiet)
+    assert logging.getLogger("ich").getEffectiveLevel() == level
+    logging.getLogger("ich").setLevel(logging.NOTSET)
