@@ -1,8 +1,10 @@
-"""Reading prepared slices and studies against the image files others prepare.   python -m benchmarks.bench_cache
+"""Reading prepared slices and studies against the image files others prepare.
 
-256 pixels, slices per second of CPU time, one thread, page cache warm, random order. `stored_slice` ends with the
-stored values on both sides, `slice_tensor` and `study_read` with a float32 tensor of three windows, `stored_bytes` are
-bytes a slice. The reference is a three-channel PNG a slice.
+    python -m benchmarks.bench_cache
+
+256 pixels, slices per second of CPU time, one thread, page cache warm, random order. `stored_slice` ends with
+the stored values on both sides, `slice_tensor` and `study_read` with a float32 tensor of three windows,
+`stored_bytes` are bytes a slice. The reference is a three-channel PNG a slice.
 """
 
 import os
@@ -19,7 +21,7 @@ import torch
 
 from benchmarks import peers
 from benchmarks.record import record
-from benchmarks.timing import alternately, arguments, contest_folder, entry, show
+from benchmarks.timing import alternately, arguments, contest_folder, each, entry, show
 from src.data.options import Options
 from src.data.prepare import prepare
 from src.data.volumes import Volumes, open_volumes
@@ -45,9 +47,7 @@ def main() -> None:
             for name, clean in (("stored_bytes", "clean"), ("stored_bytes_with_holder", "whole"))
         ]
         whole = open_volumes(Path(folder) / "whole")
-        rate = alternately(len(files), args.repeats, ours=lambda: [whole.slice(name) for name in files])[
-            "ours"
-        ]
+        rate = alternately(len(files), args.repeats, ours=lambda: each(whole.slice, files))["ours"]
         reference = next(result["reference"] for result in entries if result["part"] == "stored_slice")
         entries.append(entry("stored_slice_with_holder", rate, reference, UNIT, "cv2.imread of a 256 px PNG"))
     show(entries)
@@ -58,18 +58,19 @@ def main() -> None:
 def measure(volumes: Volumes, files: dict[str, str], repeats: int) -> list[dict]:
     names = random.Random(0).sample(sorted(files), len(files))
     studies = random.Random(0).sample(volumes.study_ids, len(volumes.study_ids))
+
+    def png_study(study: str) -> torch.Tensor:
+        return torch.stack([png_tensor(files[name]) for name in volumes.study_images(study)])
+
     rates = alternately(
         len(names),
         repeats,
-        slice=lambda: [volumes.slice(name) for name in names],
-        slice_peer=lambda: [cv2.imread(files[name]) for name in names],
-        tensor=lambda: [hu_tensor(volumes.slice(name)[None]) for name in names],
-        tensor_peer=lambda: [png_tensor(files[name]) for name in names],
-        study=lambda: [hu_tensor(volumes.study(study)) for study in studies],
-        study_peer=lambda: [
-            torch.stack([png_tensor(files[name]) for name in volumes.study_images(study)])
-            for study in studies
-        ],
+        slice=lambda: each(volumes.slice, names),
+        slice_peer=lambda: each(cv2.imread, [files[name] for name in names]),
+        tensor=lambda: each(lambda name: hu_tensor(volumes.slice(name)[None]), names),
+        tensor_peer=lambda: each(lambda name: png_tensor(files[name]), names),
+        study=lambda: each(lambda study: hu_tensor(volumes.study(study)), studies),
+        study_peer=lambda: each(png_study, studies),
     )
     return [
         entry("stored_slice", rates["slice"], rates["slice_peer"], UNIT, "cv2.imread of a 256 px PNG"),

@@ -1,10 +1,11 @@
-"""Header scan, decoding and the whole preparation against the usual code, the winners' arithmetic and the disk.
+"""Header scan, decoding and the whole preparation against the usual code, the winners' arithmetic and the
+disk.
 
     python -m benchmarks.bench_prepare                     on the demo data
     python -m benchmarks.bench_prepare --raw FOLDER        on a contest folder
 
-Slices per second of CPU time, one process, one thread, files in the page cache, both sides in turn on the same files.
-Ours stores exact int16 HU with their tables; the others store 8-bit windows.
+Slices per second of CPU time, one process, one thread, files in the page cache, both sides in turn on the
+same files. Ours stores exact int16 HU with their tables; the others store 8-bit windows.
 """
 
 import os
@@ -19,11 +20,10 @@ from pathlib import Path
 
 from benchmarks import peers
 from benchmarks.record import record
-from benchmarks.timing import alternately, arguments, contest_folder, entry, show
+from benchmarks.timing import alternately, arguments, contest_folder, each, entry, show
 from src.data.dicom import read_hu, scan_headers
 from src.data.options import Options
 from src.data.prepare import prepare
-from src.data.source import read_bytes
 
 UNIT = "slices/core-s"
 
@@ -54,9 +54,9 @@ def decoding(paths: list[Path], repeats: int) -> list[dict]:
     rates = alternately(
         len(paths),
         repeats,
-        ours=lambda: [read_hu(path) for path in paths],
-        peer=lambda: [peers.decode(path) for path in paths],
-        raw=lambda: [read_bytes(path) for path in paths],
+        ours=lambda: each(read_hu, paths),
+        peer=lambda: each(peers.decode, paths),
+        raw=lambda: each(raw_read, paths),
     )
     return [
         entry("decode", rates["ours"], rates["peer"], UNIT, "pydicom pixel_array in float64"),
@@ -64,9 +64,14 @@ def decoding(paths: list[Path], repeats: int) -> list[dict]:
     ]
 
 
+def raw_read(path: Path) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
+
+
 def preparing(raw: Path, paths: list[Path], folder: Path, repeats: int) -> list[dict]:
     def peer(one: Callable[[Path, Path], Path]) -> Callable[[], None]:
-        return lambda: _into(folder / "peer", lambda out: [one(path, out) for path in paths])
+        return lambda: _into(folder / "peer", lambda out: each(lambda path: one(path, out), paths))
 
     def ours(**options: object) -> Callable[[], None]:
         return lambda: _into(folder / "ours", lambda out: prepare(raw, out, Options(folds=2, **options)))
@@ -80,7 +85,7 @@ def preparing(raw: Path, paths: list[Path], folder: Path, repeats: int) -> list[
         peer_256=peer(peers.prepare_png),
         first=peer(peers.prepare_first_place),
         second=peer(peers.prepare_second_place),
-        raw=lambda: [read_bytes(path) for path in paths],
+        raw=lambda: each(raw_read, paths),
     )
     usual = "three float64 windows, 256 px PNG"
     return [

@@ -32,9 +32,9 @@ def test_long_work_reports_a_rate_and_the_remaining_time(monkeypatch, caplog):
 def test_a_scheduler_that_does_not_answer_is_named(monkeypatch):
     pytest.importorskip("distributed")
     monkeypatch.setattr(progress, "SECONDS_TO_CONNECT", 0.2)
-    with pytest.raises(UserError, match=r"--scheduler tcp://127\.0\.0\.1:9: no Dask scheduler answers"):
-        with on_cluster("tcp://127.0.0.1:9"):
-            pass
+    message = r"--scheduler tcp://127\.0\.0\.1:9: no Dask scheduler answers"
+    with pytest.raises(UserError, match=message), on_cluster("tcp://127.0.0.1:9"):
+        pass
 
 
 def test_a_missing_dask_is_named_with_the_remedy(monkeypatch):

@@ -1,5 +1,7 @@
 """Why an image cannot be used. The text before a cause's colon names its class, which summaries count."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pandas as pd
 
@@ -39,22 +41,23 @@ def cause_of(headers: pd.DataFrame) -> pd.Series:
     """
     cause = headers["error"].astype("object").where(headers["error"].notna(), None)
 
-    def mark(where: pd.Series | np.ndarray, text: str | pd.Series) -> None:
+    def mark(where: pd.Series | np.ndarray, text: str | Callable[[pd.DataFrame], pd.Series]) -> None:
         hit = (
             np.asarray(pd.Series(where, index=headers.index).fillna(False), dtype=bool)
             & cause.isna().to_numpy()
         )
-        cause[hit] = text[hit] if isinstance(text, pd.Series) else text
+        if hit.any():
+            cause[hit] = text if isinstance(text, str) else text(headers[hit])
 
     image_type = headers["image_type"].fillna("").str.upper()
     mark(image_type.str.contains(r"(?:^|\\)(?:LOCALIZER|SCOUT)", regex=True), "localizer: ImageType says so")
     for column, tag in REQUIRED.items():
         values = headers[column]
         mark(values.isna() | (values == "") if _is_text(values) else values.isna(), f"missing tag: {tag}")
-    mark(headers["modality"] != "CT", "not CT: Modality is " + headers["modality"].fillna(""))
-    mark(headers["samples_per_pixel"] != 1, "colour image: " + headers["photometric"].fillna(""))
+    mark(headers["modality"] != "CT", lambda bad: "not CT: Modality is " + bad["modality"])
+    mark(headers["samples_per_pixel"] != 1, lambda bad: "colour image: " + bad["photometric"])
     monochrome = headers["photometric"].fillna("").str.startswith("MONOCHROME")
-    mark(~monochrome, "colour image: " + headers["photometric"].fillna(""))
+    mark(~monochrome, lambda bad: "colour image: " + bad["photometric"])
     mark(headers["frames"] > 1, "multi-frame: more than one image in the file")
     _check_pixels(headers, mark)
     mark(headers["rescale_slope"] == 0, "bad tag: RescaleSlope is 0")
@@ -65,15 +68,19 @@ def cause_of(headers: pd.DataFrame) -> pd.Series:
     return cause
 
 
-def _check_pixels(headers: pd.DataFrame, mark) -> None:
+def _check_pixels(headers: pd.DataFrame, mark: Callable[..., None]) -> None:
     rows, columns = headers["rows"].fillna(0), headers["columns"].fillna(0)
-    size = rows.astype(str) + " x " + columns.astype(str)
-    mark((rows == 0) | (columns == 0), "zero size: " + size)
-    mark((rows > LARGEST_SIDE) | (columns > LARGEST_SIDE), "absurd size: " + size)
-    mark((rows < SMALLEST_SIDE) | (columns < SMALLEST_SIDE), "absurd size: " + size)
+    mark((rows == 0) | (columns == 0), lambda bad: "zero size: " + _size(bad))
+    mark((rows > LARGEST_SIDE) | (columns > LARGEST_SIDE), lambda bad: "absurd size: " + _size(bad))
+    mark((rows < SMALLEST_SIDE) | (columns < SMALLEST_SIDE), lambda bad: "absurd size: " + _size(bad))
     allocated, stored = headers["bits_allocated"].fillna(0), headers["bits_stored"].fillna(0)
-    bits = stored.astype(str) + " of " + allocated.astype(str)
-    mark(~allocated.isin((8, 16, 32)) | (stored > allocated) | (stored < 1), "bad tag: BitsStored is " + bits)
+    wrong = ~allocated.isin((8, 16, 32)) | (stored > allocated) | (stored < 1)
+    mark(
+        wrong,
+        lambda bad: (
+            "bad tag: BitsStored is " + _text(bad["bits_stored"]) + " of " + _text(bad["bits_allocated"])
+        ),
+    )
     mark(
         (headers["high_bit"] != stored - 1) & headers["high_bit"].notna(),
         "bad tag: HighBit is not BitsStored - 1",
@@ -82,13 +89,29 @@ def _check_pixels(headers: pd.DataFrame, mark) -> None:
     mark(headers["pixel_length"] == 0, "missing tag: PixelData")
     # Encapsulated pixels (offset -1) can only be judged by decoding them.
     native = headers["transfer_syntax"].isin((EXPLICIT, IMPLICIT)) & (headers["pixel_offset"] >= 0)
-    expected = (rows * columns * (allocated // 8)).astype("int64")
-    in_file = headers["file_size"] - headers["pixel_offset"]
-    held = headers["pixel_length"].clip(upper=in_file)
-    counts = "PixelData has " + held.astype(str) + " of " + expected.astype(str) + " bytes"
-    mark(native & (in_file < headers["pixel_length"]), "truncated: " + counts)
-    surplus = headers["pixel_length"] - expected  # an odd length is padded by one byte
-    mark(native & ((surplus < 0) | (surplus > 1)), "size mismatch: Rows x Columns is " + size + ", " + counts)
+    beyond = headers["pixel_offset"] + headers["pixel_length"] > headers["file_size"]
+    mark(native & beyond, lambda bad: "truncated: " + _byte_counts(bad))
+    surplus = headers["pixel_length"] - _expected_bytes(headers)  # an odd length is padded by one byte
+    mismatch = native & ((surplus < 0) | (surplus > 1))
+    mark(mismatch, lambda bad: "size mismatch: Rows x Columns is " + _size(bad) + ", " + _byte_counts(bad))
+
+
+def _expected_bytes(headers: pd.DataFrame) -> pd.Series:
+    sizes = headers[["rows", "columns", "bits_allocated"]].fillna(0).astype("int64")
+    return sizes["rows"] * sizes["columns"] * (sizes["bits_allocated"] // 8)
+
+
+def _byte_counts(bad: pd.DataFrame) -> pd.Series:
+    held = bad["pixel_length"].clip(upper=bad["file_size"] - bad["pixel_offset"])
+    return "PixelData has " + _text(held) + " of " + _text(_expected_bytes(bad)) + " bytes"
+
+
+def _size(bad: pd.DataFrame) -> pd.Series:
+    return _text(bad["rows"]) + " x " + _text(bad["columns"])
+
+
+def _text(numbers: pd.Series) -> pd.Series:
+    return numbers.astype("str")
 
 
 def _unit_vectors(headers: pd.DataFrame) -> np.ndarray:
@@ -119,8 +142,8 @@ def mark_duplicates(slices: pd.DataFrame) -> pd.Series:
     `slices` has image_id, sop_instance_uid, pixel_hash, cause.
     """
     cause = slices["cause"].copy()
-    usable = slices[slices["cause"].isna()].sort_values("image_id")
-    repeated = usable[usable.duplicated("sop_instance_uid", keep=False)]
+    usable = slices.loc[slices["cause"].isna(), ["image_id", "sop_instance_uid", "pixel_hash"]]
+    repeated = usable[usable.duplicated("sop_instance_uid", keep=False)].sort_values("image_id")
     for uid, copies in repeated.groupby("sop_instance_uid", sort=False):
         first = copies["image_id"].iloc[0]
         if copies["pixel_hash"].nunique() == 1:

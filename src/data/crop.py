@@ -19,14 +19,15 @@ MARGIN = 0.04  # of the head's size, on every side
 
 
 def head_mask(values: np.ndarray) -> tuple[np.ndarray | None, int]:
-    """(rows, columns) int16 HU -> (mask uint8 0 or 1 on every step-th row and column, or None, and the step)."""
+    """(rows, columns) int16 HU -> mask uint8 0 or 1 on each step-th row and column, or None; and the step."""
     step = max(1, round(max(values.shape) / GRID))
     tissue = (values[::step, ::step] > TISSUE_HU).astype(np.uint8)
     opened = cv2.morphologyEx(tissue, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(opened, connectivity=4)
+    # connectedComponentsWithStats spends four times as long on statistics that nobody reads
+    count, labels = cv2.connectedComponents(opened, connectivity=4, ltype=cv2.CV_16U)
     if count < 2:
         return None, step
-    largest = 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())
+    largest = 1 + int(np.bincount(labels.ravel())[1:].argmax())
     return cv2.dilate((labels == largest).astype(np.uint8), np.ones((5, 5), np.uint8)), step
 
 
@@ -36,7 +37,7 @@ def remove_holder(values: np.ndarray) -> np.ndarray:
     if mask is None:
         return values
     full = cv2.resize(mask, values.shape[::-1], interpolation=cv2.INTER_NEAREST)
-    return np.where(full, values, np.int16(AIR))
+    return cv2.copyTo(values, full, np.full_like(values, AIR))
 
 
 def head_square(images: Sequence[np.ndarray], moves: Sequence[tuple[float, float]]) -> Square:

@@ -78,12 +78,14 @@ def read_header(data: bytes, quick: bool = True) -> RawHeader:
         raise ValueError("empty file")
     if data[128:132] != b"DICM":
         raise ValueError("not a DICOM file: no DICM at byte 128")
-    try:
-        if quick and (raw := header.walk(data)) is not None:
-            return raw
-    except EndOfData as end:  # pydicom tells what a file without PixelData holds
-        if end.within:
-            raise ValueError("truncated: the file ends within its header") from None
+    for length in (HEAD_BYTES, len(data)) if quick else ():
+        try:
+            if (raw := header.walk(data[:length])) is not None:
+                return raw
+            break
+        except EndOfData as end:  # the header is longer; or, in the whole file, there is no PixelData
+            if end.within and length >= len(data):
+                raise ValueError("truncated: the file ends within its header") from None
     try:
         return header.read_with_pydicom(data)
     except Exception as error:  # pydicom has no common base for what a damaged file makes it raise
@@ -108,15 +110,18 @@ def _pydicom_pixels(data: bytes) -> np.ndarray:
         raise ValueError(f"undecodable pixels: {type(error).__name__}: {error}") from error
 
 
+_SLOT = {name: slot for slot, name in enumerate(FIELDS)}
+
+
 def _number(raw: RawHeader, name: str) -> int:
-    value = raw.values[FIELDS.index(name)]
+    value = raw.values[_SLOT[name]]
     if value is None or len(value) != 2:
         raise ValueError(f"missing tag: {name}")
     return int.from_bytes(value, "little")
 
 
 def _decimal(raw: RawHeader, name: str) -> float:
-    value = raw.values[FIELDS.index(name)]
+    value = raw.values[_SLOT[name]]
     if value is None or not value.strip(b" \0"):
         raise ValueError(f"missing tag: {name}")
     return float(value.rstrip(b"\0"))

@@ -110,23 +110,23 @@ def _file_meta(data: bytes) -> tuple[str, int]:
 
 def _walk_explicit(data: bytes, at: int) -> RawHeader | None:
     values: list[bytes | None] = [None] * len(FIELDS)
-    slots = _SLOTS
+    slot_of, unpack = _SLOTS.get, _explicit
     try:
         while True:
-            tag, vr, length = _explicit(data, at)
+            tag, vr, length = unpack(data, at)
+            slot = slot_of(tag)
             at += 8
-            if vr in _LONG_VRS:
+            if slot is not None:
+                if vr != slot[1]:
+                    return None
+                values[slot[0]] = data[at : at + length]
+            elif vr in _LONG_VRS:
                 (length,) = _u32(data, at)
                 at += 4
                 if length == _UNDEFINED:
                     return None
                 if tag == _PIXEL_DATA:
                     return RawHeader(values, EXPLICIT, at, length)
-            slot = slots.get(tag)
-            if slot is not None:
-                if vr != slot[1]:
-                    return None
-                values[slot[0]] = data[at : at + length]
             at += length
     except struct.error:
         raise EndOfData(within=at != len(data)) from None
@@ -134,18 +134,18 @@ def _walk_explicit(data: bytes, at: int) -> RawHeader | None:
 
 def _walk_implicit(data: bytes, at: int) -> RawHeader | None:
     values: list[bytes | None] = [None] * len(FIELDS)
-    slots = _SLOTS
+    slot_of, unpack = _SLOTS.get, _implicit
     try:
         while True:
-            tag, length = _implicit(data, at)
+            tag, length = unpack(data, at)
+            slot = slot_of(tag)
             at += 8
             if length == _UNDEFINED:
                 return None
-            if tag == _PIXEL_DATA:
-                return RawHeader(values, IMPLICIT, at, length)
-            slot = slots.get(tag)
             if slot is not None:
                 values[slot[0]] = data[at : at + length]
+            elif tag == _PIXEL_DATA:
+                return RawHeader(values, IMPLICIT, at, length)
             at += length
     except struct.error:
         raise EndOfData(within=at != len(data)) from None

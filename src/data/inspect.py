@@ -2,8 +2,8 @@
 
     python -m src.data.inspect data/clean --out looks
 
-Writes counts.csv, prevalence.csv, defects.csv, histogram.png, montage.png (examples of every label) and study.png
-(one study from below to above), and prints the tables. The functions serve the run report too.
+Writes counts.csv, prevalence.csv, defects.csv, histogram.png, montage.png (examples of every label) and
+study.png (one study from below to above), and prints the tables. The functions serve the run report too.
 """
 
 import argparse
@@ -38,7 +38,9 @@ def counts(slices: pd.DataFrame) -> pd.DataFrame:
 
 
 def prevalence(slices: pd.DataFrame, studies: pd.DataFrame) -> pd.DataFrame:
-    """Of every label the positive images, studies and patients, and their shares of those that have the label."""
+    """Of every label the positive images, studies and patients, and their shares of those that have the
+    label.
+    """
     rows = []
     usable = slices[slices["status"] == "ok"]
     for label in LABELS:
@@ -80,7 +82,7 @@ def histogram_figure(total: np.ndarray, gray: bool = False) -> Figure:
 
 
 def montage_figure(volumes: Volumes, slices: pd.DataFrame, seed: int = 0) -> Figure:
-    """Examples of every label that occurs, and of slices without bleeding: a row each, its windows beside it."""
+    """Examples of every label that occurs, and of slices without bleeding, a row each."""
     rows = []
     for label in [*SUBTYPES, "no bleeding"]:
         chosen = slices["any"] == 0 if label == "no bleeding" else slices[label] == 1
@@ -151,7 +153,9 @@ def _evenly(items: list[str], most: int) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("clean", type=Path, help="a folder written by prepare_data.py")
     parser.add_argument("--out", type=Path, required=True, help="folder for tables and pictures")
     parser.add_argument("--verify", action="store_true", help="also check the checksum of every stored slice")

@@ -132,9 +132,10 @@ def _mask_entries(study: StudyFiles, options: Options) -> Iterator[Entry]:
 
 def _found(image: Slice, square: Square) -> dict[str, Any]:
     found: dict[str, Any] = {"pixel_hash": pixel_hash(image.values), "wrap_fixed": image.wrap_fixed}
-    found["blank"] = image.minimum == image.maximum
+    low, high = image.range
+    found["blank"] = low == high
     if image.is_hu:
-        found |= {"hu_min": image.minimum, "hu_max": image.maximum, "hu_mean": image.mean}
+        found |= {"hu_min": low, "hu_max": high, "hu_mean": image.mean}
     return found | {"square_top": square.top, "square_left": square.left, "square_side": square.side}
 
 

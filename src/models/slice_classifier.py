@@ -1,16 +1,13 @@
-"""Stage 1: one slice in Hounsfield units -> windows -> timm backbone -> pooled embedding -> six logits."""
-
-import difflib
-import os
-from pathlib import Path
-from typing import Any
+"""Stage 1: a slice and its neighbours in HU -> windows -> timm backbone -> pooled embedding -> six logits."""
 
 import torch
 from torch import nn
 
-from ..data.windows import stack_windows
-from ..errors import UserError
+from ..data.windows import Order
 from ..labels import LABELS
+from .backbones import create_backbone
+from .segmentation import BloodDecoder, build_decoder
+from .slice_images import FixedWindows, LearnedWindows, build_scale
 
 
 class SliceClassifier(nn.Module):
@@ -23,18 +20,17 @@ class SliceClassifier(nn.Module):
     def __init__(
         self,
         backbone: nn.Module,
-        mean: tuple[float, ...],
-        std: tuple[float, ...],
+        windows: nn.Module,
+        scale: nn.Module,
         dropout: float = 0.0,
+        dropout_samples: int = 1,
         channels_last: bool = True,
     ):
         super().__init__()
-        self.backbone = backbone
+        self.windows, self.scale, self.backbone = windows, scale, backbone
         self.embedding_size = int(getattr(backbone, "head_hidden_size", None) or backbone.num_features)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout, self.dropout_samples = nn.Dropout(dropout), dropout_samples
         self.head = nn.Linear(self.embedding_size, len(LABELS))
-        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
 
     def start_at(self, prevalence: torch.Tensor) -> None:
@@ -42,89 +38,84 @@ class SliceClassifier(nn.Module):
         with torch.no_grad():
             self.head.bias.copy_(prevalence.clamp(1e-4, 1 - 1e-4).logit())
 
-    def forward(self, hu: torch.Tensor, windows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """hu (b, 1, h, w) int16; windows (b or 1, n, 2) in HU -> logits (b, 6), embeddings (b, d)"""
-        images = (stack_windows(hu, windows) - self.mean) / self.std
-        embeddings = self.backbone(images.to(memory_format=self.memory_format))
-        return self.head(self.dropout(embeddings)), embeddings
+    def forward(self, hu: torch.Tensor, windows: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """hu (b, s, h, w) int16 or float; windows (b or 1, n, 2) in HU -> logits (b, 6), embeddings (b, d)"""
+        embeddings = self.backbone(self.images(hu, windows))
+        return self.classify(embeddings), embeddings
+
+    def images(self, hu: torch.Tensor, windows: torch.Tensor) -> torch.Tensor:
+        """What the backbone sees, (b, s * n, h, w)."""
+        return self.scale(self.windows(hu, windows)).contiguous(memory_format=self.memory_format)
+
+    def classify(self, embeddings: torch.Tensor) -> torch.Tensor:
+        """(b, d) -> logits (b, 6); in training the mean over several dropout masks (Inoue, 1905.09788)."""
+        if not self.training or self.dropout_samples == 1:
+            return self.head(self.dropout(embeddings))
+        return torch.stack([self.head(self.dropout(embeddings)) for _ in range(self.dropout_samples)]).mean(0)
+
+    def layer_groups(self, weight_decay: float, layer_decay: float) -> list[dict]:
+        """Parameter groups with timm's `lr_scale`: 1 for the head, falling by `layer_decay` towards the stem.
+
+        The windows share the stem's rate.
+        """
+        from timm.optim import param_groups_layer_decay
+
+        groups = param_groups_layer_decay(self.backbone, weight_decay, layer_decay=layer_decay)
+        for group in groups:
+            group["lr_scale"] *= layer_decay  # the backbone's last layer lies below the head
+        lowest = min(group["lr_scale"] for group in groups)
+        parts = {"windows": lowest, "scale": lowest, "head": 1.0, "decoder": 1.0}
+        for name, scale in parts.items():
+            for parameter in getattr(self, name, nn.Identity()).parameters():
+                decay = weight_decay if parameter.ndim > 1 else 0.0
+                groups.append({"params": [parameter], "weight_decay": decay, "lr_scale": scale})
+        return groups
+
+
+class SegmentingClassifier(SliceClassifier):
+    """A slice classifier that also draws the blood, as an auxiliary task of training."""
+
+    decoder: BloodDecoder
+
+    def forward(self, hu: torch.Tensor, windows: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """As SliceClassifier; in training also logits of blood (b, 1, h', w') as the third output."""
+        if not self.training:
+            return super().forward(hu, windows)
+        last, maps = self.backbone.forward_intermediates(self.images(hu, windows))
+        embeddings = self.backbone.forward_head(last, pre_logits=True)
+        return self.classify(embeddings), embeddings, self.decoder(maps)
 
 
 def build_slice_classifier(
     backbone: str,
-    channels: int,
+    windows: tuple[tuple[float, float], ...] | int = 3,
     *,
     pretrained: bool | str,
     mean: tuple[float, ...],
     std: tuple[float, ...],
+    slices: int = 1,
+    order: Order = "slice",
+    learn_windows: bool = False,
+    normalisation: str = "fixed",
+    pooling: str = "backbone",
     dropout: float = 0.0,
+    dropout_samples: int = 1,
     drop_path: float = 0.0,
     image_size: int | None = None,
     channels_last: bool = True,
+    decoder_channels: int | None = None,
 ) -> SliceClassifier:
-    """Build any timm backbone with its global pooling.
+    """Any timm backbone on the windows of some slices; with `decoder_channels` also a segmentation decoder.
 
-    Raises UserError for an unknown backbone (naming the nearest) and for weights that cannot be loaded:
-    a model never starts from random weights unless `pretrained` is false.
+    windows: their number, or for `learn_windows` the (center, width) to start from.  Raises UserError as
+    `create_backbone` does.
     """
-    network = create_backbone(backbone, channels, pretrained, drop_path, image_size)
-    return SliceClassifier(network, mean, std, dropout, channels_last)
-
-
-def create_backbone(
-    name: str, channels: int, pretrained: bool | str, drop_path: float = 0.0, image_size: int | None = None
-) -> nn.Module:
-    """timm's `create_model` without a classifier; the first convolution is adapted to `channels`."""
-    import timm  # costs seconds; only building a model needs it
-
-    architecture = name.split(".")[0]
-    if not timm.is_model(architecture):
-        near = difflib.get_close_matches(architecture, timm.list_models(), n=3, cutoff=0.5)
-        raise UserError(
-            f"backbone {name!r}: not a model of timm {timm.__version__}; nearest: {', '.join(near) or 'none'}"
-        )
-    options: dict[str, Any] = {"num_classes": 0, "in_chans": channels}
-    if drop_path:
-        options["drop_path_rate"] = drop_path
-    published = timm.get_pretrained_cfg(name, allow_unregistered=True)
-    if image_size and published is not None and published.fixed_input_size:
-        options["img_size"] = image_size  # position tables and attention windows depend on it
-    if not pretrained:
-        return timm.create_model(name, pretrained=False, **options)
-    if isinstance(pretrained, str):
-        return _from_path(name, Path(pretrained).expanduser(), options)
-    return _from_hub(name, options)
-
-
-def _from_path(name: str, path: Path, options: dict[str, Any]) -> nn.Module:
-    import timm
-
-    if not path.exists():
-        raise UserError(
-            f"pretrained {path}: no such file or folder; give existing weights, or true, or false"
-        )
-    try:
-        if path.is_dir():
-            return timm.create_model(f"local-dir:{path}", pretrained=True, **options)
-        return timm.create_model(name, pretrained=True, pretrained_cfg_overlay={"file": str(path)}, **options)
-    except (RuntimeError, KeyError) as error:
-        lines = [line.strip() for line in str(error).splitlines()]
-        more = f" (and {len(lines) - 4} more)" if len(lines) > 4 else ""
-        raise UserError(
-            f"pretrained {path}: these weights do not fit {name}: {' '.join(lines[:4])[:800]}{more}"
-        ) from error
-
-
-def _from_hub(name: str, options: dict[str, Any]) -> nn.Module:
-    import timm
-
-    try:
-        return timm.create_model(name, pretrained=True, **options)
-    except RuntimeError as error:  # timm: the model has no published weights
-        raise UserError(f"backbone {name!r}: {error}; set pretrained to a path or to false") from error
-    except (OSError, ValueError) as error:  # the hub's client: no network, offline, not found
-        offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") == "1" else ""
-        raise UserError(
-            f"backbone {name!r}: its pretrained weights cannot be fetched{offline}: "
-            f"{str(error).splitlines()[0]}; give a local path with --set 'pretrained=\"PATH\"', "
-            "or start from random weights with --set pretrained=false"
-        ) from error
+    number = windows if isinstance(windows, int) else len(windows)
+    network = create_backbone(backbone, slices * number, pretrained, drop_path, image_size, pooling)
+    to_images = LearnedWindows(windows, order) if learn_windows else FixedWindows(order)
+    scale = build_scale(normalisation, mean, std, slices, number, order)
+    kind = SliceClassifier if decoder_channels is None else SegmentingClassifier
+    model = kind(network, to_images, scale, dropout, dropout_samples, channels_last)
+    if decoder_channels is not None:
+        model.decoder = build_decoder(network, backbone, decoder_channels)
+    return model

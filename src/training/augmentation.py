@@ -1,16 +1,17 @@
-"""Augmentation of training slices: geometry on the one HU channel, then windows.
+"""The random numbers of an augmented batch: drawn in one place, applied by OpenCV or on the device.
 
-Warping HU and windowing afterwards costs one channel instead of three, and lets the windows themselves vary.
+Geometry is a matrix (and a coarse grid of moves) on the HU image, applied once to the slice and its
+neighbours alike. Scale and shift of HU are the same as another center and width of every window, so they and
+window jitter cost nothing: window(a HU + s; c, w) = window(HU; (c - s) / a, w / a).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
-import cv2
 import numpy as np
 
 from .slice_config import Augmentation
 
-AIR = -1024  # HU; what lies outside the image
+FAMILIES = ("affine", "elastic", "intensity", "noise", "blur", "erase")
 
 
 @dataclass(frozen=True)
@@ -18,51 +19,144 @@ class Draw:
     """The random numbers of n samples."""
 
     matrices: np.ndarray  # (n, 2, 3) float64, output pixel -> input pixel
+    moves: np.ndarray  # (n, 2, cells, cells) float32, x and y in input pixels; 0 cells without elastic
+    hu_scale: np.ndarray  # (n,) float64
     hu_shift: np.ndarray  # (n,) float64
-    windows: np.ndarray  # (n, windows, 2) float32, center and width
+    windows: np.ndarray  # (n, windows, 2) float32, center and width, hu_scale and hu_shift not included
+    noise: np.ndarray  # (n,) float64, standard deviation in HU
+    blur: np.ndarray  # (n,) float64, standard deviation in output pixels
+    holes: np.ndarray  # (n, holes, 4) int64: top, left, bottom, right in output pixels
+    reverse: np.ndarray  # (n,) bool: the neighbours change sides
+
+    def part(self, rows: slice) -> "Draw":
+        """The numbers of some samples."""
+        return Draw(*(getattr(self, field.name)[rows] for field in fields(self)))
+
+    @property
+    def shifted_windows(self) -> np.ndarray:
+        """(n, windows, 2) float32: what the windows become when HU are scaled and shifted."""
+        scale, shift = self.hu_scale[:, None], self.hu_shift[:, None]
+        return np.stack(
+            [(self.windows[..., 0] - shift) / scale, self.windows[..., 1] / scale], axis=2
+        ).astype(np.float32)
 
 
-def draw(rng: np.random.Generator, config: Augmentation, n: int, size: int, windows: np.ndarray) -> Draw:
-    """Draw the augmentation of n images of size x size pixels; windows (w, 2) center and width in HU."""
+def draw(
+    rng: np.random.Generator,
+    config: Augmentation,
+    n: int,
+    size: int,
+    windows: np.ndarray,
+    stored: int | None = None,
+    crop: float = 1.0,
+) -> Draw:
+    """Draw the augmentation of n images of `stored` pixels a side that become `size` pixels.
+
+    windows: (w, 2) or (n, w, 2), center and width in HU; crop: side of the middle square that is seen.
+    """
+    stored = size if stored is None else stored
+    on = _families(rng, config, n)
+    matrices = _matrices(rng, config, on["affine"], n, size, stored, crop)
+    moves = np.zeros((n, 2, config.elastic_cells if config.elastic else 0, config.elastic_cells), np.float32)
+    if config.elastic:
+        most = config.elastic_size * config.strength * stored
+        moves[:] = rng.uniform(-most, most, moves.shape) * on["elastic"][:, None, None, None]
+    scale, shift = config.hu_scale * config.strength, config.hu_shift * config.strength
+    return Draw(
+        matrices,
+        moves,
+        1 + rng.uniform(-scale, scale, n) * on["intensity"],
+        rng.uniform(-shift, shift, n) * on["intensity"],
+        _jittered(rng, config, on["intensity"], n, windows),
+        rng.uniform(0, config.noise_hu * config.strength, n) * on["noise"],
+        rng.uniform(0, config.blur_px * config.strength, n) * on["blur"],
+        _holes(rng, config, on["erase"], n, size),
+        rng.random(n) < config.reverse,
+    )
+
+
+def _families(rng: np.random.Generator, config: Augmentation, n: int) -> dict[str, np.ndarray]:
+    """Which families change which samples, (n,) bool each."""
+    chances = {name: getattr(config, name) for name in FAMILIES}
+    if not config.one_of:
+        return {name: rng.random(n) < chance for name, chance in chances.items()}
+    names = [name for name, chance in chances.items() if chance]
+    choice = rng.integers(len(names) + 1, size=n)  # the last number is none of them
+    return {name: choice == names.index(name) if name in names else np.zeros(n, bool) for name in FAMILIES}
+
+
+def _matrices(
+    rng: np.random.Generator,
+    config: Augmentation,
+    on: np.ndarray,
+    n: int,
+    size: int,
+    stored: int,
+    crop: float,
+) -> np.ndarray:
+    """(n, 2, 3): crop, then flips and transposition, then aspect, shear, rotation, scale about the middle."""
+    strength = config.strength
+
+    def between(most: float) -> np.ndarray:
+        return rng.uniform(-most * strength, most * strength, n) * on
+
+    angle, shear = np.deg2rad(between(config.rotate_deg)), np.tan(np.deg2rad(between(config.shear_deg)))
+    zoom = 1.0 / np.maximum(1 + between(config.scale), 0.1)
+    aspect = np.sqrt(np.maximum(1 + between(config.aspect), 0.1))
+    shift = np.stack([between(config.shift), between(config.shift)], axis=1) * stored
+    linear = np.zeros((n, 2, 2))
+    linear[:, 0, 0], linear[:, 0, 1] = np.cos(angle), -np.sin(angle)
+    linear[:, 1, 0], linear[:, 1, 1] = np.sin(angle), np.cos(angle)
+    linear = linear @ _each(n, 1.0, shear, 0.0, 1.0) @ _each(n, zoom * aspect, 0.0, 0.0, zoom / aspect)
     flip_x = np.where(rng.random(n) < config.hflip, -1.0, 1.0)
     flip_y = np.where(rng.random(n) < config.vflip, -1.0, 1.0)
-    angle = np.deg2rad(rng.uniform(-config.rotate_deg, config.rotate_deg, n))
-    scale = 1.0 / rng.uniform(1 - config.scale, 1 + config.scale, n)
-    shift = rng.uniform(-config.shift, config.shift, (n, 2)) * size
-    center = (size - 1) / 2
+    linear = linear @ _each(n, flip_x, 0.0, 0.0, flip_y)
+    transposed = rng.random(n) < config.transpose
+    linear[transposed] = linear[transposed][:, :, ::-1]
+    side = np.full(n, crop)
+    if config.crop is not None:
+        side = rng.uniform(*config.crop, n) * crop
+        shift += rng.uniform(-0.5, 0.5, (n, 2)) * ((1 - side) * stored)[:, None]
+    linear *= (side * stored / size)[:, None, None]
     matrices = np.empty((n, 2, 3))
-    matrices[:, 0, 0] = scale * np.cos(angle) * flip_x
-    matrices[:, 0, 1] = -scale * np.sin(angle) * flip_y
-    matrices[:, 1, 0] = scale * np.sin(angle) * flip_x
-    matrices[:, 1, 1] = scale * np.cos(angle) * flip_y
-    matrices[:, :, 2] = center - matrices[:, :, :2].sum(2) * center + shift
-    hu_shift = rng.uniform(-config.hu_shift, config.hu_shift, n)
-    jitter = np.stack(
-        [
-            rng.uniform(-config.window_center_jitter, config.window_center_jitter, (n, len(windows))),
-            windows[:, 1]
-            * rng.uniform(-config.window_width_jitter, config.window_width_jitter, (n, len(windows))),
-        ],
-        axis=2,
-    )
-    return Draw(matrices, hu_shift, (windows + jitter).astype(np.float32))
+    matrices[:, :, :2] = linear
+    matrices[:, :, 2] = (stored - 1) / 2 - linear.sum(2) * (size - 1) / 2 + shift
+    return matrices
 
 
-def warp(hu: np.ndarray, matrix: np.ndarray, out: np.ndarray) -> None:
-    """Resample one slice bilinearly.  hu, out (h, w) int16 HU; matrix (2, 3) output -> input pixel"""
-    cv2.warpAffine(
-        hu, matrix, hu.shape[::-1], dst=out,
-        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_CONSTANT, borderValue=AIR,
-    )  # fmt: skip
+def middle_matrix(size: int, stored: int, crop: float) -> np.ndarray:
+    """(2, 3): the middle square of an image without any change; output pixel -> input pixel."""
+    scale = crop * stored / size
+    offset = (stored - 1) / 2 - scale * (size - 1) / 2
+    return np.array([[scale, 0.0, offset], [0.0, scale, offset]])
 
 
-def resize(hu: np.ndarray, size: int) -> np.ndarray:
-    """Resize a slice to size x size by pixel area (smaller) or linearly (larger).  int16 HU -> int16 HU
+def _each(n: int, a, b, c, d) -> np.ndarray:
+    """(n, 2, 2) of [[a, b], [c, d]], each a number or (n,)."""
+    matrix = np.empty((n, 2, 2))
+    matrix[:, 0, 0], matrix[:, 0, 1], matrix[:, 1, 0], matrix[:, 1, 1] = a, b, c, d
+    return matrix
 
-    HU below -1024 is padding outside the scan circle: clipped first, or it would bleed into the edges.
-    """
-    hu = np.maximum(hu, AIR)
-    if hu.shape == (size, size):
-        return hu
-    method = cv2.INTER_AREA if size * 2 <= hu.shape[0] else cv2.INTER_LINEAR
-    return cv2.resize(hu, (size, size), interpolation=method)
+
+def _jittered(
+    rng: np.random.Generator, config: Augmentation, on: np.ndarray, n: int, windows: np.ndarray
+) -> np.ndarray:
+    windows = np.broadcast_to(windows, (n, *windows.shape[-2:]))
+    shape = windows.shape[:2]
+    center = np.broadcast_to(np.asarray(config.window_center_jitter) * config.strength, shape)
+    width = np.broadcast_to(np.asarray(config.window_width_jitter) * config.strength, shape)
+    centers = windows[..., 0] + rng.uniform(-1, 1, shape) * center * on[:, None]
+    widths = windows[..., 1] * (1 + rng.uniform(-1, 1, shape) * np.minimum(width, 0.95) * on[:, None])
+    return np.stack([centers, widths], axis=2).astype(np.float32)
+
+
+def _holes(rng: np.random.Generator, config: Augmentation, on: np.ndarray, n: int, size: int) -> np.ndarray:
+    """(n, holes, 4); a hole that is not cut has no area."""
+    if not config.erase:
+        return np.zeros((n, 0, 4), np.int64)
+    few, many = config.erase_holes
+    sides = rng.uniform(*config.erase_side, (n, many, 2)) * size * config.strength
+    cut = (np.arange(many) < rng.integers(few, many + 1, n)[:, None]) & on[:, None]
+    corners = rng.uniform(0, size, (n, many, 2)) - sides / 2
+    holes = np.concatenate([corners, corners + sides], axis=2).round().clip(0, size)
+    return (holes * cut[..., None]).astype(np.int64)

@@ -17,9 +17,8 @@ from ..config import Model, load_config
 from ..data.tables import read_folds, read_manifest
 from ..errors import UserError
 from ..settings import Settings, load_settings
+from . import distributed
 from .runs import Run, choose_device, fold_logger, run_name, runs_of
-from .stage1 import predict_test_slices
-from .stage2 import predict_test_studies
 
 log = logging.getLogger("ich")
 
@@ -33,7 +32,8 @@ def train_folds(
 ) -> None:
     """What a training script does: train the asked fold, or every fold, that is not complete.
 
-    `arguments` are the script's flags. On a CPU several folds run in processes, `--jobs` at once.
+    `arguments` are the script's flags. On a CPU several folds run in processes, `--jobs` at once. Processes
+    that torchrun started share one fold after the other.
     """
     settings = load_settings(arguments.settings)
     config = load_config(model, arguments.config, arguments.overrides)
@@ -44,17 +44,33 @@ def train_folds(
             log.info("%s: complete", run)
         else:
             todo.append(run)
-    if len(todo) > 1 and arguments.jobs > 1 and device.type == "cpu":
+    if len(todo) > 1 and arguments.jobs > 1 and device.type == "cpu" and not distributed.launched():
         in_processes(todo, [script, *sys.argv[1:]], arguments.jobs)
         return
-    for run in todo:
+    with distributed.process_group(device):
+        for run in todo:
+            train_together(run, config, device, score, train_fold, arguments.quiet)
+
+
+def train_together(
+    run: Run, config: Any, device: torch.device, score: Score, train_fold: TrainFold, quiet: bool
+) -> None:
+    """Train one fold in this process, or in all that torchrun started; the first one locks, logs, writes."""
+    if distributed.is_first():
         with run.lock():
-            fold_log = fold_logger(run, arguments.quiet)
-            train_fold(run, config, device, score, fold_log, show_progress=not arguments.quiet)
+            train_fold(run, config, device, score, fold_logger(run, quiet), show_progress=not quiet)
+    else:
+        silent = logging.getLogger("ich.other_processes")
+        silent.setLevel(logging.CRITICAL)
+        train_fold(run, config, device, score, silent, show_progress=False)
+    distributed.barrier()  # the next fold begins when this one is written
 
 
 def predict_runs(settings: Settings, experiment: str, device_name: str) -> None:
     """Test predictions of every complete fold of an experiment; stage 1 first, stage 2 reads it."""
+    from .stage1 import predict_test_slices
+    from .stage2 import predict_test_studies
+
     runs = [run for run in runs_of(settings, experiment) if run.complete]
     if not runs:
         raise UserError(
@@ -87,7 +103,7 @@ def prepare_torch(device_name: str, threads: int = 1) -> torch.device:
     Training takes one: the number of threads changes the last bits of every sum, and folds side by side use
     the cores better than threads do.
     """
-    device = choose_device(device_name)
+    device = distributed.local_device(choose_device(device_name))
     if device.type == "cpu":
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", threads)))
         torch.set_flush_denormal(True)

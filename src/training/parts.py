@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from ..data.folds import check_folds
 from ..data.tables import read_folds, read_slices
 from ..errors import UserError
 
@@ -27,18 +28,20 @@ def unlabelled_slices(clean: Path) -> pd.DataFrame:
 
 
 def split_fold(slices: pd.DataFrame, fold: int, clean: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Training and held-out slices of a fold, by patient."""
-    folds = read_folds(clean).set_index("patient_id")["fold"]
+    """Training and held-out slices of a fold, by patient.
+
+    A patient in two folds, or two patients with an identical slice in two, is a UserError.
+    """
+    table = read_folds(clean)
+    try:
+        check_folds(slices, table)
+    except UserError as error:
+        raise UserError(f"{clean / 'folds.csv'}: {error}; run prepare_data.py") from None
+    folds = table.set_index("patient_id")["fold"]
     known = sorted(folds.unique())
     if fold not in known:
         raise UserError(f"fold {fold}: folds.csv has the folds {', '.join(map(str, known))}")
-    assigned = slices["patient_id"].map(folds)
-    if assigned.isna().any():
-        missing = slices.loc[assigned.isna(), "patient_id"].unique()
-        raise UserError(
-            f"{clean / 'folds.csv'}: lacks {len(missing)} patients ({missing[0]}, ...); run prepare_data.py"
-        )
-    held_out = assigned == fold
+    held_out = slices["patient_id"].map(folds) == fold
     if held_out.all() or not held_out.any():
         raise UserError(
             f"fold {fold}: no slices to {'train on' if held_out.all() else 'hold out'}; use fewer folds"

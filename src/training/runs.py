@@ -22,7 +22,8 @@ from ..errors import UserError
 from ..files import atomic_path, fingerprint, read_json, write_json, write_parquet
 from ..labels import LABELS
 from ..settings import Settings
-from .engine import Progress
+from .configs import WITHOUT_EFFECT
+from .state import Progress
 
 
 @dataclass(frozen=True)
@@ -208,19 +209,19 @@ def runs_of(settings: Settings, experiment: str, stage: str = "*") -> list[Run]:
 
 
 def differing_keys(file: Path, config: StrictModel) -> list[str]:
-    """Top-level keys in which a stored configuration differs from this one; notes and source do not count."""
-    stored, current = read_json(file), json.loads(config.model_dump_json())
-    keys = stored.keys() | current.keys()
+    """Top-level keys in which a stored configuration differs from this one, and which change a result."""
+    # Read through the model: a key that was added since has its default, which is how the run was trained.
+    stored, current = load_config(type(config), file), config
     return sorted(
-        k
-        for k in keys
-        if stored.get(k) != current.get(k) and k not in ("notes", "source", "checkpoint_steps")
+        key
+        for key in type(config).model_fields
+        if getattr(stored, key) != getattr(current, key) and key not in WITHOUT_EFFECT
     )
 
 
 def training_fingerprint(config: StrictModel, fold: int, data_fingerprint: str) -> str:
     """What a checkpoint belongs to."""
-    values = config.model_dump(mode="json", exclude={"notes", "source", "checkpoint_steps"})
+    values = config.model_dump(mode="json", exclude=set(WITHOUT_EFFECT))
     return fingerprint({"config": values, "fold": fold, "data": data_fingerprint})
 
 

@@ -1,68 +1,23 @@
 """Stage-2 inputs: what stage-1 runs say of every slice, by study.
 
-Stage 2 trains on out-of-fold outputs only: a slice's inputs come from the network that did not train on it.
-The networks of different folds have different embedding spaces; `aligned` maps each onto the first fold's by
-an orthogonal Procrustes map fitted on test slices, which no fold trained on; `pooled` takes them as they are.
+Stage 2 trains on out-of-fold outputs only: a slice's inputs come from the network that did not train on it
+(`embedding_space: per_fold` excepted, which is there to show what that would cost).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
-from scipy.linalg import orthogonal_procrustes
 from scipy.special import logit
 
 from ..errors import UserError
 from ..labels import LABELS
-from ..models.stackers import POSITIONS
 from .runs import Run
 from .stacker_config import StackerConfig
 
-Batch = dict[str, Any]
-PROBES = 20_000  # slices an alignment is fitted on, at most
-_EPS = 1e-6  # probabilities become logits within +-13.8
-
-
-@dataclass(frozen=True)
-class Alignment:
-    """Embeddings of one fold -> the space of the first fold: (x - source) @ rotation + target."""
-
-    source: np.ndarray  # (d,)
-    rotation: np.ndarray  # (d, d)
-    target: np.ndarray  # (d,)
-
-    def __call__(self, embeddings: np.ndarray) -> np.ndarray:
-        """(n, d) -> (n, d) float32"""
-        return (embeddings.astype(np.float32) - self.source) @ self.rotation + self.target
-
-
-def fit_alignment(embeddings: np.ndarray, reference: np.ndarray) -> Alignment:
-    """The orthogonal map of one fold's embeddings (n, d) onto another fold's of the same n slices.
-
-    Schönemann, Psychometrika 1966.
-    """
-    source, target = embeddings.mean(0, dtype=np.float64), reference.mean(0, dtype=np.float64)
-    rotation, _ = orthogonal_procrustes(embeddings - source, reference - target)
-    return Alignment(source.astype(np.float32), rotation.astype(np.float32), target.astype(np.float32))
-
-
-def fit_alignments(members: Sequence[str], runs: Mapping[str, Sequence[Run]]) -> dict[str, Alignment]:
-    """One alignment a member and fold, keyed `<member>/fold<k>`, from the members' test embeddings."""
-    alignments = {}
-    for member in members:
-        first, *_ = runs[member]
-        count = len(first.predictions("test"))
-        if count < 2:
-            raise UserError(f"{first.folder}: embedding_space aligned needs test slices; set it to pooled")
-        rows = np.linspace(0, count - 1, min(count, PROBES)).astype(int)
-        reference = np.asarray(first.embeddings("test")[rows], np.float64)
-        for run in runs[member]:
-            embeddings = np.asarray(run.embeddings("test")[rows], np.float64)
-            alignments[f"{member}/fold{run.fold}"] = fit_alignment(embeddings, reference)
-    return alignments
+StudyValues = dict[str, Any]
+EPS = 1e-6  # probabilities become logits within +-13.8
 
 
 class StudyInputs:
@@ -72,22 +27,30 @@ class StudyInputs:
     """
 
     def __init__(
-        self,
-        slices: pd.DataFrame,
-        sources: Mapping[str, Sequence[Run]],
-        part: str,
-        config: StackerConfig,
-        alignments: Mapping[str, Alignment] | None,
+        self, slices: pd.DataFrame, sources: Mapping[str, Sequence[Run]], part: str, config: StackerConfig
     ):
-        """slices: image_id, study_id, order, position_mm and maybe LABELS, sorted by study and order."""
+        """slices: image_id, study_id, position_mm and maybe LABELS, sorted by study and place in it; maybe
+        `missing`, True where no stage-1 run could read the slice: its logits are its neighbours'.
+        """
         self.config = config
         self.image_ids = slices["image_id"].to_numpy()
         starts = np.flatnonzero(slices["study_id"].ne(slices["study_id"].shift()).to_numpy())
         self.bounds = np.append(starts, len(slices))  # study i is rows bounds[i]:bounds[i + 1]
-        self.positions = _positions(slices, self.bounds)
-        has_labels = set(LABELS) <= set(slices.columns) and part == "oof"
-        self.labels = slices[list(LABELS)].to_numpy(np.float32) if has_labels else None
-        self.members = [_Member(self.image_ids, sources[name], part, alignments) for name in config.members]
+        count = len(slices)
+        self.missing = slices["missing"].to_numpy(bool) if "missing" in slices else np.zeros(count, bool)
+        self.positions = np.empty((count, 0), np.float32)
+        if "position" in config.inputs:
+            self.positions = slice_positions(slices, self.bounds, config.positions)
+        has_labels = part != "test" and set(LABELS) <= set(slices.columns)
+        self.labels = slices[list(LABELS)].to_numpy(np.float32, copy=True) if has_labels else None
+        self.members = [_Member(self.image_ids, self.missing, sources[name], part) for name in config.members]
+        self.reads_embeddings = "embeddings" in config.inputs
+        self.logits = np.empty((count, 0), np.float32)
+        if config.scores:
+            self.logits = np.hstack([member.logits for member in self.members])
+            for study in np.unique(np.searchsorted(self.bounds, np.flatnonzero(self.missing), "right") - 1):
+                rows = slice(self.bounds[study], self.bounds[study + 1])
+                self.logits[rows] = interpolate(self.logits[rows], self.missing[rows])
 
     def __len__(self) -> int:
         return len(self.bounds) - 1
@@ -98,19 +61,26 @@ class StudyInputs:
 
     @property
     def embedding_sizes(self) -> tuple[int, ...]:
-        return tuple(m.width for m in self.members) if "embeddings" in self.config.inputs else ()
+        """Stored width of every member, or nothing where embeddings are no input."""
+        return tuple(m.width for m in self.members) if self.reads_embeddings else ()
 
-    def study(self, index: int) -> dict[str, np.ndarray]:
-        """embeddings (s, d), logits (s, 6 * members), position (s, p), labels (s, 6) where known; float32"""
+    def folds(self, studies: np.ndarray) -> np.ndarray:
+        """(n,) studies -> (n, members) int64: the fold whose networks speak for a study."""
+        first = self.bounds[studies]
+        return np.stack([member.folds[member.source[first]] for member in self.members], 1)
+
+    def study(self, index: int) -> StudyValues:
+        """embeddings, a list of (s, d) float16 as stored, one a member; logits (s, 6 * members), position
+        (s, p), labels (s, 6) where known, float32; missing (s,) bool.
+        """
         rows = slice(self.bounds[index], self.bounds[index + 1])
-        count, kinds = rows.stop - rows.start, self.config.inputs
-        empty = np.empty((count, 0), np.float32)
-        values = {
-            "embeddings": np.hstack([m.embeddings(rows) for m in self.members])
-            if "embeddings" in kinds
-            else empty,
-            "logits": np.hstack([m.logits[rows] for m in self.members]) if "logits" in kinds else empty,
-            "position": self.positions[rows] if "position" in kinds else empty,
+        values: StudyValues = {
+            "embeddings": [member.embeddings(rows) for member in self.members]
+            if self.reads_embeddings
+            else [],
+            "logits": self.logits[rows],
+            "position": self.positions[rows],
+            "missing": self.missing[rows],
         }
         if self.labels is not None:
             values["labels"] = self.labels[rows]
@@ -118,15 +88,9 @@ class StudyInputs:
 
 
 class _Member:
-    """One stage-1 run: for every slice the fold that speaks for it and the row there."""
+    """One stage-1 run: for every slice the fold that speaks for it and the row there (-1: none does)."""
 
-    def __init__(
-        self,
-        image_ids: np.ndarray,
-        runs: Sequence[Run],
-        part: str,
-        alignments: Mapping[str, Alignment] | None,
-    ):
+    def __init__(self, image_ids: np.ndarray, missing: np.ndarray, runs: Sequence[Run], part: str):
         tables = [run.predictions(part) for run in runs]
         known = pd.concat(
             [pd.DataFrame({"source": i, "row": np.arange(len(t))}, t.index) for i, t in enumerate(tables)]
@@ -136,80 +100,68 @@ class _Member:
             raise UserError(
                 f"{runs[0].name}: {part} predictions of {twice} stand in two folds; train the run again"
             )
-        missing = pd.Index(image_ids).difference(known.index)
-        if len(missing):
+        place = known.index.get_indexer(image_ids)
+        absent = image_ids[(place < 0) & ~missing]
+        if len(absent):
             raise UserError(
-                f"{runs[0].name}: no {part} prediction for {len(missing)} slices ({missing[0]}, ...); "
+                f"{runs[0].name}: no {part} prediction for {len(absent)} slices ({absent[0]}, ...); "
                 "delete its run folders and run its stage again on this prepared data"
             )
-        known = known.loc[image_ids]
-        self.source, self.row = known["source"].to_numpy(), known["row"].to_numpy()
+        place = np.where(missing, -1, place)
+        self.source = np.where(place < 0, 0, known["source"].to_numpy()[place])
+        self.row = np.where(place < 0, -1, known["row"].to_numpy()[place])
+        self.folds = np.array([run.fold for run in runs])
         self.arrays = [run.embeddings(part) for run in runs]
-        self.maps = [alignments[f"{run.name}/fold{run.fold}"] if alignments else None for run in runs]
         self.width = self.arrays[0].shape[1]
-        probabilities = pd.concat(tables).loc[image_ids].to_numpy(np.float64)
-        self.logits = logit(probabilities.clip(_EPS, 1 - _EPS)).astype(np.float32)
+        probabilities = np.concatenate([table.to_numpy(np.float64) for table in tables])[place]
+        self.logits = logit(probabilities.clip(EPS, 1 - EPS)).astype(np.float32)
 
     def embeddings(self, rows: slice) -> np.ndarray:
-        """(s, d) float32. A study lies in one fold, since folds group patients."""
-        source = self.source[rows.start]
-        values = self.arrays[source][self.row[rows]]
-        return self.maps[source](values) if self.maps[source] else values.astype(np.float32)
+        """(s, d) as stored, zeros for a missing slice.  Folds group patients: a study lies in one fold."""
+        row = self.row[rows]
+        array = self.arrays[self.source[rows.start]]
+        if row[0] >= 0 and row[-1] - row[0] + 1 == len(row) and (np.diff(row) == 1).all():
+            return array[row[0] : row[-1] + 1]  # a run of rows, as stage 1 writes them: one sequential read
+        values = array[row]
+        values[row < 0] = 0
+        return values
 
 
-def _positions(slices: pd.DataFrame, bounds: np.ndarray) -> np.ndarray:
-    """(n, 2) float32: index in the study from 0 to 1; position along z from its middle, in 100 mm."""
+def interpolate(values: np.ndarray, missing: np.ndarray) -> np.ndarray:
+    """(s, k) with rows `missing` (s,) replaced by the line between their neighbours, zero where all miss."""
+    known = np.flatnonzero(~missing)
+    if not len(known):
+        return np.zeros_like(values)
+    filled = values.copy()
+    for row in np.flatnonzero(missing):
+        after = np.searchsorted(known, row)
+        low, high = known[max(after - 1, 0)], known[min(after, len(known) - 1)]
+        share = 0.0 if high == low else (row - low) / (high - low)
+        filled[row] = (1 - share) * values[low] + share * values[high]
+    return filled
+
+
+def slice_positions(slices: pd.DataFrame, bounds: np.ndarray, kinds: Sequence[str]) -> np.ndarray:
+    """(n, kinds) float32.  relative: 0 to 1 through the study; mm: from the study's middle, in 100 mm;
+    step: to the next slice (the last one's: from the one before), in 10 mm; length: slices a study, in 40.
+    """
     lengths = np.diff(bounds)
     study = np.repeat(np.arange(len(lengths)), lengths)
-    index = np.arange(len(slices)) - bounds[study]
-    z = slices["position_mm"].to_numpy(np.float64)
-    if np.isnan(z).any():
-        raise UserError(
-            "slices.parquet: position_mm is missing for some usable slices; leave position out of inputs"
-        )
-    lowest, highest = np.minimum.reduceat(z, bounds[:-1]), np.maximum.reduceat(z, bounds[:-1])
-    middle = ((lowest + highest) / 2)[study]
-    relative = index / np.maximum(1, lengths - 1)[study]
-    positions = np.stack([relative, (z - middle) / 100], 1).astype(np.float32)
-    assert positions.shape[1] == POSITIONS
-    return positions
-
-
-class StudyBatches:
-    """Training batches of studies of similar length, shuffled each epoch by (seed, epoch, index)."""
-
-    def __init__(self, inputs: StudyInputs, config: StackerConfig):
-        self.inputs, self.config = inputs, config
-        self.steps = -(-len(inputs) // config.batch_size)
-
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        rng = np.random.default_rng((self.config.seed, epoch))
-        batches = bucketed(self.inputs.lengths, self.config.batch_size, rng)
-        for index in range(start, self.steps):
-            draw = np.random.default_rng((self.config.seed, epoch, index))
-            reverse = draw.random(len(batches[index])) < self.config.reverse
-            yield collate(self.inputs, batches[index], reverse)
-
-
-def bucketed(lengths: np.ndarray, batch_size: int, rng: np.random.Generator) -> list[np.ndarray]:
-    """All studies once, in batches of similar length (little padding), batches in random order."""
-    near = np.lexsort((rng.random(len(lengths)), lengths + rng.uniform(-2, 2, len(lengths))))
-    batches = [near[i : i + batch_size] for i in range(0, len(near), batch_size)]
-    return [batches[i] for i in rng.permutation(len(batches))]
-
-
-def collate(inputs: StudyInputs, studies: np.ndarray, reverse: np.ndarray | None = None) -> Batch:
-    """Pad studies to the longest: every array (b, s, k), `mask` (b, s) True for real slices."""
-    values = [inputs.study(i) for i in studies]
-    longest = max(len(v["position"]) for v in values)
-    batch: Batch = {"ids": [str(inputs.image_ids[inputs.bounds[i]]) for i in studies]}
-    mask = torch.zeros(len(values), longest, dtype=torch.bool)
-    for key in values[0]:
-        padded = np.zeros((len(values), longest, values[0][key].shape[1]), np.float32)
-        for row, value in enumerate(values):
-            flip = reverse is not None and reverse[row]
-            padded[row, : len(value[key])] = value[key][::-1] if flip else value[key]
-            mask[row, : len(value[key])] = True
-        batch[key] = torch.from_numpy(padded)
-    batch["mask"] = mask
-    return batch
+    columns = {
+        "relative": (np.arange(len(slices)) - bounds[study]) / np.maximum(1, lengths - 1)[study],
+        "length": lengths[study] / 40,
+    }
+    if {"mm", "step"} & set(kinds):
+        z = slices["position_mm"].to_numpy(np.float64)
+        if np.isnan(z).any():
+            raise UserError(
+                "slices.parquet: position_mm is missing for some usable slices; "
+                'set positions to ["relative"] or leave position out of inputs'
+            )
+        lowest, highest = np.minimum.reduceat(z, bounds[:-1]), np.maximum.reduceat(z, bounds[:-1])
+        columns["mm"] = (z - ((lowest + highest) / 2)[study]) / 100
+        step = np.append(np.diff(z), 0.0)
+        last = bounds[1:] - 1
+        step[last] = np.where(lengths > 1, step[np.maximum(last - 1, 0)], 0.0)
+        columns["step"] = step / 10
+    return np.stack([columns[kind] for kind in kinds], 1).astype(np.float32)

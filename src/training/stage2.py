@@ -1,28 +1,42 @@
 """Stage 2: train a stacker on the out-of-fold outputs of stage-1 runs, predict held-out and test studies."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from scipy.special import expit
+from torch import nn
 
-from ..data.tables import read_folds, read_manifest
+from ..data.tables import read_folds, read_manifest, read_slices
 from ..errors import UserError
-from ..files import atomic_path
+from ..files import write_parquet
 from ..labels import LABELS
-from ..models.stackers import POSITIONS, Stacker, build_stacker
-from .engine import Task, autocast, autocast_type, to_device, train
-from .losses import weighted_bce
+from . import distributed
+from .boosted_stacker import predict_boosted, read_boosted, train_boosted, write_boosted
+from .embedding_spaces import EmbeddingMap
 from .parts import labelled_slices, split_fold, unlabelled_slices
-from .runs import Run, probability_frame, training_fingerprint
-from .sequences import Alignment, StudyBatches, StudyInputs, collate, fit_alignments
+from .probes import fit_alignments
+from .runs import Run, probability_frame
+from .selectors import fit_selector
+from .sequences import StudyInputs
 from .stacker_config import StackerConfig
+from .stacker_networks import (
+    FoldData,
+    build_from_config,
+    predict_studies,
+    remove_leftovers,
+    train_networks,
+)
 from .stage1 import predict_test_slices
+from .stage1_outputs import predict_training_slices
+from .study_batches import collate
 
 Score = Callable[[pd.DataFrame, pd.DataFrame], dict[str, Any]]
+SELECTOR_SLICES = 20_000  # a selector is fitted on, at most
 
 
 def train_stacker_fold(
@@ -38,78 +52,133 @@ def train_stacker_fold(
     Training studies take their inputs from the folds that held them out, and so do the held-out studies.
     """
     clean = run.settings.clean
-    slices, data_fingerprint = labelled_slices(clean), read_manifest(clean)["fingerprint"]
-    training, held_out = split_fold(slices, run.fold, clean)
-    members = member_runs(run, config, data_fingerprint)
-    alignments = None
-    if config.embedding_space == "aligned" and "embeddings" in config.inputs:
-        for member in config.members:
-            for stage1 in members[member]:
-                predict_test_slices(stage1, device, log)
-        alignments = fit_alignments(config.members, members)
-    inputs = StudyInputs(training, members, "oof", config, alignments)
-    held_out_inputs = StudyInputs(held_out, members, "oof", config, alignments)
+    training, held_out = split_fold(labelled_slices(clean), run.fold, clean)
+    data = fold_data(run, config, training, held_out, device, log)
     log.info(
         "%d training and %d held-out studies, %s, %s",
-        len(inputs),
-        len(held_out_inputs),
-        config.stacker,
-        device,
-    )
-    torch.manual_seed(config.seed)
-    model = build_from_config(config, inputs.embedding_sizes)
-
-    def loss(model: Stacker, batch: dict) -> torch.Tensor:
-        return weighted_bce(forward(model, batch), batch["labels"], batch["mask"])
-
-    labels = torch.from_numpy(held_out_inputs.labels)
-
-    def validate(model: Stacker) -> float:
-        return float(
-            weighted_bce(torch.from_numpy(predict_studies(model, held_out_inputs, config, device)), labels)
-        )
-
-    task = Task(model, StudyBatches(inputs, config), loss, validate)
-    fingerprint = training_fingerprint(config, run.fold, data_fingerprint)
-    model, progress = train(task, config, device, run.checkpoint, fingerprint, log, show_progress)
-
-    probabilities = probability_frame(
-        predict_studies(model, held_out_inputs, config, device), held_out_inputs.image_ids
-    )
+        len(data.training), len(data.held_out), config.stacker, device,
+    )  # fmt: skip
+    if config.stacker == "boosting":
+        model, progress = train_boosted(config, data)
+    else:
+        model, progress = train_networks(run, config, data, device, log, show_progress)
+    if not distributed.is_first():
+        return
+    if config.stacker == "boosting":
+        logits = predict_boosted(model, data.held_out, data.space, config)
+        write_boosted(run, model)
+    else:
+        logits = predict_studies(model, data.held_out, data.space, config, device)
+        run.save_weights(model)
+    probabilities = probability_frame(logits, data.held_out.image_ids)
     run.save_config(config)
-    run.save_weights(model)
-    save_alignments(run, alignments)
+    data.space.save(run.folder)
     run.save_predictions("oof", probabilities)
     scores = score(held_out.set_index("image_id")[list(LABELS)], probabilities)
-    run.finish(scores, config.seed, device, data_fingerprint, progress, log)
+    run.finish(scores, config.seed, device, data.fingerprint, progress, log)
+    remove_leftovers(run)
+
+
+def fold_data(
+    run: Run,
+    config: StackerConfig,
+    training: pd.DataFrame,
+    held_out: pd.DataFrame,
+    device: torch.device,
+    log: logging.Logger,
+) -> FoldData:
+    """Inputs of the training and the held-out studies, and the map of their embeddings."""
+    fingerprint = read_manifest(run.settings.clean)["fingerprint"]
+    members = member_runs(run, config, fingerprint)
+    part = "oof"
+    if config.embedding_space == "per_fold":
+        log.warning("embedding_space per_fold is in-sample: for comparison only, never blended")
+        members, part = {name: [own_fold(runs, run)] for name, runs in members.items()}, "train"
+        for (stage1,) in members.values():
+            predict_training_slices(stage1, device, log)
+    inputs = StudyInputs(training, members, part, config)
+    space = (
+        EmbeddingMap(config.members, inputs.embedding_sizes)
+        if inputs.reads_embeddings
+        else EmbeddingMap((), ())
+    )
+    if config.embedding_space == "aligned" and inputs.reads_embeddings:
+        space = EmbeddingMap(config.members, inputs.embedding_sizes, fit_alignments(members, device, log))
+    if config.selector != "none" and inputs.reads_embeddings:
+        x, y = some_embeddings(inputs, space)
+        space = replace(space, selector=fit_selector(config.selector, x, y, config.components, config.seed))
+    return FoldData(inputs, StudyInputs(held_out, members, "oof", config), space, fingerprint)
+
+
+def some_embeddings(inputs: StudyInputs, space: EmbeddingMap) -> tuple[np.ndarray, np.ndarray]:
+    """(n, d) mapped embeddings and (n, 6) labels of studies evenly drawn, SELECTOR_SLICES at most."""
+    step = -(-len(inputs.image_ids) // SELECTOR_SLICES)
+    x, y, mapped = [], [], space.on(torch.device("cpu"))
+    for study in range(0, len(inputs), step):
+        batch = collate(inputs, np.array([study]))
+        x.append(mapped(batch["embeddings"], batch["folds"])[0].numpy())
+        y.append(batch["labels"][0].numpy())
+    return np.concatenate(x), np.concatenate(y)
 
 
 def predict_test_studies(run: Run, device: torch.device, log: logging.Logger) -> None:
     """Write test.parquet of a complete fold; nothing to do where it exists.
 
-    The stacker predicts once for every stage-1 fold's test outputs; the probabilities are averaged.
+    The stacker predicts once for every stage-1 fold's test outputs; the probabilities are averaged.  One that
+    learned to do without some slices (`slice_dropout`) also predicts quarantined slices whose place is known,
+    from their neighbours: missing.parquet.
     """
     if (run.folder / "test.parquet").exists():
         return
     config = run.read_config(StackerConfig)
     slices = unlabelled_slices(run.settings.clean)
+    if config.slice_dropout > 0 and config.stacker != "boosting":
+        slices = with_quarantined(slices, read_slices(run.settings.clean))
     members = member_runs(run, config, run.metrics()["data_fingerprint"])
-    alignments = load_alignments(run)
-    folds = [
-        {name: [runs[k]] for name, runs in members.items()} for k in range(len(next(iter(members.values()))))
-    ]
+    if config.embedding_space == "per_fold":
+        members = {name: [own_fold(runs, run)] for name, runs in members.items()}
+    folds = [dict(zip(members, runs, strict=True)) for runs in zip(*members.values(), strict=True)]
     mean = np.zeros((len(slices), len(LABELS)))
-    model = None
+    predict = None
     for fold in folds:
         for stage1 in fold.values():
-            predict_test_slices(stage1[0], device, log)
-        inputs = StudyInputs(slices, fold, "test", config, alignments)
-        if model is None:
-            model = run.load_weights(build_from_config(config, inputs.embedding_sizes)).to(device)
-        mean += expit(predict_studies(model, inputs, config, device).astype(np.float64)) / len(folds)
+            predict_test_slices(stage1, device, log)
+        inputs = StudyInputs(slices, {name: [stage1] for name, stage1 in fold.items()}, "test", config)
+        predict = predict or load_predictor(run, config, inputs, device)
+        mean += expit(predict(inputs).astype(np.float64)) / len(folds)
     frame = pd.DataFrame(mean, pd.Index(slices["image_id"], name="image_id"), list(LABELS))
+    if "missing" in slices:
+        missing = slices["missing"].to_numpy(bool)
+        write_parquet(run.folder / "missing.parquet", frame[missing].reset_index())
+        frame = frame[~missing]
     run.save_predictions("test", frame)
     log.info("%s: predicted %d test slices", run, len(frame))
+
+
+def load_predictor(
+    run: Run, config: StackerConfig, inputs: StudyInputs, device: torch.device
+) -> Callable[[StudyInputs], np.ndarray]:
+    """StudyInputs -> (n, 6) logits by a complete fold."""
+    fitted = inputs.reads_embeddings and (config.embedding_space == "aligned" or config.selector != "none")
+    members = config.members if inputs.reads_embeddings else ()
+    space = EmbeddingMap.load(run.folder, members, inputs.embedding_sizes, fitted)
+    if config.stacker == "boosting":
+        boosted = read_boosted(run)
+        return lambda table: predict_boosted(boosted, table, space, config)
+    count = config.seeds * config.bag_epochs
+    networks = nn.ModuleList(build_from_config(config, space.out) for _ in range(count))
+    networks = run.load_weights(networks).to(device)
+    return lambda table: predict_studies(networks, table, space, config, device)
+
+
+def with_quarantined(usable: pd.DataFrame, slices: pd.DataFrame) -> pd.DataFrame:
+    """Test slices, and between them the quarantined ones whose study and position are known, as `missing`."""
+    bad = slices[(slices["split"] == "test") & (slices["status"] == "quarantined")]
+    placed = usable.groupby("study_id")["position_mm"].apply(lambda z: z.notna().all())
+    bad = bad[bad["position_mm"].notna() & bad["study_id"].isin(placed.index[placed])]
+    table = pd.concat([usable.assign(missing=False), bad.assign(missing=True)])
+    # equal positions keep the order of the usable slices; studies without positions have no missing slices
+    return table.sort_values(["study_id", "position_mm", "order"], kind="stable", ignore_index=True)
 
 
 def member_runs(run: Run, config: StackerConfig, data_fingerprint: str) -> dict[str, list[Run]]:
@@ -130,66 +199,6 @@ def member_runs(run: Run, config: StackerConfig, data_fingerprint: str) -> dict[
     return members
 
 
-def predict_studies(
-    model: Stacker, inputs: StudyInputs, config: StackerConfig, device: torch.device
-) -> np.ndarray:
-    """Logits (n, 6) float32 of all slices, in the order of the table."""
-    model.eval()
-    kind = autocast_type(config.precision, device)
-    logits = np.empty((len(inputs.image_ids), len(LABELS)), np.float32)
-    by_length = np.argsort(inputs.lengths, kind="stable")
-    with torch.inference_mode():
-        for start in range(0, len(by_length), config.batch_size):
-            studies = by_length[start : start + config.batch_size]
-            batch = to_device(collate(inputs, studies), device)
-            with autocast(kind, device):
-                out = forward(model, batch).float().cpu().numpy()
-            for row, study in enumerate(studies):
-                first, last = inputs.bounds[study], inputs.bounds[study + 1]
-                logits[first:last] = out[row, : last - first]
-    return logits
-
-
-def forward(model: Stacker, batch: dict) -> torch.Tensor:
-    return model(batch["embeddings"], batch["logits"], batch["position"], batch["mask"])
-
-
-def build_from_config(config: StackerConfig, embedding_sizes: tuple[int, ...]) -> Stacker:
-    return build_stacker(
-        config.stacker,
-        embedding_sizes,
-        len(LABELS) * len(config.members) if "logits" in config.inputs else 0,
-        POSITIONS if "position" in config.inputs else 0,
-        members=len(config.members),
-        width=config.width,
-        hidden=config.hidden,
-        layers=config.layers,
-        heads=config.heads,
-        dropout=config.dropout,
-        noise=config.noise,
-    )
-
-
-def save_alignments(run: Run, alignments: dict[str, Alignment] | None) -> None:
-    """alignment.safetensors: what a new study's embeddings go through before the stacker sees them."""
-    from safetensors.numpy import save_file
-
-    if alignments is None:
-        return
-    tensors = {f"{key}/{name}": array for key, a in alignments.items() for name, array in vars(a).items()}
-    with atomic_path(run.folder / "alignment.safetensors") as temporary:
-        save_file(tensors, temporary)
-
-
-def load_alignments(run: Run) -> dict[str, Alignment] | None:
-    from safetensors.numpy import load_file
-
-    config = run.read_config(StackerConfig)
-    if config.embedding_space != "aligned" or "embeddings" not in config.inputs:
-        return None
-    tensors = load_file(run.require("alignment.safetensors"))
-    keys = {key.rpartition("/")[0] for key in tensors}
-    return {
-        key: Alignment(**{name: tensors[f"{key}/{name}"] for name in ("source", "rotation", "target")})
-        for key in keys
-    }
+def own_fold(runs: Sequence[Run], run: Run) -> Run:
+    """Of a member's folds the one with this run's number."""
+    return next(stage1 for stage1 in runs if stage1.fold == run.fold)

@@ -36,7 +36,7 @@ def dataset(
     drop: tuple[str, ...] = (),
     **tags: object,
 ) -> FileDataset:
-    """A dataset with exactly the tags of an RSNA file; `drop` leaves some out, `tags` replace or add others."""
+    """A dataset with exactly the tags of an RSNA file; `drop` leaves some out, `tags` change or add some."""
     stored = stored_values() if stored is None else stored
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.2"
@@ -92,7 +92,7 @@ def image_name(number: int) -> str:
 def write_rsna(
     folder: Path, studies: int = 4, slices: int = 3, test_studies: int = 1, size: int = SIZE, first: int = 0
 ) -> Path:
-    """A contest folder: every study its own patient, every second one bleeding (subdural) in its middle slice."""
+    """A contest folder: every study a patient, every second one with a subdural bleeding in its middle."""
     names: dict[str, list[str]] = {"train": [], "test": []}
     for study in range(first, first + studies + test_studies):
         split = "train" if study < first + studies else "test"

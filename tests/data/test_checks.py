@@ -73,8 +73,8 @@ def test_an_empty_tag_is_as_bad_as_a_missing_one(tmp_path, tag):
         ({"RescaleSlope": "0"}, "bad tag: RescaleSlope is 0"),
         ({"PixelSpacing": ["0.5", "0"]}, "bad tag: PixelSpacing is not positive"),
         ({"PixelSpacing": ["0.5"]}, "bad tag: pixel_spacing is '0.5 '"),
-        ({"ImageOrientationPatient": list("100001")}, "non-axial: the slice normal is far from the body's axis"),
-        ({"ImageOrientationPatient": list("100100")}, "bad tag: ImageOrientationPatient is not two perpendicular"),
+        ({"ImageOrientationPatient": list("100001")}, "non-axial: the slice normal is far from"),
+        ({"ImageOrientationPatient": list("100100")}, "bad tag: ImageOrientationPatient is not two"),
     ],
 )  # fmt: skip
 def test_unusable_images_are_told_apart(tmp_path, tags, expected):

@@ -122,7 +122,8 @@ def test_78513_real_slices_are_ordered_in_seconds(realdata):
     cosine = table["cos_tilt"].to_numpy()
     slices = pd.DataFrame(
         {
-            "study_id": table["StudyInstanceUID"], "image_id": table["Image"], "sop_instance_uid": table["Image"],
+            "study_id": table["StudyInstanceUID"], "image_id": table["Image"],
+            "sop_instance_uid": table["Image"],
             "position_x": table["x"], "position_y": table["y"], "position_z": table["z"],
             "row_x": 1.0, "row_y": 0.0, "row_z": 0.0,
             "column_x": 0.0, "column_y": cosine, "column_z": -np.sqrt(np.maximum(0, 1 - cosine**2)),

@@ -29,7 +29,12 @@ def test_the_12_bit_wrap_is_undone_and_the_wrong_intercept_discarded(intercept):
     image = to_hu(stored, slope=1, intercept=intercept, bits_stored=12, signed=False)
     assert image.values[0].tolist() == [0, 40, 3095, -1000, -1]
     assert image.wrap_fixed
-    assert (image.minimum, image.maximum) == (-1000, 3095)
+    assert image.range == (-1000, 3095)
+
+
+def test_the_wrap_fix_applies_the_slope():
+    # x = 40 + 1000 and x = 4095 + 1000 - 4096 = 999
+    assert hu_of([40, 4095], np.uint16, slope=0.5, intercept=0, bits_stored=12, signed=False) == [-480, -500]
 
 
 def test_the_wrap_fix_leaves_other_files_alone():
@@ -71,7 +76,7 @@ def test_fractions_are_computed_in_floats_and_rounded():
 def test_statistics_are_those_of_the_values():
     values = np.array([[-3000, 0], [40, 100]], dtype=np.int16)
     image = to_hu(values, slope=1, intercept=0, bits_stored=16, signed=True)
-    assert (image.minimum, image.maximum, image.mean) == (-3000, 100, pytest.approx(-715))
+    assert image.range == (-3000, 100) and image.mean == pytest.approx(-715)
 
 
 def test_gray_images_are_not_called_hu():

@@ -29,7 +29,7 @@ def volumes() -> tuple[dict[tuple[int, int], np.ndarray], np.ndarray]:
 
 
 def test_no_volume_above_a_threshold_tells_blood_from_its_mimics(volumes):
-    """Fitted on the very slices it is scored on, without noise and with the true skull as its mask, the best pair
+    """Fitted on the slices it is scored on, without noise and with the true skull as its mask, the best pair
     of thresholds still keeps more than 55 % of the log loss of the constant prevalence."""
     features, labels = volumes
     baseline = log_loss(labels, np.full(len(labels), labels.mean()))

@@ -447,7 +447,7 @@ def test_an_image_in_both_tables_is_refused(raw, tmp_path):
     sample = raw / "stage_2_sample_submission.csv"
     rows = [f"{image_name(0)}_{label},0.5" for label in LABELS]
     sample.write_text(sample.read_text() + "\n".join(rows) + "\n")
-    with pytest.raises(UserError, match="is in stage_2_train[.]csv and in stage_2_sample_submission[.]csv"):
+    with pytest.raises(UserError, match=r"is in stage_2_train[.]csv and in stage_2_sample_submission[.]csv"):
         prepare(raw, tmp_path / "clean", SMALL)
 
 

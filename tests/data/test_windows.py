@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from src.data.windows import BRAIN, stack_windows, window
+from src.data.windows import BRAIN, stack_windows, vectorised, window
 
 
 @pytest.mark.parametrize(
@@ -20,3 +20,20 @@ def test_channels_are_slice_major_and_windows_may_differ_by_sample():
     assert channels.shape == (2, 4, 1, 1)
     torch.testing.assert_close(channels[0].flatten(), torch.tensor([0.0, 0.5, 0.5, 0.9]))
     torch.testing.assert_close(channels[1].flatten(), torch.tensor([0.5, 0.1, 1.0, 0.5]))
+
+
+def test_window_major_channels_hold_the_same_values_in_another_order():
+    hu = torch.randint(-100, 200, (2, 3, 4, 5), dtype=torch.int16)
+    windows = torch.tensor([[40.0, 80.0], [80.0, 200.0]])
+    by_slice, by_window = stack_windows(hu, windows), stack_windows(hu, windows, "window")
+    assert torch.equal(by_window.view(2, 2, 3, 4, 5), by_slice.view(2, 3, 2, 4, 5).transpose(1, 2))
+    torch.testing.assert_close(by_slice[:, 4], window(hu[:, 2], 40.0, 80.0))
+
+
+def test_a_device_computes_what_the_processor_computes():
+    hu = torch.randint(-100, 200, (2, 3, 4, 5), dtype=torch.int16)
+    windows = torch.tensor([[[40.0, 80.0], [80.0, 200.0]], [[30.0, 90.0], [0.0, 10.0]]])
+    for order in ("slice", "window"):
+        expected = stack_windows(hu, windows, order)
+        found = vectorised(hu, windows, order).reshape(expected.shape)
+        torch.testing.assert_close(found, expected)

@@ -1,11 +1,11 @@
-"""Slice classifiers: any timm backbone, windows on the device, no silent random weights."""
+"""Slice classifiers: windows on the device, 2.5D, dropout samples, an auxiliary decoder."""
 
 import pytest
 import torch
-from safetensors.torch import save_file
 
 from src.errors import UserError
-from src.models.slice_classifier import build_slice_classifier, create_backbone
+from src.models.segmentation import masked_segmentation_loss
+from src.models.slice_classifier import build_slice_classifier
 
 WINDOWS = torch.tensor([[[40.0, 80.0], [80.0, 200.0], [40.0, 380.0]]])
 
@@ -14,24 +14,6 @@ def build(backbone, **options):
     return build_slice_classifier(
         backbone, 3, **{"pretrained": False, "mean": (0.2,), "std": (0.3,), **options}
     )
-
-
-@pytest.mark.parametrize(
-    "backbone",
-    [
-        "resnet18",
-        "seresnext26d_32x4d",
-        "densenet121",
-        "efficientnet_b0",
-        "convnext_atto",
-        "vit_tiny_patch16_224",
-    ],
-)
-def test_backbones_give_six_logits_and_their_embedding(backbone):
-    model = build(backbone, image_size=64).eval()
-    logits, embeddings = model(torch.randint(-1000, 1000, (2, 1, 64, 64), dtype=torch.int16), WINDOWS)
-    assert logits.shape == (2, 6)
-    assert embeddings.shape == (2, model.embedding_size)
 
 
 def test_logits_are_the_head_of_the_embedding():
@@ -50,40 +32,59 @@ def test_windows_may_differ_from_sample_to_sample():
     assert not torch.allclose(logits[0], logits[1], atol=1e-4)
 
 
-def test_an_unknown_backbone_names_the_nearest():
-    with pytest.raises(UserError, match="nearest: resnet18"):
-        build("resnet188")
+def test_slices_and_windows_of_a_stack_reach_the_network_in_the_asked_order():
+    hu = torch.tensor([0, 20, 40], dtype=torch.int16).view(1, 3, 1, 1).expand(1, 3, 64, 64)
+    windows = torch.tensor([[[40.0, 80.0], [0.0, 80.0]]])
+    table = torch.tensor([[0.0, 0.5], [0.25, 0.75], [0.5, 1.0]])
+    for order, channels in (("slice", table.flatten()), ("window", table.T.flatten())):
+        model = build_slice_classifier(
+            "test_resnet", 2, pretrained=False, mean=(0.0,), std=(1.0,), slices=3, order=order
+        )
+        images = model.images(hu, windows)
+        torch.testing.assert_close(images[0, :, 5, 5], channels)
+        assert model(hu, windows)[0].shape == (1, 6)
 
 
-def test_pretrained_weights_out_of_reach_are_an_error_with_the_remedies():
-    with pytest.raises(UserError, match=r"cannot be fetched.*pretrained=\\?\"PATH.*pretrained=false"):
-        build("resnet18", pretrained=True)
+def test_dropout_samples_average_the_logits_of_several_masks():
+    torch.manual_seed(0)
+    embeddings = torch.ones(2000, 96)
+    spread = {}
+    for samples in (1, 5):
+        model = build("test_resnet", dropout=0.5, dropout_samples=samples).train()
+        with torch.no_grad():
+            model.head.weight.fill_(1.0)
+            spread[samples] = model.classify(embeddings).var(0).mean().item()
+    assert spread[1] / spread[5] == pytest.approx(5, rel=0.2)
+    model.eval()
+    torch.testing.assert_close(model.classify(embeddings), model.head(embeddings))
 
 
-def test_a_missing_weights_file_is_an_error(tmp_path):
-    with pytest.raises(UserError, match="no such file or folder"):
-        build("test_resnet", pretrained=str(tmp_path / "none.safetensors"))
+@pytest.mark.parametrize("backbone", ["test_resnet", "test_convnext", "densenet121", "seresnext26d_32x4d"])
+def test_the_decoder_draws_blood_and_leaves_the_classification_as_it_is(backbone):
+    model = build(backbone, decoder_channels=16)
+    hu = torch.randint(-1000, 1000, (2, 1, 64, 64), dtype=torch.int16)
+    for module in model.modules():  # the same arithmetic in training and prediction
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = 0.0
+            module.track_running_stats = False
+            module.running_mean = module.running_var = None
+    logits, embeddings, blood = model.train()(hu, WINDOWS)
+    expected, pooled = model.eval()(hu, WINDOWS)
+    torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(embeddings, pooled, rtol=1e-4, atol=1e-5)
+    assert blood.shape[:2] == (2, 1) and blood.shape[-1] in (16, 32)
 
 
-def test_weights_from_a_local_file_are_the_ones_loaded(tmp_path):
-    source = create_backbone("test_resnet", 3, False)
-    path = tmp_path / "weights.safetensors"
-    save_file(source.state_dict(), path)
-    loaded = create_backbone("test_resnet", 3, str(path))
-    assert all(torch.equal(v, loaded.state_dict()[k]) for k, v in source.state_dict().items())
+def test_a_backbone_without_feature_maps_cannot_have_a_decoder():
+    with pytest.raises(UserError, match="segmentation: test_vit has no feature maps"):
+        build("test_vit", decoder_channels=16)
 
 
-def test_weights_of_another_backbone_are_refused_with_the_keys(tmp_path):
-    path = tmp_path / "weights.safetensors"
-    save_file(create_backbone("test_efficientnet", 3, False).state_dict(), path)
-    with pytest.raises(UserError, match=r"do not fit test_resnet: .* for bn1.weight: .* more\)"):
-        create_backbone("test_resnet", 3, str(path))
-
-
-def test_three_input_kernels_are_adapted_to_one_channel(tmp_path):
-    path = tmp_path / "weights.safetensors"
-    source = create_backbone("test_resnet", 3, False)
-    save_file(source.state_dict(), path)
-    one = create_backbone("test_resnet", 1, str(path))
-    first = next(iter(source.state_dict().values()))
-    torch.testing.assert_close(next(iter(one.state_dict().values())), first.sum(1, keepdim=True))
+def test_unknown_masks_do_not_count_in_the_segmentation_loss():
+    logits, masks = torch.zeros(2, 1, 2, 2, requires_grad=True), torch.zeros(2, 1, 4, 4, dtype=torch.bool)
+    masks[:, :, :2] = True
+    loss = masked_segmentation_loss(logits, masks, torch.tensor([True, False]))
+    # entropy log 2; Dice 1 - (2 * 2 * 0.5 + 1) / (4 * 0.5 + 2 + 1); half of the batch counts
+    assert loss.item() == pytest.approx((0.693147 + 1 - 3 / 5) / 2, abs=1e-5)
+    loss.backward()
+    assert logits.grad[0].abs().sum() > 0 and not logits.grad[1].any()

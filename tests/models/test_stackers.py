@@ -5,20 +5,42 @@ import torch
 from torch import nn
 
 from src.errors import UserError
-from src.models.stackers import SliceTransformer, build_stacker
+from src.models.slice_inputs import InputSizes
+from src.models.stackers import NETWORKS, build_stacker
 
-SIZES = (5, 7)
-KINDS = ("lstm", "transformer")
+SIZES = InputSizes((5, 7), 2, 2)
+VARIANTS = {
+    "lstm": {},
+    "lstm, 3 layers": {"layers": 3},
+    "gru, summed": {"residual_sums": True},
+    "lstm, no projection": {"width": None},
+    "gru": {},
+    "transformer": {},
+    "transformer, absolute": {"encoding": "absolute"},
+    "conv": {},
+    "mlp": {},
+    "two_branch": {"width": 64},
+    "lstm, every input": {
+        "scores": ("logits", "probabilities"), "mean_channel": True, "differences": True,
+        "deltas": "lag_lead", "marks": True,
+    },
+}  # fmt: skip
+CONTEXT = [name for name in VARIANTS if name != "mlp"]
 
 
-def stacker(kind, **options):
+def stacker(variant, **options):
     torch.manual_seed(0)
-    defaults = {"members": 2, "width": 16, "hidden": 8, "layers": 2, "heads": 4, "dropout": 0.1, "noise": 0.1}
-    return build_stacker(kind, SIZES, 12, 2, **{**defaults, **options}).double().eval()
+    defaults = {"width": 16, "hidden": 8, "layers": 2, "heads": 4, "dropout": 0.1, "noise": 0.1}
+    defaults |= {"study": True, "instances": True}
+    return (
+        build_stacker(variant.split(",")[0], SIZES, **{**defaults, **VARIANTS[variant], **options})
+        .double()
+        .eval()
+    )
 
 
 def studies(lengths, padding=0.0):
-    """Random studies; what stands beyond a study's end is `padding`."""
+    """Random studies; beyond a study's end stands `padding`.  Every third slice of the first is missing."""
     generator = torch.Generator().manual_seed(3)
     longest = max(lengths)
     batch = [torch.full((len(lengths), longest, k), padding, dtype=torch.float64) for k in (12, 12, 2)]
@@ -29,64 +51,103 @@ def studies(lengths, padding=0.0):
             values[row, :length] = torch.randn(
                 length, values.shape[2], generator=generator, dtype=torch.float64
             )
-    return *batch, mask
+    missing = torch.zeros_like(mask)
+    missing[0, 1 : lengths[0] : 3] = True
+    return *batch, mask, missing
 
 
-@pytest.mark.parametrize("kind", KINDS)
+def part(batch, row, length):
+    return [values[row : row + 1, :length] for values in batch]
+
+
+def test_every_network_is_tested():
+    assert {name.split(",")[0] for name in VARIANTS} == set(NETWORKS)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("padding", [0.0, 1e3])
-def test_a_study_gets_the_same_logits_alone_and_padded_in_a_batch(kind, padding):
-    model = stacker(kind)
-    embeddings, logits, position, mask = studies([3, 9, 1, 60], padding)
-    together = model(embeddings, logits, position, mask)
-    for row, length in enumerate([3, 9, 1, 60]):
-        alone = model(
-            embeddings[row : row + 1, :length],
-            logits[row : row + 1, :length],
-            position[row : row + 1, :length],
-            mask[row : row + 1, :length],
-        )
-        torch.testing.assert_close(together[row, :length], alone[0], rtol=0, atol=1e-12)
+def test_a_study_gets_the_same_answers_alone_and_padded_in_a_batch(variant, padding):
+    model = stacker(variant)
+    lengths = [3, 9, 1, 60, 210]
+    batch = studies(lengths, padding)
+    together = model(*batch)
+    for row, length in enumerate(lengths):
+        alone = model(*part(batch, row, length))
+        torch.testing.assert_close(together.slices[row, :length], alone.slices[0], rtol=0, atol=1e-12)
+        for name in ("study", "instances"):
+            if getattr(alone, name) is not None:
+                expected = getattr(alone, name)[0]
+                torch.testing.assert_close(getattr(together, name)[row], expected, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_inference_mode_gives_the_logits_of_evaluation_with_gradients(kind):
-    model = stacker(kind).float()
-    *values, mask = studies([3, 9])
-    values = [v.float() for v in values]
-    expected = model(*values, mask)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_padding_changes_nothing_in_training_either(variant):
+    """Batch statistics too come from real slices alone."""
+    model = stacker(variant, dropout=0.0, noise=0.0).train()
+    short, long = studies([4, 6]), studies([4, 6], padding=50.0)
+    longer = [
+        nn.functional.pad(v, (0, 0, 0, 5), value=7.0) if v.ndim == 3 else nn.functional.pad(v, (0, 5))
+        for v in long
+    ]
+    torch.manual_seed(1)
+    expected = model(*short).slices
+    model = stacker(variant, dropout=0.0, noise=0.0).train()
+    torch.testing.assert_close(model(*longer).slices[:, :6][short[3]], expected[short[3]], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_inference_mode_gives_the_logits_of_evaluation_with_gradients(variant):
+    model = stacker(variant).float()
+    batch = [values.float() if values.is_floating_point() else values for values in studies([3, 9])]
+    expected = model(*batch).slices
     with torch.inference_mode():
-        torch.testing.assert_close(model(*values, mask)[mask], expected[mask])
+        torch.testing.assert_close(model(*batch).slices[batch[3]], expected[batch[3]])
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_the_loss_of_a_padded_batch_has_no_gradient_from_padding(kind):
-    model = stacker(kind)
-    embeddings, logits, position, mask = studies([2, 6])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_loss_of_a_padded_batch_has_no_gradient_from_padding_or_missing_slices(variant):
+    model = stacker(variant)
+    embeddings, logits, position, mask, missing = studies([2, 6])
     embeddings.requires_grad_()
-    model(embeddings, logits, position, mask)[mask].sum().backward()
-    assert embeddings.grad[~mask].abs().max() == 0
-    assert embeddings.grad[mask].abs().min() > 0
+    model(embeddings, logits, position, mask, missing).slices[mask].sum().backward()
+    seen = mask & ~missing
+    assert embeddings.grad[~seen].abs().max() == 0
+    assert (embeddings.grad[seen] != 0).any(-1).all()
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_every_slice_sees_its_whole_study_and_no_other(kind):
-    model = stacker(kind)
-    embeddings, logits, position, mask = studies([6, 6])
-    before = model(embeddings, logits, position, mask)
-    embeddings[0, 5] += 1.0
-    after = model(embeddings, logits, position, mask)
-    assert (after[0, 0] - before[0, 0]).abs().max() > 0
+@pytest.mark.parametrize("variant", CONTEXT)
+def test_every_slice_sees_its_neighbours_and_no_other_study(variant):
+    model = stacker(variant)
+    embeddings, *rest = studies([6, 6])
+    before = model(embeddings, *rest).slices
+    embeddings[0, 2] += torch.linspace(-2, 2, 12)
+    after = model(embeddings, *rest).slices
+    assert ((after[0] - before[0]).abs().amax(1) > 0).all()
     torch.testing.assert_close(after[1], before[1], rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_with_a_zero_head_the_output_is_the_mean_logit_of_the_members(kind):
-    model = stacker(kind)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_with_a_zero_head_the_output_is_the_mean_logit_of_the_members(variant):
+    model = stacker(variant)
+    if variant == "two_branch":
+        pytest.skip("reads probabilities and answers by itself, as published")
     nn.init.zeros_(model.head[1].weight)
     nn.init.zeros_(model.head[1].bias)
-    embeddings, logits, position, mask = studies([4])
-    expected = (logits[..., :6] + logits[..., 6:]) / 2
-    torch.testing.assert_close(model(embeddings, logits, position, mask), expected)
+    batch = studies([4])
+    expected = (batch[1][..., :6] + batch[1][..., 6:]) / 2
+    torch.testing.assert_close(model(*batch).slices, expected)
+
+
+@pytest.mark.parametrize("variant", ["two_branch", "lstm, probabilities alone"])
+def test_without_logits_an_untrained_network_starts_at_the_prevalence(variant):
+    options = {} if variant == "two_branch" else {"scores": ("probabilities",)}
+    torch.manual_seed(0)
+    model = build_stacker(variant.split(",")[0], SIZES, width=64, hidden=8, **options).double().eval()
+    prevalence = torch.tensor([0.004, 0.05, 0.03, 0.05, 0.0, 0.14], dtype=torch.float64)
+    model.start_at(prevalence, 3 * prevalence)
+    mean = model(*studies([200])).slices.mean((0, 1))
+    expected = torch.tensor([-5.5175, -2.9444, -3.4761, -2.9444, -6.0, -1.8153], dtype=torch.float64)
+    torch.testing.assert_close(mean, expected, rtol=0, atol=0.5)
 
 
 def test_heads_must_divide_the_width():
@@ -94,23 +155,20 @@ def test_heads_must_divide_the_width():
         stacker("transformer", heads=5)
 
 
-def test_a_study_longer_than_the_reach_of_the_distance_bias():
-    transformer = SliceTransformer(16, 8, 1, 4, 0.0).eval()
-    out = transformer(torch.randn(1, 200, 16), torch.ones(1, 200, dtype=torch.bool))
-    assert out.shape == (1, 200, 16)
-    assert out.isfinite().all()
-
-
-def test_the_published_lstm_of_two_layers_and_512_units_has_its_published_size():
-    """VinBDI's BiLSTM on 2048 features has 16,793,600 parameters (arXiv 2005.10992)."""
-    from src.models.stackers import BiLstm
-
-    assert sum(p.numel() for p in BiLstm(2048, 512, 2, 0.0).parameters()) == 16_793_600
-
-
 def test_noise_is_added_in_training_only():
     model = stacker("lstm", dropout=0.0, noise=0.5)
     batch = studies([4])
-    assert torch.equal(model(*batch), model(*batch))
+    assert torch.equal(model(*batch).slices, model(*batch).slices)
     model.train()
-    assert not torch.equal(model(*batch), model(*batch))
+    assert not torch.equal(model(*batch).slices, model(*batch).slices)
+
+
+def test_the_two_branch_network_has_the_published_sizes():
+    """Three members: 8 probability channels and branch 1's answer; 128 features a member."""
+    model = build_stacker(
+        "two_branch", InputSizes((2048, 2048, 1664), 3, 1), width=512, hidden=96, dropout=0.5
+    )
+    assert model.features.shared[0].weight.shape == (512, 2048)
+    assert model.features.recurrent.recurrent.weight_ih_l0.shape == (3 * 96, 3 * 128)
+    assert model.images.blocks[0].conv.conv.weight.shape == (512, 2 * 3 + 3, 5)
+    assert model.images.recurrent.recurrent.weight_ih_l0.shape == (3 * 96, 6 * 256)

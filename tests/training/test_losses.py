@@ -7,7 +7,8 @@ from scipy.special import logit
 
 from src.evaluation.metrics import weighted_log_loss
 from src.labels import LABELS
-from src.training.losses import weighted_bce
+from src.training.losses import bce, bce_any_twice, build_loss, focal, smooth, weighted_bce
+from src.training.slice_config import SliceConfig
 
 # The test vector of three slices: columns in the order of LABELS.
 Y = [[0, 0, 0, 0, 0, 0], [1, 0, 0, 0, 0, 1], [0, 1, 1, 0, 0, 1]]
@@ -32,3 +33,41 @@ def test_masked_slices_do_not_count():
     logits[0, 2] = 50.0
     mask = torch.tensor([[True, True, False]])
     assert weighted_bce(logits, labels, mask).item() == pytest.approx(0.693147, abs=1e-6)
+
+
+def test_any_twice_is_seven_sixths_of_the_metric():
+    weight = torch.tensor([1.0, 1, 1, 1, 1, 2])
+    theirs = torch.nn.BCEWithLogitsLoss(weight=weight)(torch.tensor(logit(P)), torch.tensor(Y).double())
+    ours = bce_any_twice(torch.tensor(logit(P)), torch.tensor(Y))
+    assert ours.item() == pytest.approx(theirs.item(), rel=1e-6)
+    assert ours.item() == pytest.approx(7 / 6 * 0.2019298, rel=1e-6)
+
+
+def test_plain_bce_is_torch_s_mean():
+    theirs = torch.nn.BCEWithLogitsLoss()(torch.tensor(logit(P)), torch.tensor(Y).double())
+    assert bce(torch.tensor(logit(P)), torch.tensor(Y)).item() == pytest.approx(theirs.item(), rel=1e-6)
+
+
+def test_focal_loss_weighs_by_how_wrong_a_prediction_is():
+    logits, labels = torch.zeros(1, 6), torch.zeros(1, 6)
+    assert focal(logits, labels, gamma=2.0).item() == pytest.approx(0.25 * 0.693147, abs=1e-6)
+    generator = torch.Generator().manual_seed(0)
+    logits, labels = (
+        torch.randn(50, 6, generator=generator),
+        (torch.rand(50, 6, generator=generator) < 0.3).float(),
+    )
+    torch.testing.assert_close(focal(logits, labels, gamma=0.0), weighted_bce(logits, labels))
+
+
+def test_smoothing_moves_labels_towards_a_half():
+    assert smooth(torch.tensor([0, 1]), 0.1).tolist() == pytest.approx([0.05, 0.95])
+    loss = build_loss(SliceConfig(backbone="test_resnet", label_smoothing=0.1))
+    expected = weighted_bce(torch.tensor(logit(P)), smooth(torch.tensor(Y), 0.1))
+    torch.testing.assert_close(loss(torch.tensor(logit(P)), torch.tensor(Y)), expected)
+
+
+@pytest.mark.parametrize("name", ["metric", "bce", "bce_any_twice", "focal"])
+def test_every_loss_of_a_configuration_falls_as_predictions_improve(name):
+    loss = build_loss(SliceConfig(backbone="test_resnet", loss=name))
+    labels = torch.tensor(Y).float()
+    assert loss(4 * labels - 2, labels) < loss(2 * labels - 1, labels) < loss(1 - 2 * labels, labels)

@@ -18,7 +18,8 @@ def write_series(root, study: int, name: str, slices: int = 16, step: float = 5.
     for place in range(slices):
         uid = f"1.2.{study}.{len(name)}.{place}"
         data = dataset(
-            uid, stored_values(100 * study + place), patient=f"CQ500CT{study}", study=f"1.2.{study}", z=step * place,
+            uid, stored_values(100 * study + place),
+            patient=f"CQ500CT{study}", study=f"1.2.{study}", z=step * place,
             SeriesInstanceUID=f"1.2.{study}.{abs(hash(name)) % 1000}", **tags,
         )  # fmt: skip
         write(folder / f"CT{place:06d}.dcm", data)
@@ -98,8 +99,9 @@ def test_people_overrule_the_rule(tmp_path):
 @pytest.mark.parametrize(
     ("name", "unwanted"),
     [
-        ("CT Plain", False), ("CT PLAIN THIN", False), ("CT 0.625mm", False), ("CT PRE CONTRAST 5MM STD", False),
-        ("CT BONE", True), ("CT POST CONTRAST", True), ("CT C", True), ("CT HRCT", True), ("CT CONTRAST", True),
+        ("CT Plain", False), ("CT PLAIN THIN", False), ("CT 0.625mm", False),
+        ("CT PRE CONTRAST 5MM STD", False), ("CT BONE", True), ("CT POST CONTRAST", True), ("CT C", True),
+        ("CT HRCT", True), ("CT CONTRAST", True),
     ],
 )  # fmt: skip
 def test_series_names(name, unwanted):

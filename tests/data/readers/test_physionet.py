@@ -74,7 +74,7 @@ def test_volumes_are_turned_to_image_rows_and_columns(tmp_path, volume, axes):
     assert slices.loc["ct_scans/049/2", ["subdural", "any", "fracture"]].tolist() == [1, 1, 1]
     assert slices.loc["ct_scans/049/2", ["rows", "columns", "order", "step_mm"]].tolist() == [24, 20, 1, 5]
     assert slices.loc["ct_scans/049/2", ["pixel_spacing_mm", "units"]].tolist() == [0.5, "hu"]
-    # the spot is at x = 5 of 20 (left half is towards R in RAS: right is high), y = 6 of 24 (towards the back)
+    # the spot is at x = 5 of 20 (x grows to the right of the patient), y = 6 of 24 (y grows to the front)
     stored = open_volumes(tmp_path / "clean").slice("ct_scans/049/2")
     row, column = np.unravel_index(stored.argmax(), stored.shape)
     expected = (24 - 1 - 6 + 0.5, 20 - 1 - 5 + 2 + 0.5)  # the image is padded by 2 columns on each side

@@ -1,0 +1,97 @@
+"""timm backbones without a classifier: built by name, loaded from a hub, a file or a folder, or random."""
+
+import difflib
+import os
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from ..errors import UserError
+from .pooling import use_gem
+
+
+def create_backbone(
+    name: str,
+    channels: int,
+    pretrained: bool | str,
+    drop_path: float = 0.0,
+    image_size: int | None = None,
+    pooling: str = "backbone",
+) -> nn.Module:
+    """timm's `create_model` without a classifier; images (b, channels, h, w) -> pooled features (b, d).
+
+    A pretrained first convolution of three channels is adapted by timm: its kernels are repeated over the
+    channels and scaled by 3 / channels, so that the same image in every channel gives the same response.
+
+    Raises UserError for an unknown backbone (naming the nearest) and for weights that cannot be loaded:
+    a model never starts from random weights unless `pretrained` is false.
+    """
+    import timm  # costs seconds; only building a model needs it
+
+    architecture = name.split(".")[0]
+    if not timm.is_model(architecture):
+        near = difflib.get_close_matches(architecture, timm.list_models(), n=3, cutoff=0.5)
+        raise UserError(
+            f"backbone {name!r}: not a model of timm {timm.__version__}; nearest: {', '.join(near) or 'none'}"
+        )
+    options: dict[str, Any] = {"num_classes": 0, "in_chans": channels}
+    if drop_path:
+        options["drop_path_rate"] = drop_path
+    if pooling in ("avg", "max"):
+        options["global_pool"] = pooling
+    published = timm.get_pretrained_cfg(name, allow_unregistered=True)
+    if image_size and published is not None and published.fixed_input_size:
+        options["img_size"] = image_size  # position tables and attention windows depend on it
+    network = _load(name, pretrained, options)
+    if pooling == "gem":
+        use_gem(network, name)
+    return network
+
+
+def _load(name: str, pretrained: bool | str, options: dict[str, Any]) -> nn.Module:
+    import timm
+
+    if isinstance(pretrained, str):
+        return _from_path(name, Path(pretrained).expanduser(), options)
+    if pretrained:
+        return _from_hub(name, options)
+    try:
+        return timm.create_model(name, pretrained=False, **options)
+    except TypeError as error:  # an argument this architecture does not take, such as drop_path_rate
+        raise UserError(f"backbone {name!r}: {error}; leave that option out") from error
+
+
+def _from_path(name: str, path: Path, options: dict[str, Any]) -> nn.Module:
+    import timm
+
+    if not path.exists():
+        raise UserError(
+            f"pretrained {path}: no such file or folder; give existing weights, or true, or false"
+        )
+    try:
+        if path.is_dir():
+            return timm.create_model(f"local-dir:{path}", pretrained=True, **options)
+        return timm.create_model(name, pretrained=True, pretrained_cfg_overlay={"file": str(path)}, **options)
+    except (RuntimeError, KeyError) as error:
+        lines = [line.strip() for line in str(error).splitlines()]
+        more = f" (and {len(lines) - 4} more)" if len(lines) > 4 else ""
+        raise UserError(
+            f"pretrained {path}: these weights do not fit {name}: {' '.join(lines[:4])[:800]}{more}"
+        ) from error
+
+
+def _from_hub(name: str, options: dict[str, Any]) -> nn.Module:
+    import timm
+
+    try:
+        return timm.create_model(name, pretrained=True, **options)
+    except RuntimeError as error:  # timm: the model has no published weights
+        raise UserError(f"backbone {name!r}: {error}; set pretrained to a path or to false") from error
+    except (OSError, ValueError) as error:  # the hub's client: no network, offline, not found
+        offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") == "1" else ""
+        raise UserError(
+            f"backbone {name!r}: its pretrained weights cannot be fetched{offline}: "
+            f"{str(error).splitlines()[0]}; give a local path with --set 'pretrained=\"PATH\"', "
+            "or start from random weights with --set pretrained=false"
+        ) from error

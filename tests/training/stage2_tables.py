@@ -1,0 +1,45 @@
+"""Made-up stage-1 runs whose outputs say which slice they are of."""
+
+import json
+
+import numpy as np
+import pandas as pd
+
+from src.labels import LABELS
+from src.settings import Settings
+from src.training.stacker_config import StackerConfig
+
+MEMBER = "x/stage1/a"
+
+
+def settings_below(folder):
+    return Settings(folder / "S.json", *(folder / name for name in ("raw", "clean", "m", "c", "l", "s")))
+
+
+def table(lengths):
+    """Slices of studies of the given lengths, ids `study-index`, 5 mm apart, a patient a study."""
+    rows = [
+        {
+            "image_id": f"{s}-{i}", "study_id": f"study{s:03d}", "patient_id": f"patient{s:03d}", "order": i,
+            "position_mm": 5.0 * i,
+        }
+        for s, length in enumerate(lengths)
+        for i in range(length)
+    ]  # fmt: skip
+    slices = pd.DataFrame(rows)
+    return slices.assign(**{label: (np.arange(len(slices)) + k) % 2 for k, label in enumerate(LABELS)})
+
+
+def write(run, image_ids, part="oof", seed=0, shuffle=True):
+    """Embeddings are study, index, fold, 1; the probability of `any` is the sigmoid of the index."""
+    ids = list(np.random.default_rng(seed).permutation(image_ids) if shuffle else image_ids)
+    numbers = np.array([[int(x) for x in image_id.split("-")] for image_id in ids], np.float32).reshape(-1, 2)
+    embeddings = np.hstack([numbers, np.full((len(ids), 1), run.fold), np.ones((len(ids), 1))])
+    probabilities = pd.DataFrame(0.5, ids, list(LABELS))
+    probabilities["any"] = 1 / (1 + np.exp(-numbers[:, 1]))
+    run.save_predictions(part, probabilities, embeddings)
+
+
+def config(**options):
+    """Through JSON, as files are read."""
+    return StackerConfig.model_validate_json(json.dumps({"stacker": "lstm", "members": [MEMBER], **options}))

@@ -1,0 +1,126 @@
+"""Stage 1 as a user runs it: killed and continued, twice at once, on two processes."""
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from argparse import Namespace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from src.errors import UserError
+from src.evaluation.metrics import held_out_scores
+from src.settings import load_settings
+from src.training.launch import train_folds
+from src.training.runs import Run
+from src.training.slice_config import SliceConfig
+from src.training.stage1 import train_slice_fold
+from tests.training.prepared import write_clean, write_settings
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+RANDOM = {  # everything that draws random numbers or has a state
+    "backbone": "test_resnet", "pretrained": False, "image_size": 32, "batch_size": 4, "epochs": 8,
+    "dropout": 0.3, "ema_decay": 0.9, "accumulation": 2, "checkpoint_steps": 3, "neighbours": [-1, 0, 1],
+    "augmentation": {"elastic": 0.5, "noise": 0.5, "cutmix": 0.2, "window_center_jitter": 5.0},
+}  # fmt: skip
+# No batch normalisation, dropout or augmentation: the sums of two processes are those of one.
+EXACT = {
+    "backbone": "test_convnext", "pretrained": False, "image_size": 64, "batch_size": 8, "epochs": 3, "lr": 1e-3,
+    "augmentation": {"hflip": 0.0, "affine": 0.0}, "accumulation": 2, "ema_decay": 0.9,
+}  # fmt: skip
+
+
+@pytest.fixture
+def home(tmp_path):
+    write_settings(tmp_path)
+    write_clean(tmp_path / "clean_data", studies=12)
+    for name, values in {"random": RANDOM, "exact": EXACT}.items():
+        path = tmp_path / "experiments/tiny/stage1" / f"{name}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(values))
+    return tmp_path
+
+
+def command(home, name, *launcher):
+    config, settings = home / f"experiments/tiny/stage1/{name}.json", home / "SETTINGS.json"
+    script = [ROOT / "train_stage1.py", config, "--fold", "0", "--settings", settings, "--device", "cpu"]
+    return [sys.executable, *launcher, *map(str, script)]
+
+
+def start(home, name):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command(home, name), cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
+
+
+def newer(path, than):
+    return path.exists() and path.stat().st_mtime_ns > than
+
+
+def test_killed_three_times_and_started_again_gives_the_same_bytes(home):
+    settings = load_settings(home / "SETTINGS.json")
+    run = Run("tiny/stage1/random", 0, settings)
+    for kind in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT):
+        before = run.checkpoint.stat().st_mtime_ns if run.checkpoint.exists() else 0
+        process = start(home, "random")
+        while process.poll() is None and not newer(run.checkpoint, before):
+            time.sleep(0.002)
+        process.send_signal(kind)
+        process.communicate()
+        assert process.returncode == (-signal.SIGKILL if kind == signal.SIGKILL else 130)
+        assert run.checkpoint.exists() and not run.complete
+    process = start(home, "random")
+    output, _ = process.communicate()
+    assert process.returncode == 0 and run.complete and not run.checkpoint.exists()
+    assert "resumed at step" in output and run.log_file.read_text().count("resumed at step") == 3
+
+    straight = Run("tiny/stage1/straight", 0, settings)
+    quiet = logging.getLogger("ich.test")
+    train_slice_fold(
+        straight, run.read_config(SliceConfig), torch.device("cpu"), held_out_scores, quiet, False
+    )
+    for file in ("model.safetensors", "oof.parquet", "embeddings.npy"):
+        assert (run.folder / file).read_bytes() == (straight.folder / file).read_bytes(), file
+    assert run.metrics()["history"] == straight.metrics()["history"]
+
+
+def test_two_processes_on_cpu_train_what_one_trains(home):
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
+    answer = subprocess.run(
+        command(home, "exact", *launcher), cwd=ROOT, capture_output=True, text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert answer.returncode == 0, answer.stderr
+    settings = load_settings(home / "SETTINGS.json")
+    together = Run("tiny/stage1/exact", 0, settings)
+    assert "2 processes" in together.log_file.read_text()
+
+    alone = Run("tiny/stage1/alone", 0, settings)
+    quiet = logging.getLogger("ich.test")
+    train_slice_fold(
+        alone, together.read_config(SliceConfig), torch.device("cpu"), held_out_scores, quiet, False
+    )
+    one, two = alone.predictions("oof"), together.predictions("oof")
+    assert list(one.index) == list(two.index)
+    np.testing.assert_allclose(two.to_numpy(), one.to_numpy(), rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(together.embeddings("oof"), alone.embeddings("oof"), atol=5e-3)
+    losses = [[entry["train_loss"] for entry in run.metrics()["history"]] for run in (alone, together)]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+
+
+def test_a_second_process_on_one_fold_says_so_and_stops(home):
+    settings = load_settings(home / "SETTINGS.json")
+    arguments = Namespace(
+        settings=str(home / "SETTINGS.json"), config=str(home / "experiments/tiny/stage1/exact.json"),
+        overrides=[], fold=0, device="cpu", jobs=1, quiet=True,
+    )  # fmt: skip
+    with (
+        Run("tiny/stage1/exact", 0, settings).lock(),
+        pytest.raises(UserError, match="another process works on this fold; wait for it or stop it"),
+    ):
+        train_folds("train_stage1.py", arguments, SliceConfig, train_slice_fold, held_out_scores)

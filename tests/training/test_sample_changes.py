@@ -1,0 +1,75 @@
+"""Changes of HU and mixing of samples, by hand-checked numbers."""
+
+import numpy as np
+import pytest
+import torch
+
+from src.data.windows import stack_windows
+from src.training.intensity import add_noise, blur, erase, mix
+from src.training.sample_changes import finish
+from src.training.slice_config import SliceConfig
+from src.training.warps import AIR
+
+
+def test_noise_has_the_asked_deviation_inside_and_leaves_air_alone():
+    hu = torch.full((2, 1, 100, 100), 30.0)
+    hu[:, :, :50] = AIR
+    out = add_noise(hu.clone(), torch.tensor([8.0, 0.0]), seed=1)
+    assert torch.equal(out[:, :, :50], hu[:, :, :50]) and torch.equal(out[1], hu[1])
+    assert out[0, 0, 50:].std().item() == pytest.approx(8, rel=0.05)
+    assert torch.equal(out, add_noise(hu.clone(), torch.tensor([8.0, 0.0]), seed=1))
+
+
+def test_blur_spreads_a_point_by_the_asked_deviation_and_keeps_the_sum():
+    hu = torch.zeros(2, 2, 41, 41)
+    hu[:, 1, 20, 20] = 1000.0
+    out = blur(hu.clone(), torch.tensor([2.0, 0.0]))
+    assert torch.equal(out[1], hu[1]) and not out[0, 0].any()
+    assert out[0, 1].sum().item() == pytest.approx(1000, rel=1e-3)
+    variance = ((torch.arange(41) - 20) ** 2 * out[0, 1].sum(0)).sum() / 1000
+    assert variance.item() == pytest.approx(4, rel=0.03)
+
+
+def test_holes_are_air_in_every_slice_of_the_stack():
+    hu = torch.zeros(1, 3, 10, 10, dtype=torch.int16)
+    out = erase(hu, torch.tensor([[[2, 3, 5, 7], [0, 0, 0, 0]]]))
+    assert (out[0, :, 2:5, 3:7] == AIR).all()
+    assert (out == AIR).sum() == 3 * 3 * 4
+
+
+def test_cutmix_mixes_labels_by_the_area_it_pastes():
+    hu = torch.arange(4, dtype=torch.int16).view(4, 1, 1, 1).expand(4, 1, 20, 20).clone()
+    labels = torch.eye(4, 6)
+    out, mixed = mix(hu, labels, np.random.default_rng(0), cutmix=1.0, mixup=0.0, alpha=1.0)
+    for row in range(4):
+        for value in range(4):
+            share = (out[row] == value).float().mean()
+            assert mixed[row, value].item() == pytest.approx(share.item(), abs=1e-6)
+    assert not torch.equal(out, hu)
+
+
+def test_mixup_mixes_images_and_labels_by_one_share():
+    hu = (100 * torch.arange(4)).to(torch.int16).view(4, 1, 1, 1).expand(4, 1, 3, 3).clone()
+    labels = torch.eye(4, 6)
+    out, mixed = mix(hu, labels, np.random.default_rng(1), cutmix=0.0, mixup=1.0, alpha=1.0)
+    expected = (mixed[:, :4] * torch.tensor([0.0, 100, 200, 300])).sum(1)
+    torch.testing.assert_close(out[:, 0, 0, 0].float(), expected, atol=0.51, rtol=0)
+    torch.testing.assert_close(mixed.sum(1), torch.ones(4))
+
+
+def test_learned_windows_get_scaled_and_shifted_hu_and_fixed_windows_another_window():
+    hu = torch.randint(-1000, 400, (3, 1, 8, 8), dtype=torch.int16)
+    scale, shift = torch.tensor([1.1, 0.9, 1.0]), torch.tensor([5.0, -8.0, 0.0])
+    empty = {
+        "noise": torch.zeros(3),
+        "blur": torch.zeros(3),
+        "holes": torch.zeros(3, 0, 4),
+        "seed": (0, 0, 0, 0),
+    }
+    batch = {"hu": hu, "hu_scale": scale, "hu_shift": shift, "labels": torch.zeros(3, 6), **empty}
+    out = finish(batch, SliceConfig(backbone="test_resnet", learn_windows=True))["hu"]
+    windows = torch.tensor([[40.0, 80.0]]).expand(3, 1, 2)
+    moved = torch.stack(
+        [(windows[..., 0] - shift[:, None]) / scale[:, None], windows[..., 1] / scale[:, None]], 2
+    )
+    torch.testing.assert_close(stack_windows(out, windows), stack_windows(hu, moved), atol=1e-4, rtol=0)
