@@ -5,17 +5,16 @@
     python train_stage1.py ... --set epochs=2 --set 'source="a trial"'    other values for keys of the file
 
 Reads CLEAN_DATA_DIR.
-Writes config.json, model.safetensors, oof.parquet, embeddings.npy, metrics.json (last) to MODEL_DIR/<run>/fold<k>/.
+Writes config.json, model.safetensors, oof.parquet, embeddings.npy, metrics.json (last)
+to MODEL_DIR/<run>/fold<k>/.
 Stopped at any moment and started again it continues; a complete fold is skipped.
 """
 
-from argparse import Namespace
-
-from src.command_line import command_line, run, start_logging
+from src.command_line import run, start_logging, training_command_line
 
 
 def main() -> None:
-    arguments = parse_arguments()
+    arguments = training_command_line(__doc__).parse_args()
     start_logging(arguments.quiet)
 
     from src.evaluation.metrics import held_out_scores
@@ -24,13 +23,6 @@ def main() -> None:
     from src.training.stage1 import train_slice_fold
 
     train_folds(__file__, arguments, SliceConfig, train_slice_fold, held_out_scores)
-
-
-def parse_arguments() -> Namespace:
-    parser = command_line(__doc__, overrides=True, device=True)
-    parser.add_argument("config", metavar="CONFIG.json", help="below experiments/; its path names the run")
-    parser.add_argument("--fold", type=int, metavar="K", help="only this fold (default: every fold)")
-    return parser.parse_args()
 
 
 if __name__ == "__main__":

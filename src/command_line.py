@@ -14,9 +14,7 @@ from .errors import UserError
 DEVICES = ("auto", "cpu", "cuda")
 
 
-def command_line(
-    description: str | None, *, overrides: bool = False, device: bool = False
-) -> argparse.ArgumentParser:
+def command_line(description: str | None, *, device: bool = False) -> argparse.ArgumentParser:
     """A parser with the flags every script has; `description` is the script's docstring, shown as it is
     written.
     """
@@ -26,11 +24,6 @@ def command_line(
     parser.add_argument(
         "--settings", default="SETTINGS.json", metavar="FILE", help="folders (default: SETTINGS.json)"
     )
-    if overrides:
-        text = "replace a key of the configuration by a JSON value; repeatable"
-        parser.add_argument(
-            "--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE", help=text
-        )
     text = "processes; results never depend on it (default: all cores)"
     parser.add_argument("--jobs", type=positive, default=os.cpu_count() or 1, metavar="N", help=text)
     if device:
@@ -38,6 +31,17 @@ def command_line(
             "--device", choices=DEVICES, default="auto", help="where networks run (default: auto)"
         )
     parser.add_argument("--quiet", action="store_true", help="only warnings and errors")
+    return parser
+
+
+def training_command_line(description: str | None) -> argparse.ArgumentParser:
+    """The parser of the two training scripts."""
+    parser = command_line(description, device=True)
+    add = parser.add_argument
+    add("config", metavar="CONFIG.json", help="below experiments/; its path names the run")
+    add("--fold", type=int, metavar="K", help="only this fold (default: every fold)")
+    text = "replace a key of the configuration by a JSON value; repeatable"
+    add("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE", help=text)
     return parser
 
 

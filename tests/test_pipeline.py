@@ -20,8 +20,13 @@ from src.labels import LABELS
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("RAW_DATA_DIR", "CLEAN_DATA_DIR", "MODEL_DIR", "CHECKPOINT_DIR", "LOGS_DIR", "SUBMISSION_DIR")
 SLICES = {
-    "backbone": "test_resnet", "pretrained": False, "image_size": 64, "epochs": 2, "batch_size": 16, "lr": 2e-3,
-}  # fmt: skip
+    "backbone": "test_resnet",
+    "pretrained": False,
+    "image_size": 64,
+    "epochs": 2,
+    "batch_size": 16,
+    "lr": 2e-3,
+}
 STACKER = {
     "members": ["tiny/stage1/small"],
     "epochs": 2,

@@ -19,8 +19,12 @@ from .bootstrap import PatientBootstrap, describe_gain, difference_interval
 from .candidates import Candidate, Candidates, Problem, fit_candidates
 from .members import Members
 from .metrics import SCORING_EPS, WEIGHTS, log_losses
+from .selection import greedy_candidate
 from .spaces import SPACES
+from .stacking import Stacking, stacking_candidate
 from .steps import Step, fit_steps, step_from_dict
+
+EQUAL = 1e-9  # scores this close differ by rounding
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +41,7 @@ class Blend:
     decision: str
     fitted_on: dict[str, int]  # images, patients, folds, seed
     nested_predictions: pd.DataFrame | None = field(default=None, repr=False)  # not saved
+    stacking: Stacking | None = None  # in place of averaging; `weights` are then the members' shares of gain
 
     def apply(self, members: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
         """Blend predictions by key: index of the first member, columns LABELS.
@@ -52,7 +57,10 @@ class Blend:
             )
         table = Members(members, next(iter(members.values())).index)
         weights = self.weights.loc[table.names, list(LABELS)].to_numpy()[None]
-        p = table.mix(weights, None, SPACES[self.space], self.eps)
+        if self.stacking is not None:
+            p = self.stacking.apply(table)
+        else:
+            p = table.mix(weights, None, SPACES[self.space], self.eps)
         for step in self.steps:
             p = step.apply(p)
         return pd.DataFrame(p, table.index, list(LABELS))
@@ -63,11 +71,13 @@ class Blend:
             "what": "blend of models for the six labels, applied by image_id",
             "how": "per label: back(sum over members of weight * into(p)), then the steps in order; space "
             "'probability': into and back change nothing; 'logit': into is the logit of p clipped to "
-            "[eps, 1 - eps], back its inverse",
+            "[eps, 1 - eps], back its inverse; with `stacking`, LightGBM's trees on the members' probabilities "
+            "stand in the place of the average, and the weights are the members' shares of their gain",
             "decision": self.decision,
             "space": self.space,
             "weights": {name: row.to_dict() for name, row in self.weights.iterrows()},
             "steps": [step.to_dict() for step in self.steps],
+            "stacking": None if self.stacking is None else self.stacking.to_dict(),
             "eps": self.eps,
             "nested_score": self.nested_score,
             "optimistic_score": self.optimistic_score,
@@ -86,6 +96,7 @@ class Blend:
         return cls(
             weights=weights,
             steps=tuple(step_from_dict(step) for step in values["steps"]),
+            stacking=Stacking.from_dict(values["stacking"]) if values.get("stacking") else None,
             **{name: values[name] for name in names},
         )
 
@@ -99,22 +110,29 @@ def fit_blend(
     seed: int = 0,
     eps: float = SCORING_EPS,
     spaces: Sequence[str] = ("probability",),
+    alternatives: Sequence[str] = (),
     steps: Sequence[str] = (),
     replicates: int = 1000,
 ) -> Blend:
     """Fit a blend of out-of-fold predictions.
 
     labels, members: index image_id, columns LABELS, same images, any order.  groups: image_id -> patient;
-    None only where every image is of another patient.  spaces: the spaces to try, simplest first.  steps:
-    names of `steps.STEPS` to try after the weights.  Everything beyond the better of mean and best single
+    None only where every image is of another patient.  spaces: the spaces to try, simplest first.
+    alternatives: `greedy` and `boosting`, to try after the weights.  steps: names of `steps.STEPS` to try
+    after those.  Everything beyond the better of mean and best single
     member is kept only where its nested gain is above 0 by the paired patient bootstrap.
     """
     problem = Problem.of(labels, members, groups, folds, seed, eps)
     bootstrap = PatientBootstrap(problem.folds.patient, replicates, seed)
     candidates = fit_candidates(problem, spaces)
+    if len(members) > 1:
+        candidates.weighted.extend(_alternative(name, problem, seed) for name in alternatives)
     chosen, decision = decide(candidates, bootstrap)
     kept, nested, remarks = fit_steps(steps, problem.y, chosen.predictions, problem.folds, bootstrap, eps)
-    optimistic = problem.members.mix(chosen.weights[None], None, chosen.space, eps)
+    if chosen.stacking is not None:
+        optimistic = chosen.stacking.apply(problem.members)
+    else:
+        optimistic = problem.members.mix(chosen.weights[None], None, chosen.space, eps)
     for step in kept:
         optimistic = step.apply(optimistic)
     compared = [*candidates.simple, *candidates.weighted]
@@ -134,12 +152,20 @@ def fit_blend(
             "seed": seed,
         },
         nested_predictions=pd.DataFrame(nested, labels.index, list(LABELS)),
+        stacking=chosen.stacking,
     )
 
 
+def _alternative(name: str, problem: Problem, seed: int) -> Candidate:
+    return greedy_candidate(problem) if name == "greedy" else stacking_candidate(problem, seed)
+
+
 def decide(candidates: Candidates, bootstrap: PatientBootstrap) -> tuple[Candidate, str]:
-    """The better simple candidate, unless fitted weights beat it outside the noise; and why, in words."""
-    chosen = min(candidates.simple, key=lambda candidate: candidate.score)
+    """The better simple candidate, of equal ones the simpler, unless a fitted one beats it outside the noise;
+    and why, in words.
+    """
+    best = min(candidate.score for candidate in candidates.simple)
+    chosen = next(candidate for candidate in candidates.simple if candidate.score <= best + EQUAL)
     text = [f"{_name(chosen, candidates)} scores {chosen.score:.6f} nested"]
     for challenger in candidates.weighted:
         gain = difference_interval(chosen.losses, challenger.losses, bootstrap)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -58,6 +59,7 @@ class Candidate:
     weights: np.ndarray  # (members, 6), fitted on all rows
     predictions: np.ndarray  # (n, 6), every row by weights fitted without its patient
     losses: np.ndarray  # (n,) weighted over labels
+    stacking: Any = None  # the fitted trees of a candidate that is no average; its weights are their gains
 
     @property
     def score(self) -> float:
@@ -76,15 +78,15 @@ class Candidates:
 def fit_candidates(problem: Problem, spaces: Sequence[str]) -> Candidates:
     """Fit each space's weights and score everything on the same rows; one member has no weights to fit."""
     sums, weights = _fit(problem, spaces if len(problem.members) > 1 else ())
-    simple = [_candidate(problem, "best single", SPACES["probability"], _best_member(sums))]
+    simple = [cross_fitted(problem, "best single", SPACES["probability"], _best_member(sums))]
     if len(problem.members) > 1:
         uniform = np.full((len(sums) + 1, *sums.shape[1:]), 1 / len(problem.members))
-        simple.append(_candidate(problem, "mean", SPACES["probability"], uniform))
+        simple.append(cross_fitted(problem, "mean", SPACES["probability"], uniform))
     scores = sums.sum(axis=0) @ WEIGHTS / len(problem.y)
     return Candidates(
         member_scores=dict(zip(problem.members.names, scores.tolist(), strict=True)),
         simple=simple,
-        weighted=[_candidate(problem, f"weights, {name}", SPACES[name], weights[name]) for name in weights],
+        weighted=[cross_fitted(problem, f"weights, {name}", SPACES[name], weights[name]) for name in weights],
     )
 
 
@@ -117,7 +119,8 @@ def _best_member(sums: np.ndarray) -> np.ndarray:
     return np.repeat(np.eye(len(total))[best][:, :, None], len(LABELS), axis=2)
 
 
-def _candidate(problem: Problem, name: str, space: Space, weights: np.ndarray) -> Candidate:
+def cross_fitted(problem: Problem, name: str, space: Space, weights: np.ndarray) -> Candidate:
+    """weights (folds + 1, members, 6): fitted without each fold, and last on all rows."""
     predictions = problem.members.mix(weights[:-1], problem.folds.fold, space, problem.eps)
     losses = log_losses(problem.y, predictions, problem.eps) @ WEIGHTS
     return Candidate(name, space, weights[-1], predictions, losses)

@@ -9,13 +9,16 @@ import pandas as pd
 from ..labels import LABELS
 from .alignment import label_values
 from .bootstrap import Interval, PatientBootstrap, difference_interval
-from .candidates import Candidate, Problem, fit_candidates
+from .candidates import Candidate, Problem, cross_fitted, fit_candidates
 from .members import Members
 from .metrics import SCORING_EPS, WEIGHTS, likelihood
+from .spaces import SPACES
+
+ROUNDS = 50  # of greedy selection
 
 
 def greedy_weights(
-    labels: pd.DataFrame, members: Mapping[str, pd.DataFrame], rounds: int = 50, eps: float = SCORING_EPS
+    labels: pd.DataFrame, members: Mapping[str, pd.DataFrame], rounds: int = ROUNDS, eps: float = SCORING_EPS
 ) -> pd.DataFrame:
     """Members x LABELS weights that are multiples of 1/k: per label, add the member that helps the mean most,
     with replacement, and keep the best of the first `rounds` means.
@@ -29,6 +32,19 @@ def greedy_weights(
         right = [likelihood(y[:, column], table.column(name, label), eps) for name in table.names]
         weights[:, column] = _greedy(np.stack(right).astype(np.float32), rounds)
     return pd.DataFrame(weights, table.names, list(LABELS))
+
+
+def greedy_candidate(problem: Problem) -> Candidate:
+    """Greedy weights as a candidate for the blend: fitted without each fold's patients, and last on all."""
+    weights = np.empty((problem.folds.count + 1, len(problem.members), len(LABELS)))
+    space = SPACES["probability"]
+    for column, label in enumerate(LABELS):
+        likelihoods = problem.agreement(space, label)  # rows sorted by fold
+        for fold, (start, stop) in enumerate(problem.folds.parts):
+            others = np.concatenate([likelihoods[:, :start], likelihoods[:, stop:]], 1)
+            weights[fold, :, column] = _greedy(others, ROUNDS)
+        weights[-1, :, column] = _greedy(likelihoods, ROUNDS)
+    return cross_fitted(problem, "greedy", space, weights)
 
 
 def _greedy(likelihoods: np.ndarray, rounds: int) -> np.ndarray:

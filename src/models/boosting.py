@@ -5,7 +5,7 @@ ones as left neighbours; here a study's means are of every label, and beyond its
 LightGBM treats as missing.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,27 +61,34 @@ def neighbour_rows(bounds: np.ndarray, study: np.ndarray, distance: int) -> np.n
     return np.clip(np.arange(len(study)) + distance, bounds[study], bounds[study + 1] - 1)
 
 
+Features = Callable[[str], np.ndarray]  # label -> (n, columns)
+
+
 @dataclass(frozen=True)
 class BoostedLabels:
     """A LightGBM model a label; a label with one class only has a constant logit in its place."""
 
-    neighbours: int
     models: Mapping[str, Any]  # label -> lightgbm.Booster or float
 
-    def predict(self, table: SliceTable) -> np.ndarray:
-        """(n, 6) float32 logits"""
-        out = np.empty((len(table.scores), len(LABELS)), np.float32)
-        for column, label in enumerate(LABELS):
-            model = self.models[label]
+    def predict(self, features: Features) -> np.ndarray:
+        """(n, 6) float64 logits"""
+        columns = []
+        for label in LABELS:
+            x, model = features(label), self.models[label]
             constant = isinstance(model, float)
-            out[:, column] = (
-                model if constant else model.predict(table.features(label, self.neighbours), raw_score=True)
-            )
-        return out
+            columns.append(np.full(len(x), model) if constant else model.predict(x, raw_score=True))
+        return np.stack(columns, 1)
+
+    def gains(self) -> dict[str, np.ndarray | None]:
+        """label -> (columns,) how much the trees' splits on each column gained; None for a constant."""
+        return {
+            label: None if isinstance(model, float) else model.feature_importance("gain")
+            for label, model in self.models.items()
+        }
 
     def to_text(self) -> str:
         """model.txt: LightGBM's own text for every label, below a line that names it."""
-        parts = [f"# neighbours {self.neighbours}\n"]
+        parts = []
         for label, model in self.models.items():
             if isinstance(model, float):
                 parts.append(f"{HEADER}{label} constant {model!r}\n")
@@ -92,35 +99,35 @@ class BoostedLabels:
     @classmethod
     def from_text(cls, text: str) -> "BoostedLabels":
         """The inverse of `to_text`."""
-        first, *parts = text.split(HEADER)
         models: dict[str, Any] = {}
-        for part in parts:
+        for part in text.split(HEADER)[1:]:
             head, _, body = part.partition("\n")
             label, *constant = head.split()
             models[label] = float(constant[1]) if constant else lightgbm().Booster(model_str=body)
-        return cls(int(first.split()[-1]), models)
+        return cls(models)
 
 
-def fit_boosting(
-    table: SliceTable,
-    labels: np.ndarray,
-    *,
-    neighbours: int,
-    rounds: int,
-    learning_rate: float,
-    leaves: int,
-    slices_in_leaf: int,
-    feature_share: float,
-    row_share: float,
-    l2: float,
-    seed: int,
-) -> BoostedLabels:
+@dataclass(frozen=True)
+class TreeOptions:
+    """How the trees of one label grow; shares are drawn for every tree."""
+
+    rounds: int = 300
+    learning_rate: float = 0.03
+    leaves: int = 15
+    slices_in_leaf: int = 20
+    feature_share: float = 0.5
+    row_share: float = 0.8
+    l2: float = 1.0
+
+
+def fit_boosting(features: Features, labels: np.ndarray, options: TreeOptions, seed: int) -> BoostedLabels:
     """labels (n, 6), 0 or 1 -> a model a label; the same bits for the same data and seed."""
-    options = {
-        "objective": "binary", "learning_rate": learning_rate, "num_leaves": leaves, "lambda_l2": l2,
-        "min_data_in_leaf": slices_in_leaf, "feature_fraction": feature_share, "bagging_fraction": row_share,
-        "bagging_freq": 1, "max_bin": 63, "seed": seed, "num_threads": 1, "deterministic": True,
-        "force_row_wise": True, "verbosity": -1,
+    parameters = {
+        "objective": "binary", "learning_rate": options.learning_rate, "num_leaves": options.leaves,
+        "lambda_l2": options.l2, "min_data_in_leaf": options.slices_in_leaf,
+        "feature_fraction": options.feature_share, "bagging_fraction": options.row_share, "bagging_freq": 1,
+        "max_bin": 63, "seed": seed, "num_threads": 1, "deterministic": True, "force_row_wise": True,
+        "verbosity": -1,
     }  # fmt: skip
     models: dict[str, Any] = {}
     for column, label in enumerate(LABELS):
@@ -130,9 +137,9 @@ def fit_boosting(
         ):  # half a case of the other class, or the first one seen would cost without bound
             models[label] = float(logit((y.sum() + 0.5) / (len(y) + 1)))
             continue
-        data = lightgbm().Dataset(table.features(label, neighbours), y, params={"verbosity": -1})
-        models[label] = lightgbm().train(options, data, rounds)
-    return BoostedLabels(neighbours, models)
+        data = lightgbm().Dataset(features(label), y, params={"verbosity": -1, "max_bin": 63})
+        models[label] = lightgbm().train(parameters, data, options.rounds)
+    return BoostedLabels(models)
 
 
 def lightgbm() -> Any:

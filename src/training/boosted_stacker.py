@@ -1,12 +1,13 @@
 """Stage 2 by boosted trees: from study inputs to the trees' table, training, model.txt."""
 
 import time
+from functools import partial
 
 import numpy as np
 import torch
 
 from ..files import write_text
-from ..models.boosting import BoostedLabels, SliceTable, fit_boosting
+from ..models.boosting import BoostedLabels, SliceTable, TreeOptions, fit_boosting
 from ..models.slice_inputs import Scores
 from .embedding_spaces import EmbeddingMap
 from .runs import Run
@@ -22,8 +23,11 @@ MODEL = "model.txt"
 def train_boosted(config: StackerConfig, data: FoldData) -> tuple[BoostedLabels, Progress]:
     """A model a label on the training studies; there is no learning curve."""
     started = time.monotonic()
+    options = config.boosting.model_dump()
+    neighbours = options.pop("neighbours")
     table = slice_table(data.training, data.space, config)
-    model = fit_boosting(table, data.training.labels, seed=config.seed, **config.boosting.model_dump())
+    features = partial(table.features, neighbours=neighbours)
+    model = fit_boosting(features, data.training.labels, TreeOptions(**options), config.seed)
     return model, Progress(seconds=time.monotonic() - started)
 
 
@@ -31,7 +35,9 @@ def predict_boosted(
     model: BoostedLabels, inputs: StudyInputs, space: EmbeddingMap, config: StackerConfig
 ) -> np.ndarray:
     """(n, 6) float32 logits of all slices in the order of the table."""
-    return model.predict(slice_table(inputs, space, config))
+    table = slice_table(inputs, space, config)
+    features = partial(table.features, neighbours=config.boosting.neighbours)
+    return model.predict(features).astype(np.float32)
 
 
 def write_boosted(run: Run, model: BoostedLabels) -> None:

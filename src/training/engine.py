@@ -86,8 +86,9 @@ def train(
 
     clock = Clock(config)
     with _stop_signals() as stopped:
-        for epoch in range(progress.step // steps, config.epochs):
-            first = progress.step % steps
+        # An epoch is over when it stands in the history: a stop at its last batch leaves its validation.
+        for epoch in range(len(progress.history), config.epochs):
+            first = progress.step - epoch * steps
             batches = tqdm(
                 task.batches.epoch(epoch, first), f"epoch {epoch + 1}", steps, initial=first,
                 leave=False, disable=None if show_progress else True, unit="batch",

@@ -1,5 +1,7 @@
 """Boosted trees: neighbours end with the study, means are of every label, the text gives the model back."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from scipy.special import expit
@@ -7,12 +9,11 @@ from scipy.special import expit
 from src.errors import UserError
 from src.labels import LABELS
 from src.models import boosting
-from src.models.boosting import BoostedLabels, SliceTable, fit_boosting
+from src.models.boosting import BoostedLabels, SliceTable, TreeOptions, fit_boosting
 
-OPTIONS = {
-    "neighbours": 1, "rounds": 20, "learning_rate": 0.1, "leaves": 4, "slices_in_leaf": 5,
-    "feature_share": 1.0, "row_share": 1.0, "l2": 1.0, "seed": 0,
-}  # fmt: skip
+OPTIONS = TreeOptions(
+    rounds=20, learning_rate=0.1, leaves=4, slices_in_leaf=5, feature_share=1.0, row_share=1.0
+)
 
 
 def table(lengths, seed=0):
@@ -45,12 +46,13 @@ def test_what_a_neighbour_shows_is_learned_and_comes_back_from_text():
     data = table([20] * 30)
     labels = np.zeros((600, 6), np.float32)
     labels[:, 5] = np.r_[0, data.scores[:-1, 0, 5]] > 0.5  # `any` as the slice before says; the others never
-    model = fit_boosting(data, labels, **OPTIONS)
-    predicted = model.predict(data)
+    features = partial(data.features, neighbours=1)
+    model = fit_boosting(features, labels, OPTIONS, seed=0)
+    predicted = model.predict(features)
     assert np.mean((predicted[:, 5] > 0) == labels[:, 5]) > 0.95
     assert predicted[:, 0] == pytest.approx(np.log(0.5 / 600.5))  # one class: half a case of the other
     again = BoostedLabels.from_text(model.to_text())
-    np.testing.assert_array_equal(again.predict(data), predicted)
+    np.testing.assert_array_equal(again.predict(features), predicted)
     assert again.to_text().splitlines()[:2] == model.to_text().splitlines()[:2]
 
 

@@ -31,8 +31,8 @@ RANDOM = {  # everything that draws random numbers or has a state
 }  # fmt: skip
 # No batch normalisation, dropout or augmentation: the sums of two processes are those of one.
 EXACT = {
-    "backbone": "test_convnext", "pretrained": False, "image_size": 64, "batch_size": 8, "epochs": 3, "lr": 1e-3,
-    "augmentation": {"hflip": 0.0, "affine": 0.0}, "accumulation": 2, "ema_decay": 0.9,
+    "backbone": "test_convnext", "pretrained": False, "image_size": 64, "batch_size": 8, "epochs": 3,
+    "lr": 1e-3, "augmentation": {"hflip": 0.0, "affine": 0.0}, "accumulation": 2, "ema_decay": 0.9,
 }  # fmt: skip
 
 

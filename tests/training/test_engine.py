@@ -85,6 +85,30 @@ def test_a_signal_saves_the_state_and_stops(tmp_path):
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), expected.parameters(), strict=True))
 
 
+def test_a_signal_at_the_last_batch_of_an_epoch_leaves_its_validation_for_later(tmp_path):
+    config = TrainingConfig(epochs=2, lr=0.01, checkpoint_steps=1000)
+    _, expected = run(tmp_path / "a", config)
+    batches = NoisyBatches({5: lambda: os.kill(os.getpid(), signal.SIGTERM)})
+    with pytest.raises(Interrupted, match="stopped at step 6 of 12"):
+        run(tmp_path / "b", config, batches)
+    _, progress = run(tmp_path / "b", config)
+    assert progress.history == expected.history and len(progress.history) == 2
+
+
+def test_a_checkpoint_is_written_when_the_minutes_are_over(tmp_path):
+    config = TrainingConfig(epochs=1, lr=0.01, checkpoint_steps=1000, checkpoint_minutes=1e-9)
+    with pytest.raises(Killed):
+        run(tmp_path / "b", config, NoisyBatches({4: killed}))
+    assert torch.load(tmp_path / "b", weights_only=True)["progress"]["step"] == 4
+
+
+def test_a_compiled_model_has_the_same_weights_by_the_same_names(tmp_path, monkeypatch):
+    monkeypatch.setattr(nn.Module, "compile", lambda self: setattr(self, "was_compiled", True))
+    model, _ = run(tmp_path / "a", TrainingConfig(epochs=1, lr=0.01, compile=True))
+    plain, _ = run(tmp_path / "b", TrainingConfig(epochs=1, lr=0.01))
+    assert model.was_compiled and list(model.state_dict()) == list(plain.state_dict())
+
+
 def test_continuing_says_where(tmp_path, caplog):
     config = TrainingConfig(epochs=2, lr=0.01, checkpoint_steps=2)
     with pytest.raises(Killed):
