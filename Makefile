@@ -13,14 +13,14 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 .PHONY: run demo-data test lint format bench results clean
 
 run: $(VENV)/core demo-data
-	bash steps/1_prepare_data.sh
+	PREPARE_FLAGS="--size 256 --crop --folds 3" bash steps/1_prepare_data.sh
 	bash steps/2_train_stage1.sh
 	bash steps/3_train_stage2.sh
 	bash steps/4_predict.sh
 	bash steps/5_ensemble.sh
 
 demo-data: $(VENV)/core
-	python -m src.data.phantom --out $(DEMO)/raw --studies 150 --seed 1 --jobs $(JOBS)
+	python -m src.data.phantom --out $(DEMO)/raw --studies 160 --seed 1 --jobs $(JOBS)
 
 test: $(VENV)/all lint
 	python -m pytest -n $(JOBS) tests

@@ -12,13 +12,13 @@ nothing.
 from argparse import Namespace
 
 from src.command_line import command_line, positive, run, start_logging
+from src.data.options import DATASETS, SIZES, Options
 
 
 def main() -> None:
     arguments = parse_arguments()
     start_logging(arguments.quiet)
 
-    from src.data.options import Options
     from src.data.prepare import prepare
     from src.data.summary import summary
     from src.progress import on_cluster
@@ -47,34 +47,17 @@ def main() -> None:
 def parse_arguments() -> Namespace:
     parser = command_line(__doc__)
     add = parser.add_argument
-    add(
-        "--dataset",
-        choices=("rsna", "cq500", "physionet", "folder", "dicom"),
-        default="rsna",
-        help="layout of RAW_DATA_DIR",
-    )
-    add(
-        "--size",
-        type=int,
-        choices=(512, 384, 256),
-        default=512,
-        help="side of the stored slices (default: 512)",
-    )
+    add("--dataset", choices=DATASETS, default="rsna", help="layout of RAW_DATA_DIR (default: rsna)")
+    add("--size", type=int, choices=SIZES, default=512, help="side of the stored slices (default: 512)")
     add("--crop", action="store_true", help="cut every study to the head")
     add("--remove-holder", action="store_true", help="put air in place of the head holder and the table")
-    add(
-        "--correct-tilt",
-        action="store_true",
-        help="undo the shear that a tilted gantry gives a stack of slices",
-    )
+    add("--correct-tilt", action="store_true", help="undo the shear that a tilted gantry gives a stack")
     add("--folds", type=positive, default=5, metavar="N", help="cross-validation folds (default: 5)")
     add("--folds-file", metavar="CSV", help="use these folds (patient_id,fold) instead of making them")
     add("--seed", type=int, default=0, help="of the folds (default: 0)")
     add("--limit", type=positive, metavar="N", help="only N studies, for a quick look")
     add("--folder-config", metavar="FILE", help="classes and patients of --dataset folder, see its reader")
-    add(
-        "--scheduler", metavar="ADDRESS", help="work on the Dask cluster with this scheduler, tcp://HOST:PORT"
-    )
+    add("--scheduler", metavar="ADDRESS", help="work on the Dask cluster with this scheduler")
     return parser.parse_args()
 
 

@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from src.command_line import command_line, run, start_logging
+from src.command_line import command_line, run, start_logging, training_command_line
 from src.errors import UserError
 
 
@@ -14,12 +14,13 @@ def test_flags_that_every_script_has():
     assert not hasattr(arguments, "overrides") and not hasattr(arguments, "device")
 
 
-def test_flags_that_some_scripts_ask_for():
-    parser = command_line("what it does", overrides=True, device=True)
-    arguments = parser.parse_args(["--set", "lr=1e-4", "--set", "epochs=2"])
-    assert arguments.overrides == ["lr=1e-4", "epochs=2"] and arguments.device == "auto"
+def test_flags_of_the_training_scripts():
+    parser = training_command_line("what it does")
+    arguments = parser.parse_args(["a.json", "--fold", "2", "--set", "lr=1e-4", "--set", "epochs=2"])
+    assert (arguments.config, arguments.fold, arguments.device) == ("a.json", 2, "auto")
+    assert arguments.overrides == ["lr=1e-4", "epochs=2"]
     with pytest.raises(SystemExit, match="2"):
-        parser.parse_args(["--device", "tpu"])
+        parser.parse_args(["a.json", "--device", "tpu"])
 
 
 def test_an_abbreviated_flag_is_wrong_usage():

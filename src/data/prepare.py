@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
-from ..files import fingerprint, read_json
+from ..files import file_sha256, fingerprint, read_json
 from ..progress import parallel
 from .describe import describe, mask_files, study_files
 from .inventory import Inventory
@@ -40,12 +40,13 @@ def prepare(raw: Path, clean: Path, options: Options, jobs: int = 1) -> dict[str
 
 
 REMEDIES = dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "make room and run again, it goes on")
+REMEDIES[errno.ENOENT] = "check the path"
 REMEDIES |= dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "check the permissions of the folder")
 
 
 def _prepare(raw: Path, clean: Path, options: Options, jobs: int) -> dict[str, Any]:
     inventory = read_inventory(options, raw, jobs)
-    inputs = _inputs_fingerprint(inventory)
+    inputs = _inputs_fingerprint(inventory, options)
     if (manifest := _finished(clean, inventory, inputs, options, jobs)) is not None:
         return manifest
     log.info("%s: %d images found or named", raw, len(inventory.images))
@@ -63,13 +64,12 @@ def _prepare(raw: Path, clean: Path, options: Options, jobs: int) -> dict[str, A
     return write_tables(clean, raw, tables, inventory, (volumes, masks), inputs, options)
 
 
-def _inputs_fingerprint(inventory: Inventory) -> str:
-    """Names and sizes of everything that is read. Times are compared, not hashed: a copy of the data is as
-    good.
-    """
+def _inputs_fingerprint(inventory: Inventory, options: Options) -> str:
+    """Names and sizes of all that is read. Times are compared, not hashed: a copy of the data is as good."""
     images = inventory.images["image_id"].tolist()
     files = [-1 if source is None else size_of(source) for source in inventory.sources]
-    return fingerprint([images, files, [size_of(source) for source in inventory.inputs]])
+    chosen = [file_sha256(file) for file in (options.folds_file, options.folder_config) if file is not None]
+    return fingerprint([images, files, [size_of(source) for source in inventory.inputs], chosen])
 
 
 def _finished(

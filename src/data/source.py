@@ -56,19 +56,27 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 
 
-def read_bytes(source: Source, limit: int | None = None) -> bytes:
-    """The content of a source, or its first `limit` bytes. Raises OSError; ValueError for a damaged zip
-    member.
-    """
+def read_bytes(source: Source) -> bytes:
+    """The content of a source. Raises OSError; ValueError for a damaged zip member."""
+    return _read_member(source, None) if isinstance(source, ZipMember) else _read_file(source, None)[0]
+
+
+def read_head(source: Source, limit: int) -> tuple[bytes, int]:
+    """The first `limit` bytes of a source and its whole size. Raises like `read_bytes`."""
     if isinstance(source, ZipMember):
-        return _read_member(source, limit)
+        return _read_member(source, limit), source.size
+    return _read_file(source, limit)
+
+
+def _read_file(source: Source, limit: int | None) -> tuple[bytes, int]:
     descriptor = os.open(file_of(source), os.O_RDONLY)
     try:
-        wanted = os.fstat(descriptor).st_size if limit is None else limit
+        size = os.fstat(descriptor).st_size
+        wanted = size if limit is None else min(limit, size)
         data = os.read(descriptor, wanted)
         while len(data) < wanted and (more := os.read(descriptor, wanted - len(data))):
             data += more
-        return data
+        return data, size
     finally:
         os.close(descriptor)
 

@@ -197,6 +197,19 @@ def test_changed_settings_are_named_and_what_depends_on_them_redone(raw, tmp_pat
     assert len({first["fingerprint"], second["fingerprint"], third["fingerprint"]}) == 3
 
 
+def test_a_changed_fold_file_is_noticed(raw, tmp_path):
+    path = tmp_path / "folds.csv"
+    options = Options(size=256, folds_file=str(path))
+    for folds in ([0, 1, 0, 1], [1, 0, 0, 1]):
+        rows = [f"ID_p{patient},{fold}" for patient, fold in enumerate(folds)]
+        path.write_text("\n".join(["patient_id,fold", *rows]) + "\n")
+        prepare(raw, tmp_path / "clean", options)
+        assert read_folds(tmp_path / "clean")["fold"].tolist() == folds
+    path.unlink()
+    with pytest.raises(UserError, match=r"folds\.csv"):
+        prepare(raw, tmp_path / "clean", options)
+
+
 def test_a_damaged_volume_is_made_again(raw, tmp_path):
     prepare(raw, tmp_path / "clean", SMALL)
     before = contents(tmp_path / "clean")
