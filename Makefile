@@ -5,8 +5,8 @@ BIN    := $(VENV)/bin
 DEMO   := data/demo
 JOBS   ?= $(shell $(PYTHON) -c "import os; print(os.cpu_count() or 1)")
 
-export EXPERIMENT ?= experiments/demo
-export SETTINGS   ?= $(EXPERIMENT)/SETTINGS.json
+export EXPERIMENT := experiments/demo
+export SETTINGS   := $(EXPERIMENT)/SETTINGS.json
 export FOLD JOBS
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
@@ -34,7 +34,7 @@ format: $(VENV)/all
 	ruff format .
 
 bench: $(VENV)/all
-	for part in benchmarks/bench_*.py; do python $$part || exit 1; done
+	for part in benchmarks/bench_*.py; do python -m benchmarks.$$(basename $$part .py) || exit 1; done
 
 results: $(VENV)/core
 	python -m src.report.tables
