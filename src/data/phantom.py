@@ -12,7 +12,7 @@ are conspicuous. A label is true when the slice's mask holds at least 0.2 ml of 
 the mask where at least 40 % of its column through the slice is blood and at most 30 % is bone.
 
 Same arguments, same bytes, whatever `--jobs`. An interrupted run is continued by the same command; a finished
-one is left alone. Faults of the real set occur at stated rates (`phantom_plan.Preset`).
+one is left alone. Faults of the real set occur at stated rates (`synthetic.plan.Preset`).
 """
 
 import argparse
@@ -28,8 +28,8 @@ from tqdm import tqdm
 from ..errors import UserError
 from ..files import atomic_path, file_sha256, read_json, write_csv, write_json, write_parquet
 from ..labels import LABELS, SUBTYPES
-from .phantom_plan import PRESETS, Preset, StudyPlan, make_plan
-from .phantom_study import paint_study
+from .synthetic.plan import PRESETS, Preset, StudyPlan, make_plan
+from .synthetic.study import paint_study
 
 RECIPE = 1  # raise it when the bytes of a data set change
 MANIFEST = "phantom.json"

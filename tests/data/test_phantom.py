@@ -10,7 +10,7 @@ import pytest
 from pydicom import config
 
 from src.data.phantom import generate, main, read_masks
-from src.data.phantom_plan import PRESETS, make_plan
+from src.data.synthetic.plan import PRESETS, make_plan
 from src.errors import UserError
 from src.labels import LABELS, SUBTYPES
 

@@ -7,11 +7,17 @@ import cv2
 import numpy as np
 import pytest
 
-from src.data.bleeds import Bleed, Epidural, Intraparenchymal, Intraventricular, Subarachnoid, Subdural
-from src.data.head import coverage, sample_head
-from src.data.phantom_plan import PRESETS, make_plan
-from src.data.phantom_study import MASK_SHARE, Study, draw_study, expose, paint_slice
-from src.data.scanner import (
+from src.data.synthetic.bleeds import (
+    Bleed,
+    Epidural,
+    Intraparenchymal,
+    Intraventricular,
+    Subarachnoid,
+    Subdural,
+)
+from src.data.synthetic.head import coverage, sample_head
+from src.data.synthetic.plan import PRESETS, make_plan
+from src.data.synthetic.scanner import (
     SITES,
     holder,
     noise_texture,
@@ -20,6 +26,7 @@ from src.data.scanner import (
     stored_values,
     wrapped,
 )
+from src.data.synthetic.study import MASK_SHARE, Study, draw_study, expose, paint_slice
 
 PLAIN = SITES[0]
 

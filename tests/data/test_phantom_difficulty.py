@@ -5,8 +5,8 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
-from src.data.phantom_plan import PRESETS, make_plan
-from src.data.phantom_study import CAVITY_SHARE, MASK_SHARE, draw_study, paint_slice
+from src.data.synthetic.plan import PRESETS, make_plan
+from src.data.synthetic.study import CAVITY_SHARE, MASK_SHARE, draw_study, paint_slice
 
 
 @pytest.fixture(scope="module")

@@ -6,12 +6,12 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from ..labels import LABELS, SUBTYPES
+from ...labels import LABELS, SUBTYPES
 from .bleeds import Bleed
 from .head import Fields, Head, measure, sample_head
 from .lesions import sample_bleeds
 from .mimics import Calcification, sample_mimics
-from .phantom_plan import Preset, StudyPlan
+from .plan import Preset, StudyPlan
 from .scanner import (
     SITES,
     Acquisition,

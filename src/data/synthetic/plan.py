@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..errors import UserError
+from ...errors import UserError
 
 Recipe = tuple[str, ...]
 

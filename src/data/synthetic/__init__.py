@@ -1,0 +1,1 @@
+"""What the synthetic data set is drawn from: anatomy, bleeds, mimics, scanners, patients and their studies."""
