@@ -1,1 +1,1 @@
-"""What the synthetic data set is drawn from: anatomy, bleeds, mimics, scanners, patients and their studies."""
+"""What the synthetic data set is drawn from: anatomy, bleeds, mimics, scanners, patients and studies."""
