@@ -73,6 +73,13 @@ def test_the_validator_names_what_differs(tmp_path, sample, rows, named):
     assert str(path) in str(error.value)
 
 
+def test_a_further_column_is_refused(tmp_path, sample):
+    path = tmp_path / "submission.csv"
+    path.write_text("ID,Label,Usage\n" + "\n".join(f"{row},Private" for row in SAMPLE))
+    with pytest.raises(UserError, match="the header is ID,Label,Usage; expected ID,Label and no more"):
+        validate_submission(path, sample)
+
+
 def test_a_shuffled_submission_is_valid(tmp_path, sample):
     rows = [row.replace("0.5", f"0.{k:02d}") for k, row in enumerate(SAMPLE)]
     table = validate_submission(write(tmp_path / "submission.csv", rows[::-1]), sample)
