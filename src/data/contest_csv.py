@@ -1,11 +1,11 @@
 """The contest's long CSV: a header `ID,Label`, one row per image and label, `ID_28fbab7eb_epidural,0.5`.
 
-One reader serves the label file, the sample submission and submissions (our own or another team's).  Rows may
-come in any order; a byte-order mark and CRLF line ends are accepted; anything else is a UserError.
+One reader serves the label file, the sample submission and submissions (our own or another team's), each a
+file or a member of a zip archive.  Rows may come in any order; a byte-order mark, CRLF line ends, spaces
+around a field and further columns are accepted; anything else is a UserError.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,7 @@ import pyarrow.csv
 
 from ..errors import UserError
 from ..labels import LABELS, SUBTYPES
+from .source import Source, read_bytes
 
 COLUMNS = ("ID", "Label")
 
@@ -24,7 +25,8 @@ class LongRows:
     """The rows of a long CSV in the file's order: row r says that `image_ids[image[r]]` has `value[r]` for
     `LABELS[label[r]]`.  `image_ids` are unique, in order of first appearance."""
 
-    path: Path
+    source: Source
+    columns: tuple[str, ...]  # of the header
     image_ids: pd.Index
     image: np.ndarray  # (rows,) int32
     label: np.ndarray  # (rows,) int8
@@ -37,113 +39,178 @@ class LongRows:
     @property
     def cell(self) -> np.ndarray:
         """(rows,) int64: the position of each row in the flattened (images, labels) table."""
-        return self.image.astype(np.int64) * len(LABELS) + self.label
+        return _cell(self.image, self.label)
 
 
-def read_long(path: Path | str, labels: bool) -> pd.DataFrame:
+@dataclass(frozen=True)
+class LabelTable:
+    """`labels`: one row an image, index image_id in order of first appearance, columns LABELS (int8)."""
+
+    labels: pd.DataFrame
+    repeated_rows: int
+
+
+def read_labels(source: Source) -> LabelTable:
+    """Read a label file such as `stage_2_train.csv`.
+
+    Values are 0 or 1, `any` must equal the largest subtype, every image needs its six rows; repeated rows
+    that agree count once (four images of the published training file appear twice).  Raises UserError naming
+    the first offending ID.
+    """
+    rows = read_rows(source)
+    _check_values(rows, (rows.value == 0) | (rows.value == 1), "0 or 1")
+    wide = _pivot(rows, repeats=True).astype("int8")
+    _check_any(source, wide)
+    return LabelTable(wide, len(rows.value) - wide.size)
+
+
+def read_long(source: Source, labels: bool) -> pd.DataFrame:
     """Read a long CSV into one row per image: index image_id in order of first appearance, columns LABELS.
 
-    With `labels` the values are 0 or 1 (int8), `any` must equal the largest subtype, and repeated rows that
-    agree are dropped (four images of the published training file appear twice).  Otherwise they are
-    probabilities (float64) and a repeated row is an error.  Raises UserError naming the first offending ID.
+    With `labels` the table of `read_labels`; otherwise the values are probabilities (float64) and a repeated
+    row is an error.  A file without rows is one in either case.  Raises UserError naming the first offending
+    ID.
     """
-    rows = read_rows(path)
-    _check_values(rows, labels)
-    cell = rows.cell
-    count = np.bincount(cell, minlength=len(rows.image_ids) * len(LABELS))
-    table = np.full(len(count), np.nan)
-    table[cell] = rows.value
-    if count.max() > 1:
-        repeated = np.flatnonzero(count[cell] > 1)
-        conflict = repeated[table[cell[repeated]] != rows.value[repeated]] if labels else repeated
-        if len(conflict):
-            cause = "conflicting values" if labels else "more than one value"
-            raise UserError(f"{rows.path}: {rows.name(conflict[0])} has {cause}; keep one row for each ID")
-    if count.min() == 0:
-        missing = np.flatnonzero(count == 0)
-        image, label = divmod(int(missing[0]), len(LABELS))
-        raise UserError(
-            f"{rows.path}: {rows.image_ids[image]} has no row for {LABELS[label]} ({len(missing)} rows are "
-            f"missing in all); every image needs the six rows {', '.join(LABELS)}"
-        )
-    wide = pd.DataFrame(table.reshape(-1, len(LABELS)), rows.image_ids, list(LABELS))
-    if not labels:
-        return wide
-    wide = wide.astype("int8")
-    _check_any(rows.path, wide)
+    if labels:
+        wide = read_labels(source).labels
+    else:
+        rows = read_rows(source)
+        _check_values(rows, (rows.value >= 0) & (rows.value <= 1), "a number in [0, 1]")
+        wide = _pivot(rows, repeats=False)
+    if wide.empty:
+        raise UserError(f"{source}: has a header and no rows; expected rows like ID_28fbab7eb_any,0.5")
     return wide
 
 
-def read_rows(path: Path | str) -> LongRows:
-    """Parse a long CSV without judging its values; see `read_long` for the checks."""
-    path = Path(path)
-    table = _read_table(path)
-    ids = table["ID"].combine_chunks()
-    parts = pc.split_pattern(ids, "_", max_splits=1, reverse=True)  # ID_28fbab7eb_any -> ID_28fbab7eb, any
-    unsplit = np.flatnonzero(pc.list_value_length(parts).to_numpy(zero_copy_only=False) != 2)
-    if len(unsplit):
-        raise _unknown_label(path, ids[int(unsplit[0])].as_py())
-    flat = pc.list_flatten(parts)
-    image = _take_every_second(flat, 0).dictionary_encode()
-    label = _take_every_second(flat, 1).dictionary_encode()
-    names = label.dictionary.to_pylist()
-    unknown = [code for code, name in enumerate(names) if name not in LABELS]
-    label_code = label.indices.to_numpy()
-    if unknown:
-        raise _unknown_label(path, ids[int(np.flatnonzero(np.isin(label_code, unknown))[0])].as_py())
-    position = np.array([LABELS.index(name) for name in names], np.int8)
-    return LongRows(
-        path=path,
-        image_ids=pd.Index(image.dictionary.to_pandas(), name="image_id"),
-        image=image.indices.to_numpy(),
-        label=position[label_code],
-        value=table["Label"].to_numpy(),
+def read_image_ids(source: Source) -> pd.Index:
+    """The images of a sample submission in order of first appearance, perhaps none; its values do not matter.
+
+    Raises UserError where one of an image's six rows is missing.
+    """
+    image_ids, image, label = _split_ids(source, _read_table(source)["ID"])
+    _require_six_rows(source, image_ids, _cell(image, label))
+    return image_ids
+
+
+def read_rows(source: Source) -> LongRows:
+    """Parse a long CSV, perhaps one without rows; only that values are numbers or empty is checked here."""
+    table = _read_table(source)
+    image_ids, image, label = _split_ids(source, table["ID"])
+    value, wrong = _numbers(table["Label"])
+    rows = LongRows(source, tuple(table.column_names), image_ids, image, label, value)
+    if wrong is not None:
+        text = table["Label"][wrong].as_py()
+        raise UserError(f"{source}: {rows.name(wrong)} is {text!r}; expected a number: correct that row")
+    return rows
+
+
+def _read_table(source: Source) -> pa.Table:
+    as_text = pa.csv.ConvertOptions(
+        column_types=dict.fromkeys(COLUMNS, pa.string()), strings_can_be_null=False
     )
-
-
-def _read_table(path: Path) -> pa.Table:
-    types = {"ID": pa.string(), "Label": pa.float64()}
+    # One thread is as fast here, and was never seen to fail on a busy machine.
+    one_thread = pa.csv.ReadOptions(use_threads=False)
     try:
-        table = pyarrow.csv.read_csv(path, convert_options=pyarrow.csv.ConvertOptions(column_types=types))
+        table = pa.csv.read_csv(pa.BufferReader(read_bytes(source)), one_thread, convert_options=as_text)
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file; give a CSV with the header ID,Label") from None
-    except (pa.ArrowInvalid, OSError) as error:
+        raise UserError(f"{source}: no such file; give a CSV with the header ID,Label") from None
+    except (pa.ArrowException, OSError, ValueError) as error:
         cause = str(error).splitlines()[0]
-        raise UserError(f"{path}: not the contest's CSV ({cause}); expected ID,Label in every row") from None
-    if tuple(table.column_names) != COLUMNS:
-        raise UserError(f"{path}: the header is {','.join(table.column_names)}; expected ID,Label")
-    if table.num_rows == 0:
-        raise UserError(f"{path}: has a header and no rows; expected rows like ID_28fbab7eb_any,0.5")
-    return table
+        raise UserError(
+            f"{source}: not a readable CSV ({cause}); expected ID,Label in every row, as the contest has it"
+        ) from None
+    if tuple(table.column_names[:2]) != COLUMNS:
+        raise UserError(f"{source}: the header is {','.join(table.column_names)}; expected ID,Label")
+    return table.combine_chunks()
 
 
-def _take_every_second(values: pa.Array, start: int) -> pa.Array:
-    return values.take(pa.array(np.arange(start, len(values), 2)))
+def _split_ids(source: Source, ids: pa.ChunkedArray) -> tuple[pd.Index, np.ndarray, np.ndarray]:
+    """Unique image ids, and of each row the number of its image (int32) and of its label (int8).
+
+    ID_28fbab7eb_any -> ID_28fbab7eb, any; ids may hold further underscores.
+    """
+    ids = pc.utf8_trim_whitespace(ids).combine_chunks()
+    parts = pc.split_pattern(ids, "_", max_splits=1, reverse=True)
+    first = parts.offsets.to_numpy()[:-1]
+    two = pc.equal(pc.list_value_length(parts), 2).to_numpy(zero_copy_only=False)
+    last = pc.take(parts.flatten(), pa.array(first + two))
+    label = pc.fill_null(pc.index_in(last, pa.array(LABELS)), -1).to_numpy(zero_copy_only=False)
+    odd = np.flatnonzero((label < 0) | ~two)
+    if len(odd):
+        row, known = int(odd[0]), ", ".join(LABELS)
+        raise UserError(
+            f"{source}: data row {row + 1}: the ID {ids[row].as_py()!r} does not end in _ and one of "
+            f"{known}; correct that row"
+        )
+    image = pc.take(parts.flatten(), pa.array(first)).dictionary_encode()
+    image_ids = pd.Index(image.dictionary.to_pandas(), name="image_id")
+    return image_ids, image.indices.to_numpy(), label.astype(np.int8)
 
 
-def _unknown_label(path: Path, name: str) -> UserError:
-    known = ", ".join(LABELS)
-    return UserError(f"{path}: the ID {name!r} does not end in _ and one of {known}; correct that row")
+def _numbers(texts: pa.ChunkedArray) -> tuple[np.ndarray, int | None]:
+    """(rows,) float64, NaN where there is no text, and the first row that is no number, if any.
+
+    Each different text is read once: there are two in a label file, and few images in a submission.
+    """
+    encoded = texts.combine_chunks().dictionary_encode()
+    numbers = [_number(text.strip()) for text in encoded.dictionary.to_pylist()]
+    code = encoded.indices.to_numpy()
+    wrong = None if None not in numbers else int(np.argmax(code == numbers.index(None)))
+    return np.array(numbers, np.float64)[code], wrong
 
 
-def _check_values(rows: LongRows, labels: bool) -> None:
-    value = rows.value
-    good = (value == 0) | (value == 1) if labels else (value >= 0) & (value <= 1)
+def _number(text: str) -> float | None:
+    try:
+        return float(text or "nan")
+    except ValueError:
+        return None
+
+
+def _cell(image: np.ndarray, label: np.ndarray) -> np.ndarray:
+    return image.astype(np.int64) * len(LABELS) + label
+
+
+def _require_six_rows(source: Source, image_ids: pd.Index, cell: np.ndarray) -> np.ndarray:
+    """(images * labels,) rows of each cell, one at least or UserError."""
+    count = np.bincount(cell, minlength=len(image_ids) * len(LABELS))
+    missing = np.flatnonzero(count == 0)
+    if len(missing):
+        image, label = divmod(int(missing[0]), len(LABELS))
+        raise UserError(
+            f"{source}: {image_ids[image]} has no row for {LABELS[label]} ({len(missing)} rows are "
+            f"missing in all); every image needs the six rows {', '.join(LABELS)}"
+        )
+    return count
+
+
+def _pivot(rows: LongRows, repeats: bool) -> pd.DataFrame:
+    """(images, 6) float64; with `repeats` a row may stand again with the same value."""
+    cell = rows.cell
+    count = _require_six_rows(rows.source, rows.image_ids, cell)
+    table = np.empty(len(count))
+    table[cell] = rows.value
+    conflict = np.flatnonzero(table[cell] != rows.value if repeats else count[cell] > 1)
+    if len(conflict):
+        cause = "conflicting values" if repeats else "more than one value"
+        raise UserError(f"{rows.source}: {rows.name(conflict[0])} has {cause}; keep one row for each ID")
+    return pd.DataFrame(table.reshape(-1, len(LABELS)), rows.image_ids, list(LABELS))
+
+
+def _check_values(rows: LongRows, good: np.ndarray, expected: str) -> None:
     bad = np.flatnonzero(~good)
     if len(bad):
-        expected = "0 or 1" if labels else "a number in [0, 1]"
-        found = "empty or NaN" if np.isnan(value[bad[0]]) else f"{value[bad[0]]:g}"
+        found = "empty or NaN" if np.isnan(rows.value[bad[0]]) else f"{rows.value[bad[0]]:g}"
         raise UserError(
-            f"{rows.path}: {rows.name(bad[0])} is {found} ({len(bad)} such rows); expected {expected}"
+            f"{rows.source}: {rows.name(bad[0])} is {found} ({len(bad)} such rows); expected {expected}"
         )
 
 
-def _check_any(path: Path, wide: pd.DataFrame) -> None:
+def _check_any(source: Source, wide: pd.DataFrame) -> None:
     largest = wide[list(SUBTYPES)].max(axis=1)
     wrong = wide["any"] != largest
     if wrong.any():
         image = wrong.idxmax()
         raise UserError(
-            f"{path}: {image} has any = {wide.loc[image, 'any']}, its largest subtype is {largest[image]} "
+            f"{source}: {image} has any = {wide.loc[image, 'any']}, its largest subtype is {largest[image]} "
             f"({wrong.sum()} such images); `any` must be 1 exactly where a subtype is"
         )

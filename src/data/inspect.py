@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..command_line import run
@@ -28,9 +29,10 @@ EDGES = np.arange(-1040, 3100, 20)
 
 
 def counts(slices: pd.DataFrame) -> pd.DataFrame:
-    """Usable images, studies, patients and quarantined images, a row a split."""
+    """Usable images, studies, patients and quarantined images, a row a split, the training part first."""
     usable = slices[slices["status"] == "ok"]
     table = usable.groupby("split")[["image_id", "study_id", "patient_id"]].nunique()
+    table = table.reindex(sorted(slices["split"].unique(), reverse=True), fill_value=0)
     table.columns = ["images", "studies", "patients"]
     table["quarantined"] = (slices["status"] != "ok").groupby(slices["split"]).sum()
     table["slices_per_study"] = (table["images"] / table["studies"]).round(1)
@@ -75,14 +77,20 @@ def hu_histogram(volumes: Volumes, image_ids: Sequence[str], sample: int = SAMPL
 def histogram_figure(total: np.ndarray, gray: bool = False) -> Figure:
     """Pixels by value, on a logarithmic scale."""
     figure = Figure(figsize=(7, 3), layout="constrained")
-    axes = figure.subplots()
-    axes.stairs(total, EDGES, fill=True, color="#4c72b0")
-    axes.set(yscale="log", xlabel="gray value" if gray else "Hounsfield units", ylabel="pixels")
+    draw_histogram(figure.subplots(), total, gray, "#4c72b0")
     return figure
 
 
+def draw_histogram(axes: Axes, total: np.ndarray, gray: bool, color: str) -> None:
+    axes.stairs(total, EDGES, fill=True, color=color)
+    axes.set(yscale="log", xlabel="gray value" if gray else "Hounsfield units", ylabel="pixels")
+    axes.set_ylim(bottom=1)
+
+
 def montage_figure(volumes: Volumes, slices: pd.DataFrame, seed: int = 0) -> Figure:
-    """Examples of every label that occurs, and of slices without bleeding, a row each."""
+    """Examples of every label that occurs, and of slices without bleeding, a row each, on black as on a
+    reading screen.
+    """
     rows = []
     for label in [*SUBTYPES, "no bleeding"]:
         chosen = slices["any"] == 0 if label == "no bleeding" else slices[label] == 1
@@ -92,8 +100,8 @@ def montage_figure(volumes: Volumes, slices: pd.DataFrame, seed: int = 0) -> Fig
     if not rows:
         ok = slices[slices["status"] == "ok"]
         rows = [("no labels", ok.sample(min(COLUMNS, len(ok)), random_state=seed)["image_id"].tolist())]
-    gray = _is_gray(slices)
-    figure = Figure(figsize=(2.2 * COLUMNS, 2.3 * len(rows)), layout="constrained")
+    gray = is_gray(slices)
+    figure = Figure(figsize=(2.2 * COLUMNS, 2.3 * len(rows)), layout="constrained", facecolor="black")
     grid = figure.subplots(len(rows), COLUMNS, squeeze=False)
     for axes_row, (label, image_ids) in zip(grid, rows, strict=True):
         for axes in axes_row:
@@ -101,7 +109,7 @@ def montage_figure(volumes: Volumes, slices: pd.DataFrame, seed: int = 0) -> Fig
         for axes, image_id in zip(axes_row, image_ids, strict=False):
             window = BLOOD if label in ("epidural", "subdural") else BRAIN
             _show(axes, volumes.slice(image_id), window, gray)
-            axes.set_title(f"{label}\n{image_id}", fontsize=7)
+            axes.set_title(f"{label}\n{image_id}", fontsize=7, color="white")
     return figure
 
 
@@ -117,7 +125,7 @@ def study_figure(volumes: Volumes, slices: pd.DataFrame, study_id: str, most: in
     for axes in grid:
         axes.set(xticks=[], yticks=[], frame_on=False)
     for axes, image_id in zip(grid, image_ids, strict=False):
-        _show(axes, volumes.slice(image_id), BRAIN, _is_gray(slices))
+        _show(axes, volumes.slice(image_id), BRAIN, is_gray(slices))
         if image_id in bleeding:
             axes.set_frame_on(True)
             for side in axes.spines.values():
@@ -138,7 +146,8 @@ def _show(axes: Any, hu: np.ndarray, window: tuple[float, float], gray: bool) ->
     axes.imshow(hu, cmap="gray", vmin=center - width / 2, vmax=center + width / 2)
 
 
-def _is_gray(slices: pd.DataFrame) -> bool:
+def is_gray(slices: pd.DataFrame) -> bool:
+    """Whether the values are gray levels of pictures instead of HU."""
     return bool((slices["units"] == "gray").any())
 
 
@@ -171,7 +180,7 @@ def main() -> None:
         write_csv(arguments.out / f"{name}.csv", table)
         print(f"{name}\n{table.to_string(index=False, na_rep='')}\n")
     figures = {
-        "histogram": histogram_figure(hu_histogram(volumes, volumes.image_ids), _is_gray(slices)),
+        "histogram": histogram_figure(hu_histogram(volumes, volumes.image_ids), is_gray(slices)),
         "montage": montage_figure(volumes, slices),
         "study": study_figure(volumes, slices, interesting_study(slices)),
     }

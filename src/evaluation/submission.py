@@ -5,14 +5,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..data.contest_csv import LongRows, read_rows
+from ..data.contest_csv import COLUMNS, LongRows, read_rows
+from ..data.source import Source
 from ..errors import UserError
 from ..files import write_csv
 from ..labels import LABELS
 from .alignment import probability_values
 
 
-def read_sample(path: Path | str) -> LongRows:
+def read_sample(path: Source) -> LongRows:
     """The sample submission: `.image_ids` in order of first appearance, and its rows in the file's order.
 
     Six rows for each image, none twice, or UserError.
@@ -24,7 +25,7 @@ def read_sample(path: Path | str) -> LongRows:
         image, label = divmod(int(wrong[0]), len(LABELS))
         name = f"{rows.image_ids[image]}_{LABELS[label]}"
         raise UserError(
-            f"{rows.path}: {name} stands {count[wrong[0]]} times; take the file as it was published"
+            f"{rows.source}: {name} stands {count[wrong[0]]} times; take the file as it was published"
         )
     return rows
 
@@ -36,7 +37,7 @@ def write_submission(
 
     `probabilities` must hold exactly the sample's images (any order) or UserError names the difference.
     """
-    values = probability_values(probabilities, sample.image_ids, f"predictions for {sample.path.name}")
+    values = probability_values(probabilities, sample.image_ids, f"predictions for {sample.source}")
     label = pd.Index(LABELS).take(sample.label)
     frame = pd.DataFrame(
         {
@@ -47,13 +48,15 @@ def write_submission(
     write_csv(path, frame)
 
 
-def validate_submission(path: Path | str, sample: LongRows) -> pd.DataFrame:
+def validate_submission(path: Source, sample: LongRows) -> pd.DataFrame:
     """Check a submission file against the sample and return its probabilities, one row an image.
 
-    Same IDs, none twice, as many rows, every value a number in [0, 1]; the order is free.
+    The two columns, the same IDs, none twice, every value a number in [0, 1]; the order is free.
     UserError names what differs.
     """
     rows = read_rows(path)
+    if rows.columns != COLUMNS:
+        raise UserError(f"{path}: the header is {','.join(rows.columns)}; expected ID,Label and no more")
     bad = np.flatnonzero(~((rows.value >= 0) & (rows.value <= 1)))
     if len(bad):
         found = "empty or NaN" if np.isnan(rows.value[bad[0]]) else f"{rows.value[bad[0]]:g}"
@@ -62,7 +65,7 @@ def validate_submission(path: Path | str, sample: LongRows) -> pd.DataFrame:
     unknown = np.flatnonzero(position < 0)
     if len(unknown):
         raise UserError(
-            f"{path}: {len(unknown)} images are not in {sample.path} ({rows.image_ids[unknown[0]]}, ...); "
+            f"{path}: {len(unknown)} images are not in {sample.source} ({rows.image_ids[unknown[0]]}, ...); "
             "predict the images of the sample submission"
         )
     cell = position[rows.image] * len(LABELS) + rows.label
@@ -72,7 +75,7 @@ def validate_submission(path: Path | str, sample: LongRows) -> pd.DataFrame:
             image, label = divmod(int(wrong.argmax()), len(LABELS))
             raise UserError(
                 f"{path}: {sample.image_ids[image]}_{LABELS[label]} {cause} ({wrong.sum()} such IDs); "
-                f"expected the {len(count)} rows of {sample.path}"
+                f"expected the {len(count)} rows of {sample.source}"
             )
     table = np.empty(len(count))
     table[cell] = rows.value

@@ -1,48 +1,39 @@
-"""What the report says about the data: counts, prevalence, folds, quarantined images."""
+"""What the report says about the data: counts, prevalence, folds, defects."""
 
 from typing import Any
 
 import pandas as pd
 
+from ..data.inspect import counts, defects, prevalence
 from ..evaluation.experiment import Experiment
 from ..labels import LABELS
 
 
 def part_counts(slices: pd.DataFrame) -> list[dict[str, Any]]:
-    """One row a split of slices.parquet: usable and quarantined images, studies, patients, slices a study."""
-    rows = []
-    for split in ("train", "test"):
-        own = slices[slices["split"] == split]
-        usable = own[own["status"] == "ok"]
+    """One row a split: `counts` of slices.parquet, and the spread of the slices a study."""
+    rows = counts(slices).to_dict("records")
+    for row in rows:
+        usable = slices[(slices["split"] == row["split"]) & (slices["status"] == "ok")]
         sizes = usable.groupby("study_id").size()
-        rows.append(
-            {
-                "split": split,
-                "images": len(own),
-                "quarantined": len(own) - len(usable),
-                "studies": len(sizes),
-                "patients": usable["patient_id"].nunique(),
-                "slices_a_study": None if sizes.empty else (sizes.min(), int(sizes.median()), sizes.max()),
-                "padded": _share(usable["padded"]),
-                "tilted": _share(usable["tilt_deg"].abs() > 0.5),
-            }
-        )
+        row |= {
+            "slices_a_study": None if sizes.empty else (sizes.min(), int(sizes.median()), sizes.max()),
+            "padded": _share(usable["padded"]),
+            "tilted": _share(usable["tilt_deg"].abs() > 0.5),
+        }
     return rows
 
 
 def prevalence_rows(experiment: Experiment) -> list[dict[str, Any]]:
-    """One row a label: positives and their share, by slice and by study, of each labelled part."""
-    studies = experiment.slices.set_index("image_id")["study_id"]
-    parts = {"oof": experiment.labels, "test": experiment.test_labels}
-    rows = [{"label": label} for label in LABELS]
-    for part, labels in parts.items():
+    """One row a label: its row of `prevalence` for each labelled part."""
+    owners = experiment.slices.set_index("image_id")[["study_id", "patient_id"]]
+    rows: list[dict[str, Any]] = [{"label": label} for label in LABELS]
+    for part, labels in {"oof": experiment.labels, "test": experiment.test_labels}.items():
         if labels is None:
             continue
-        by_study = labels.groupby(studies.loc[labels.index].to_numpy()).max()
-        for row in rows:
-            row[part] = [
-                (int(t[row["label"]].sum()), float(t[row["label"]].mean())) for t in (labels, by_study)
-            ]
+        slices = owners.loc[labels.index].join(labels).assign(status="ok")
+        table = prevalence(slices, studies=pd.DataFrame())
+        for row, found in zip(rows, table.to_dict("records"), strict=True):
+            row[part] = found
     return rows
 
 
@@ -67,14 +58,16 @@ def fold_rows(experiment: Experiment) -> list[dict[str, Any]]:
     return rows
 
 
-def quarantine_rows(slices: pd.DataFrame) -> list[dict[str, Any]]:
-    """One row a cause: how many images, and the first of them."""
-    bad = slices[slices["status"] == "quarantined"]
-    kinds = bad["cause"].str.split(":").str[0].rename("kind")
-    return [
-        {"cause": cause, "images": len(own), "example": own["image_id"].min(), "detail": own["cause"].iloc[0]}
-        for cause, own in bad.sort_values("image_id").groupby(kinds, sort=True)
-    ]
+def defect_rows(slices: pd.DataFrame, manifest: dict[str, Any]) -> list[dict[str, Any]]:
+    """One row a class of `defects`; a cause of quarantine with the first image it met, and its full text."""
+    bad = slices[slices["status"] == "quarantined"].sort_values("image_id")
+    kinds = bad["cause"].str.split(":").str[0]
+    first = bad[~kinds.duplicated()].set_index(kinds[~kinds.duplicated()])
+    rows = defects(manifest).to_dict("records")
+    for row in rows:
+        known = row["what_happened"] == "quarantined" and row["defect"] in first.index
+        row["example"] = first.loc[row["defect"], ["image_id", "cause"]].tolist() if known else None
+    return rows
 
 
 def shared_patients(slices: pd.DataFrame) -> int:

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import roc_curve
 
+from ..data.inspect import draw_histogram
 from ..evaluation.operating import wilson
 from ..evaluation.reliability import reliability_curve
 from .score_table import ScoreRow
@@ -131,6 +132,20 @@ def reliability_figure(label: str, y: np.ndarray, p: np.ndarray) -> Markup:
         counts.minorticks_off()
 
     return inline_svg(f"reliability-{label}", (240, 270), f"Reliability of the blend for {label}", draw)
+
+
+def hu_figure(total: np.ndarray, gray: bool) -> Markup:
+    """Pixels by value; `total` as `src.data.inspect.hu_histogram` counts them."""
+
+    def draw(figure: Figure) -> None:
+        axes = figure.add_subplot()
+        draw_histogram(axes, total, gray, COLOURS["stage1"])
+        axes.yaxis.set_major_formatter(lambda pixels, _: f"{pixels:,.0f}")
+        axes.minorticks_off()
+        axes.grid(axis="y")
+        axes.set_axisbelow(True)
+
+    return inline_svg("histogram", (540, 200), "Histogram of the pixels of the prepared slices", draw)
 
 
 def _score_range(rows: Sequence[ScoreRow]) -> tuple[float, float]:

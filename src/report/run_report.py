@@ -8,12 +8,14 @@ import jinja2
 from markupsafe import Markup
 
 from .. import files
+from ..data.tables import read_manifest
 from ..evaluation.experiment import Experiment
 from ..evaluation.metrics import SCORING_EPS
 from ..evaluation.reliability import expected_calibration_error
 from ..evaluation.roc import auc
 from ..labels import LABEL_WEIGHTS, LABELS
 from . import data_section, figures, label_tables
+from .data_pictures import data_pictures
 from .run_section import duration, provenance, run_rows
 from .score_table import SYNTHETIC, score_rows
 
@@ -68,6 +70,7 @@ def _contents(experiment: Experiment) -> dict[str, Any]:
     parts = ["oof"] if experiment.test_labels is None else ["oof", "test"]
     rows = score_rows(experiment.scores())
     runs = run_rows(experiment.runs)
+    clean = experiment.runs[0].settings.clean
     return {
         "experiment": experiment,
         "synthetic": SYNTHETIC if experiment.synthetic else None,
@@ -97,7 +100,8 @@ def _contents(experiment: Experiment) -> dict[str, Any]:
         "shared_patients": data_section.shared_patients(experiment.slices),
         "prevalence": data_section.prevalence_rows(experiment),
         "folds": data_section.fold_rows(experiment),
-        "quarantine": data_section.quarantine_rows(experiment.slices),
+        "defects": data_section.defect_rows(experiment.slices, read_manifest(clean)),
+        "pictures": data_pictures(clean),
     }
 
 

@@ -29,6 +29,11 @@ RUNS = {
     "stage2/lstm": 0.7,
     "stage2/transformer": 0.75,
 }  # noise
+MANIFEST = {
+    "settings": {"size": 256},
+    "quarantined": {"truncated": 1, "unreadable": 1},
+    "kept_defects": {"padded": 160, "zero step": 0},
+}
 
 
 @pytest.fixture(scope="session")
@@ -69,6 +74,7 @@ def build_experiment(
         folder, *(folder / name for name in ("raw", "clean", "models", "checkpoints", "logs", "out"))
     )
     config = EnsembleConfig(replicates=replicates)
+    write_json(settings.clean / "manifest.json", MANIFEST)
 
     def score(name: str, oof: pd.DataFrame, hidden: pd.DataFrame) -> Scored:
         own = bootstrap_weighted_log_loss(labels, oof, patients, replicates=replicates)

@@ -12,7 +12,14 @@ from src.labels import LABELS
 from src.report.run_report import interval, number, render_report, write_report
 from src.report.run_section import duration
 
-VOID = {"meta", "br", "path", "use", "rect"}  # elements that need no end tag, SVG's self-closed ones included
+VOID = {
+    "meta",
+    "br",
+    "img",
+    "path",
+    "use",
+    "rect",
+}  # elements that need no end tag, SVG's self-closed ones included
 MakeExperiment = Callable[..., Experiment]
 
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import pandas as pd
 
 from ...errors import UserError
+from ..contest_csv import read_image_ids, read_labels
 from ..inventory import Inventory, empty_labels
-from ..label_table import read_labels, read_sample_submission
 from ..options import Options
 from ..source import Source, list_files, list_members
 
@@ -42,10 +42,10 @@ def read(raw_dir: Path, options: Options, jobs: int) -> Inventory:
     labels, repeated = None, 0
     if "train" in tables:
         table = read_labels(tables["train"])
-        labels, repeated = table.labels, table.repeated_rows
+        labels, repeated = table.labels.astype("Int8"), table.repeated_rows
     wanted = {
         "train": pd.Index([], dtype="str") if labels is None else labels.index,
-        "test": read_sample_submission(tables["test"]) if "test" in tables else pd.Index([], dtype="str"),
+        "test": read_image_ids(tables["test"]) if "test" in tables else pd.Index([], dtype="str"),
     }
     both = wanted["train"].intersection(wanted["test"])
     if len(both):
