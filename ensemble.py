@@ -1,9 +1,10 @@
 """Step 5: blend the runs of an experiment, write its submission, its score table and its report.
 
     python ensemble.py experiments/baseline
+    python ensemble.py --score submission.csv --labels labels.csv     only score a file, any team's
 
 Reads the run folders (out-of-fold and test predictions) and the sample submission in RAW_DATA_DIR; writes
-submission.csv, blend.json, scores.json and report.html to SUBMISSION_DIR/<experiment>/.
+submission.csv, blend.json, scores.json, commands.txt and report.html to SUBMISSION_DIR/<experiment>/.
 """
 
 from argparse import Namespace
@@ -15,10 +16,20 @@ from src.command_line import command_line, run, start_logging
 def main() -> None:
     arguments = parse_arguments()
     start_logging(arguments.quiet)
+    if arguments.score is None:
+        blend(arguments)
+    else:
+        from src.evaluation.score_file import score_file
 
-    from src.config import load_config
-    from src.evaluation.experiment import EnsembleConfig, evaluate_experiment, write_experiment_submission
-    from src.files import write_json
+        print(score_file(arguments.score, arguments.labels).text())
+
+
+def blend(arguments: Namespace) -> None:
+    """The whole of step 5."""
+    from src.evaluation.ensemble_config import load_ensemble
+    from src.evaluation.experiment import evaluate_experiment, write_experiment_submission
+    from src.evaluation.reproduce import reproduction_commands
+    from src.files import write_json, write_text
     from src.report.run_report import write_report
     from src.report.score_table import score_table
     from src.settings import load_settings
@@ -26,24 +37,37 @@ def main() -> None:
 
     settings = load_settings(arguments.settings)
     name = experiment_name(arguments.experiment)
-    config = load_config(EnsembleConfig, Path(arguments.experiment) / "ensemble.json")
-    experiment = evaluate_experiment(settings, name, config)
+    experiment = evaluate_experiment(settings, name, load_ensemble(arguments.experiment))
     folder = settings.submissions / name
     filled = write_experiment_submission(experiment, settings.raw, folder / "submission.csv")
-    write_json(folder / "blend.json", experiment.fitted.to_dict())
+    quarantined = filled.astype(str).to_dict("records")
+    write_json(folder / "blend.json", experiment.fitted.to_dict() | {"quarantined": quarantined})
+    used = experiment.fitted.members_used()
+    commands = reproduction_commands(settings, Path(arguments.experiment), arguments.settings, used)
+    write_text(folder / "commands.txt", "\n".join(commands) + "\n")
     write_report(folder / "report.html", experiment)
     write_json(folder / "scores.json", experiment.scores())
     if not arguments.quiet:
         print(score_table(experiment))
-        for image_id, cause in filled.itertuples(index=False):
-            print(f"{image_id}: quarantined ({cause}), got the training prior")
+        for row in quarantined:
+            print("{image_id}: quarantined ({cause}), got: {value}".format(**row))
+        print("\n  ".join(["the same again:", *commands]))
         print(f"submission: {folder / 'submission.csv'}\nreport:     {folder / 'report.html'}")
 
 
 def parse_arguments() -> Namespace:
     parser = command_line(__doc__)
-    parser.add_argument("experiment", metavar="EXPERIMENT", help="a folder such as experiments/baseline")
-    return parser.parse_args()
+    parser.add_argument(
+        "experiment", metavar="EXPERIMENT", nargs="?", help="a folder such as experiments/baseline"
+    )
+    parser.add_argument("--score", metavar="FILE", help="a submission file to score, with --labels")
+    parser.add_argument("--labels", metavar="FILE", help="the labels of its images, ID,Label as well")
+    arguments = parser.parse_args()
+    if (arguments.score is None) != (arguments.labels is None):
+        parser.error("--score and --labels belong together")
+    if (arguments.experiment is None) == (arguments.score is None):
+        parser.error("give either an EXPERIMENT or --score FILE --labels FILE")
+    return arguments
 
 
 if __name__ == "__main__":

@@ -43,6 +43,10 @@ class Blend:
     nested_predictions: pd.DataFrame | None = field(default=None, repr=False)  # not saved
     stacking: Stacking | None = None  # in place of averaging; `weights` are then the members' shares of gain
 
+    def members_used(self) -> list[str]:
+        """Members with a weight for some label."""
+        return [name for name, row in self.weights.iterrows() if (row > 0).any()]
+
     def apply(self, members: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
         """Blend predictions by key: index of the first member, columns LABELS.
 
@@ -71,8 +75,8 @@ class Blend:
             "what": "blend of models for the six labels, applied by image_id",
             "how": "per label: back(sum over members of weight * into(p)), then the steps in order; space "
             "'probability': into and back change nothing; 'logit': into is the logit of p clipped to "
-            "[eps, 1 - eps], back its inverse; with `stacking`, LightGBM's trees on the members' probabilities "
-            "stand in the place of the average, and the weights are the members' shares of their gain",
+            "[eps, 1 - eps], back its inverse; with `stacking`, LightGBM's trees on the members' "
+            "probabilities stand in the average's place, and the weights are the members' shares of gain",
             "decision": self.decision,
             "space": self.space,
             "weights": {name: row.to_dict() for name, row in self.weights.iterrows()},

@@ -25,7 +25,7 @@ class EnsembleConfig(StrictModel):
     source: str = ""
     notes: str = ""
     members: tuple[str, ...] | None = None  # runs to blend; null: every run of the experiment
-    external: dict[str, External] = {}  # name -> files; blended like runs, as external/<name>
+    external: dict[str, External] = Field(default={})  # name -> files; blended like runs, as external/<name>
     eliminate: bool = False  # first drop members while the ensemble is not worse outside the noise
     spaces: tuple[Literal["probability", "logit"], ...] = ("probability", "logit")  # to try, simplest first
     alternatives: tuple[Literal["greedy", "boosting"], ...] = ()  # to try after the exact weights

@@ -1,13 +1,10 @@
 """An experiment as a whole: gather its runs' predictions by key, score, blend, build the submission."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal
 
 import pandas as pd
-from pydantic import Field
 
-from ..config import StrictModel
 from ..data.contest_csv import read_long
 from ..data.tables import read_slices
 from ..errors import UserError
@@ -15,30 +12,14 @@ from ..labels import LABELS
 from ..settings import Settings
 from ..training.parts import labelled_slices, unlabelled_slices
 from ..training.runs import Run, runs_of
+from ..training.stacker_config import StackerConfig
 from .blend import Blend, fit_blend
 from .bootstrap import bootstrap_weighted_log_loss, bootstrap_weighted_log_loss_difference
+from .ensemble_config import EnsembleConfig
+from .external import read_external
 from .metrics import SCORING_EPS, constant_predictions, prevalence, weighted_log_loss
+from .selection import backward_elimination
 from .submission import fill_quarantined, read_sample, validate_submission, write_submission
-
-StepName = Literal["temperature", "platt", "isotonic", "raise_any", "meet_any"]
-
-
-class EnsembleConfig(StrictModel):
-    """experiments/<name>/ensemble.json."""
-
-    source: str = ""
-    notes: str = ""
-    members: tuple[str, ...] | None = None  # runs to blend; null: every run of the experiment
-    spaces: tuple[Literal["probability", "logit"], ...] = ("probability", "logit")  # to try, simplest first
-    steps: tuple[StepName, ...] = (
-        "temperature",
-        "platt",
-        "raise_any",
-        "meet_any",
-    )  # to try after the weights
-    submission_eps: Annotated[float, Field(gt=0, lt=0.5)] = 1e-6
-    replicates: Annotated[int, Field(ge=100)] = 1000  # of the patient-cluster bootstrap
-    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -122,6 +103,7 @@ def evaluate_experiment(settings: Settings, name: str, config: EnsembleConfig) -
         oof = pd.concat([run.predictions("oof") for run in own])
         test = sum(run.predictions("test") for run in own) / len(own)
         members[member] = oof, test
+    members |= read_external(config.external, slices)
     patients = training.set_index("image_id")["patient_id"]
     labels = training.set_index("image_id")[list(LABELS)].astype("int8")
     labels = labels.loc[next(iter(members.values()))[0].index.sort_values()]
@@ -143,15 +125,8 @@ def evaluate_experiment(settings: Settings, name: str, config: EnsembleConfig) -
 
     oofs, tests = ({m: pair[i] for m, pair in members.items()} for i in (0, 1))
     scored = {member: score(member, *pair) for member, pair in members.items()}
-    fitted = fit_blend(
-        labels,
-        oofs,
-        patients,
-        spaces=config.spaces,
-        steps=config.steps,
-        replicates=config.replicates,
-        seed=config.seed,
-    )
+    fitted = fit_ensemble(labels, oofs, patients, config)
+    kept = list(fitted.weights.index)
     base = prevalence(labels)
     return Experiment(
         name=name,
@@ -167,10 +142,32 @@ def evaluate_experiment(settings: Settings, name: str, config: EnsembleConfig) -
         ),
         members=scored,
         mean=score("mean", *(sum(frames.values()) / len(frames) for frames in (oofs, tests))),
-        blend=score("blend", fitted.apply(oofs), fitted.apply(tests)),
+        blend=score("blend", *(fitted.apply({m: frames[m] for m in kept}) for frames in (oofs, tests))),
         fitted=fitted,
         context=_compare_stages(scored, labels, patients, config),
     )  # fmt: skip
+
+
+def fit_ensemble(
+    labels: pd.DataFrame, members: dict[str, pd.DataFrame], patients: pd.Series, config: EnsembleConfig
+) -> Blend:
+    """The blend of an ensemble's configuration, maybe of fewer members: see `eliminate`."""
+    options = {"seed": config.seed, "replicates": config.replicates}
+    remark = None
+    if config.eliminate and len(members) > 1:
+        trials, kept = backward_elimination(labels, members, patients, **options)
+        chosen = next(trial for trial in trials if trial.members == kept)
+        remark = (
+            f"backward elimination kept {len(kept)} of {len(members)} members, nested score "
+            f"{chosen.nested_score:.6f}, best {min(trial.nested_score for trial in trials):.6f} "
+            "(a choice by nested scores makes them slightly optimistic)"
+        )
+        members = {name: members[name] for name in kept}
+    fitted = fit_blend(
+        labels, members, patients, spaces=config.spaces, alternatives=config.alternatives,
+        steps=config.steps, **options,
+    )  # fmt: skip
+    return fitted if remark is None else replace(fitted, decision=f"{remark}; {fitted.decision}")
 
 
 def experiment_runs(settings: Settings, name: str, config: EnsembleConfig) -> list[Run]:
@@ -193,6 +190,11 @@ def experiment_runs(settings: Settings, name: str, config: EnsembleConfig) -> li
             run = Run(member, fold, settings)
             raise UserError(f"{run}: is missing, and others have this fold; run: {run.command}")
     for run in runs:
+        if run.stage == "stage2" and run.read_config(StackerConfig).embedding_space == "per_fold":
+            raise UserError(
+                f"{run.name}: its embedding_space per_fold is in-sample, for comparison only; name the other "
+                "runs as members in ensemble.json"
+            )
         if not (run.folder / "test.parquet").exists():
             raise UserError(f"{run.folder}: has no test.parquet; run: python predict.py experiments/{name}")
     return runs
@@ -201,17 +203,47 @@ def experiment_runs(settings: Settings, name: str, config: EnsembleConfig) -> li
 def write_experiment_submission(experiment: Experiment, raw: Path, path: Path) -> pd.DataFrame:
     """Write and check the submission of the blend, in the order of the sample submission in RAW_DATA_DIR.
 
-    Only a quarantined image gets the training prior; returns those (image_id, cause). Any other image without
-    a prediction is a UserError.
+    Only a quarantined image is filled in: returns those (image_id, cause, value), value `prior` (the
+    prevalence of the training slices) or, where ensemble.json asks for it and stackers of the experiment have
+    predicted the image from its neighbours, `neighbours`. Any other image without a prediction is a
+    UserError.
     """
     sample = read_sample(sample_submission(raw))
     slices = experiment.slices
     causes = slices[slices["status"] == "quarantined"].set_index("image_id")["cause"]
     prior = prevalence(experiment.labels)
-    probabilities, filled = fill_quarantined(experiment.blend.test, sample.image_ids, causes, prior)
+    known = experiment.blend.test
+    guessed = (
+        neighbour_predictions(experiment) if experiment.config.quarantined == "neighbours" else known[:0]
+    )
+    guessed = guessed[guessed.index.isin(sample.image_ids)]
+    probabilities, filled = fill_quarantined(pd.concat([known, guessed]), sample.image_ids, causes, prior)
+    filled = pd.concat(
+        [
+            filled.assign(value="prior"),
+            causes.loc[guessed.index]
+            .rename("cause")
+            .rename_axis("image_id")
+            .reset_index()
+            .assign(value="neighbours"),
+        ],
+        ignore_index=True,
+    )
     write_submission(path, sample, probabilities, experiment.config.submission_eps)
     validate_submission(path, sample)
     return filled
+
+
+def neighbour_predictions(experiment: Experiment) -> pd.DataFrame:
+    """Quarantined test images by their neighbours: the mean of stackers trained with slice_dropout."""
+    files = [run.folder / "missing.parquet" for run in experiment.runs]
+    tables = [pd.read_parquet(file).set_index("image_id") for file in files if file.exists()]
+    if not tables:
+        raise UserError(
+            "ensemble.json: quarantined is neighbours, but no stacker predicted missing slices; train one "
+            "with slice_dropout, or set it to prior"
+        )
+    return pd.concat(tables)[list(LABELS)].groupby(level=0).mean()
 
 
 def sample_submission(raw: Path) -> Path:

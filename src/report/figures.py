@@ -16,7 +16,7 @@ from ..evaluation.reliability import reliability_curve
 from .score_table import ScoreRow
 from .svg import COLOURS, inline_svg
 
-MARKERS = {"stage1": "o", "stage2": "s", "mean": "D", "blend": "D", "nested": "D"}
+MARKERS = {"stage1": "o", "stage2": "s", "external": "^", "mean": "D", "blend": "D", "nested": "D"}
 DASHES = {"stage1": (0, (1, 1.4)), "stage2": (0, (5, 1.6)), "blend": "solid"}
 ROC_POINTS = 150  # drawn along each axis; the areas beside the curve use all points
 

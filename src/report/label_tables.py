@@ -44,7 +44,7 @@ def shown_models(experiment: Experiment) -> dict[str, Scored]:
     stages = {run.name: run.stage for run in experiment.runs}
     models = {"blend": experiment.blend}
     for stage in ("stage2", "stage1"):
-        own = [scored for name, scored in experiment.members.items() if stages[name] == stage]
+        own = [scored for name, scored in experiment.members.items() if stages.get(name) == stage]
         if own:
             models[stage] = min(own, key=lambda scored: scored.oof_score)
     return models

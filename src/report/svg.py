@@ -19,6 +19,7 @@ COLOURS = {
     "grid": "#d8dce1",
     "stage1": "#0072b2",
     "stage2": "#d55e00",
+    "external": "#6a737d",
     "mean": "#8b5c9e",
     "blend": "#00795a",
 }

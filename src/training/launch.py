@@ -18,6 +18,7 @@ from ..data.tables import read_folds, read_manifest
 from ..errors import UserError
 from ..settings import Settings, load_settings
 from . import distributed
+from .allocator import keep_freed_memory
 from .runs import Run, choose_device, fold_logger, run_name, runs_of
 
 log = logging.getLogger("ich")
@@ -107,6 +108,7 @@ def prepare_torch(device_name: str, threads: int = 1) -> torch.device:
     if device.type == "cpu":
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", threads)))
         torch.set_flush_denormal(True)
+        keep_freed_memory()
     return device
 
 

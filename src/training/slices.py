@@ -126,6 +126,7 @@ class SliceBatches:
         self.config, self.masks = config, masks
         self.reader = SliceReader(volumes, config)
         self.on_cpu = device is None or device.type == "cpu"
+        self.pinned = not self.on_cpu  # page-locked memory, from which a copy runs beside the computation
         self.ids = slices["image_id"].to_numpy()
         self.labels = slices[list(LABELS)].to_numpy(np.float32)
         self.sampler = Sampler(slices, config)
@@ -166,6 +167,8 @@ class SliceBatches:
             batch |= self._masks(ids)
         if self.on_cpu:
             return finish(warp_by_opencv(batch, config.image_size), config)
+        if not self.pinned:
+            return batch
         return {k: v.pin_memory() if isinstance(v, torch.Tensor) else v for k, v in batch.items()}
 
     def _masks(self, ids: list[str]) -> Batch:

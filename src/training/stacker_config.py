@@ -39,9 +39,7 @@ class StackerConfig(TrainingConfig):
     deltas: Literal["none", "lag", "lag_lead"] = "none"  # minus the slice before, minus the slice after
     mean_channel: bool = False  # the members' mean as one more channel of logits and probabilities
     differences: bool = False  # member minus next member, likewise
-    embedding_space: Literal["pooled", "aligned", "per_fold"] = (
-        "aligned"  # per_fold is in-sample: to compare only
-    )
+    embedding_space: Literal["pooled", "aligned", "per_fold"] = "pooled"  # per_fold: in-sample, to compare
     selector: Literal["none", "pca", "kbest", "tree", "linear_svm"] = "none"  # of embedding columns
     components: Count = 120  # columns a selector leaves
 

@@ -62,10 +62,10 @@ def newer(path, than):
     return path.exists() and path.stat().st_mtime_ns > than
 
 
-def test_killed_three_times_and_started_again_gives_the_same_bytes(home):
+def test_killed_twice_and_started_again_gives_the_same_bytes(home):
     settings = load_settings(home / "SETTINGS.json")
     run = Run("tiny/stage1/random", 0, settings)
-    for kind in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT):
+    for kind in (signal.SIGKILL, signal.SIGTERM):
         before = run.checkpoint.stat().st_mtime_ns if run.checkpoint.exists() else 0
         process = start(home, "random")
         while process.poll() is None and not newer(run.checkpoint, before):
@@ -77,7 +77,7 @@ def test_killed_three_times_and_started_again_gives_the_same_bytes(home):
     process = start(home, "random")
     output, _ = process.communicate()
     assert process.returncode == 0 and run.complete and not run.checkpoint.exists()
-    assert "resumed at step" in output and run.log_file.read_text().count("resumed at step") == 3
+    assert "resumed at step" in output and run.log_file.read_text().count("resumed at step") == 2
 
     straight = Run("tiny/stage1/straight", 0, settings)
     quiet = logging.getLogger("ich.test")

@@ -75,10 +75,11 @@ def test_killed_at_any_batch_and_continued_equals_uninterrupted(tmp_path, option
     assert progress.history == expected_progress.history
 
 
-def test_a_signal_saves_the_state_and_stops(tmp_path):
+@pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_the_state_and_stops(tmp_path, kind):
     config = TrainingConfig(epochs=2, lr=0.01, checkpoint_steps=1000)
     expected, _ = run(tmp_path / "a", config)
-    batches = NoisyBatches({3: lambda: os.kill(os.getpid(), signal.SIGTERM)})
+    batches = NoisyBatches({3: lambda: os.kill(os.getpid(), kind)})
     with pytest.raises(Interrupted, match="stopped at step 4 of 12"):
         run(tmp_path / "b", config, batches)
     model, _ = run(tmp_path / "b", config)

@@ -19,6 +19,7 @@ from tests.training.stage2_tables import config, settings_below
 CPU, LOG = torch.device("cpu"), logging.getLogger("test")
 MEMBERS = ("x/stage1/a", "x/stage1/b")
 SMALL = {
+    "embedding_space": "aligned",
     "members": list(MEMBERS),
     "epochs": 2,
     "batch_size": 8,

@@ -1,0 +1,90 @@
+"""The exact commands that make a result again: preparation, every run with weight, prediction, ensemble."""
+
+import json
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..config import StrictModel, load_config
+from ..data.tables import read_folds, read_manifest
+from ..settings import Settings
+from ..training.configs import WITHOUT_EFFECT
+from ..training.runs import Run, runs_of
+from ..training.slice_config import SliceConfig
+from ..training.stacker_config import StackerConfig
+
+DEFAULTS = {"dataset": "rsna", "size": 512, "folds": 5, "seed": 0}
+
+
+def reproduction_commands(
+    settings: Settings, experiment: Path, settings_file: Path | str, members: Sequence[str]
+) -> list[str]:
+    """Lines of a shell script; `members` are the runs that have a weight, `experiment` the folder as given.
+
+    Keys that a run was trained with and its file does not say now are given by --set; a file that is gone is
+    named in a comment.
+    """
+    root = experiment.parent
+    tail = "" if str(settings_file) == "SETTINGS.json" else f" --settings {shlex.quote(str(settings_file))}"
+    runs = _with_their_inputs(settings, [m for m in members if not m.startswith("external/")])
+    lines = [f"python prepare_data.py{_prepare_flags(read_manifest(settings.clean)['settings'])}{tail}"]
+    for name in runs:
+        lines.extend(_training(settings, root, name, tail))
+    for other in dict.fromkeys(name.split("/")[0] for name in runs):
+        lines.append(f"python predict.py {shlex.quote(str(root / other))}{tail}")
+    lines.append(f"python ensemble.py {shlex.quote(str(experiment))}{tail}")
+    return lines
+
+
+def _with_their_inputs(settings: Settings, members: Sequence[str]) -> list[str]:
+    """Runs in the order they must be trained: stage 1, also what stacked runs read, then stage 2."""
+    first, second = [], []
+    for name in members:
+        run = _folds_of(settings, name)[0]
+        if run.stage == "stage2":
+            second.append(name)
+            first.extend(run.read_config(StackerConfig).members)
+        else:
+            first.append(name)
+    return [*dict.fromkeys(sorted(first)), *second]
+
+
+def _folds_of(settings: Settings, name: str) -> list[Run]:
+    experiment = name.split("/")[0]
+    return [run for run in runs_of(settings, experiment) if run.name == name and run.complete]
+
+
+def _training(settings: Settings, root: Path, name: str, tail: str) -> list[str]:
+    runs = _folds_of(settings, name)
+    run, file = runs[0], root / f"{name}.json"
+    model: type[StrictModel] = StackerConfig if run.stage == "stage2" else SliceConfig
+    lines, overrides = [], ""
+    if file.exists():
+        overrides = "".join(
+            f" --set {shlex.quote(f'{key}={json.dumps(value)}')}"
+            for key, value in _differences(model, run, file).items()
+        )
+    else:
+        lines.append(f"# {file} is gone; its content: {run.folder / 'config.json'}")
+    command = f"python train_{run.stage}.py {shlex.quote(str(file))}{overrides}"
+    everything = set(read_folds(settings.clean)["fold"]) == {r.fold for r in runs}
+    return [*lines, *([command + tail] if everything else [f"{command} --fold {r.fold}{tail}" for r in runs])]
+
+
+def _differences(model: type[StrictModel], run: Run, file: Path) -> dict[str, Any]:
+    """Keys whose values the run was trained with differ from what the file says now."""
+    trained = json.loads(run.read_config(model).model_dump_json())
+    stated = json.loads(load_config(model, file).model_dump_json())
+    return {k: v for k, v in trained.items() if v != stated[k] and k not in WITHOUT_EFFECT}
+
+
+def _prepare_flags(options: dict[str, Any]) -> str:
+    """Flags for whatever differs from prepare_data.py's defaults."""
+    flags = []
+    for name, value in options.items():
+        if value is True:
+            flags.append(f" --{name.replace('_', '-')}")
+        elif value not in (None, False) and value != DEFAULTS.get(name):
+            flags.append(f" --{name.replace('_', '-')} {shlex.quote(str(value))}")
+    return "".join(flags)

@@ -1,0 +1,51 @@
+"""Every stage-2 configuration under experiments/ is read, builds at small size and learns from a batch."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from src.config import load_config
+from src.evaluation.ensemble_config import load_ensemble
+from src.training.runs import Run, run_name
+from src.training.sequences import StudyInputs
+from src.training.stacker_config import StackerConfig
+from src.training.stacker_networks import build_from_config, prevalences, stacker_loss
+from src.training.study_batches import StudyBatches
+from tests.training.stage2_tables import settings_below, table, write
+
+EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
+CONFIGS = sorted(EXPERIMENTS.glob("*/stage2/*.json"))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=[run_name(path) for path in CONFIGS])
+def test_a_configuration_trains_a_batch_at_small_size(path, tmp_path):
+    config = load_config(StackerConfig, path)
+    assert all((EXPERIMENTS / f"{member}.json").exists() for member in config.members)
+    if config.stacker == "boosting":
+        return  # its trees are tested with the models
+    width = None if config.width is None else 16
+    small = config.model_copy(update={"width": width, "hidden": 8, "heads": 4, "batch_size": 4})
+    slices = table([4, 30, 1, 26])
+    runs = {name: [Run(name, 0, settings_below(tmp_path))] for name in config.members}
+    for (run,) in runs.values():
+        write(run, slices["image_id"])
+    inputs = StudyInputs(slices, runs, "oof", small)
+    torch.manual_seed(0)
+    model = build_from_config(small, inputs.embedding_sizes)
+    model.start_at(*prevalences(inputs))
+    (batch,) = StudyBatches(inputs, small).epoch(0)
+    values = batch["embeddings"].float(), batch["logits"], batch["position"], batch["mask"], batch["missing"]
+    loss = stacker_loss(model(*values), batch, small)
+    loss.backward()
+    assert np.isfinite(loss.item())
+    assert all(p.grad is not None for p in model.parameters())
+
+
+@pytest.mark.parametrize(
+    "path", sorted(EXPERIMENTS.glob("*/ensemble.json")), ids=lambda path: path.parent.name
+)
+def test_an_ensemble_names_configurations_that_exist(path):
+    for member in load_ensemble(path.parent).members or ():
+        assert (EXPERIMENTS / f"{member}.json").exists(), member
