@@ -5,7 +5,8 @@
     python train_stage2.py ... --set epochs=2 --set 'source="a trial"'    other values for keys of the file
 
 Reads the stage-1 run folders its configuration names.
-Writes config.json, model.safetensors (trees: model.txt), oof.parquet, metrics.json (last) to MODEL_DIR/<run>/fold<k>/.
+Writes config.json, model.safetensors (trees: model.txt), oof.parquet, metrics.json (last)
+to MODEL_DIR/<run>/fold<k>/.
 Stopped at any moment and started again it continues; a complete fold is skipped.
 """
 
