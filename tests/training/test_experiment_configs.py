@@ -57,6 +57,20 @@ def test_a_configuration_builds_trains_a_batch_and_predicts(path, clean):
     assert logits.shape == (4, 6) and embeddings.shape == (4, model.embedding_size)
 
 
+BASELINE = [path for path in CONFIGS if path.parts[-3] == "baseline"]
+
+
+@pytest.mark.parametrize("path", BASELINE, ids=lambda path: path.stem)
+def test_a_baseline_backbone_itself_learns_from_a_batch(path, clean):
+    config = load_config(SliceConfig, path, ["pretrained=false", "image_size=64", "batch_size=2"])
+    model = build_from_config(config).train()
+    batch = next(iter(SliceBatches(open_volumes(clean), labelled_slices(clean), config).epoch(0)))
+    loss = training_loss(config)(model, batch)
+    loss.backward()
+    first = next(model.backbone.parameters())
+    assert torch.isfinite(loss) and first.grad.abs().sum() > 0
+
+
 def test_the_recipes_of_the_winners_are_there():
     names = {path.parts[-3] for path in CONFIGS}
     assert {
