@@ -242,9 +242,10 @@ def test_twelve_bit_wrap_occurs_with_both_intercepts_and_can_be_undone(headers):
 # the run
 
 
-def test_bytes_depend_on_the_seed_and_not_on_the_jobs(tmp_path):
+@pytest.mark.parametrize("preset", sorted(PRESETS))
+def test_bytes_depend_on_the_seed_and_not_on_the_jobs(tmp_path, preset):
     for name, seed, jobs in (("a", 3, 1), ("b", 3, 2), ("c", 4, 1)):
-        generate(tmp_path / name / "raw", studies=4, seed=seed, size=64, slices=10, jobs=jobs)
+        generate(tmp_path / name / "raw", studies=4, seed=seed, preset=preset, size=64, slices=10, jobs=jobs)
     a, b, c = (digest(tmp_path / name) for name in "abc")
     assert a == b and not set(a.values()) & set(c.values())
 

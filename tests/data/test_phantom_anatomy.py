@@ -7,6 +7,14 @@ import cv2
 import numpy as np
 import pytest
 
+from src.data.synthetic.artefacts import (
+    metal_streaks,
+    moved,
+    noise_texture,
+    ray_errors,
+    sample_artefacts,
+    starved_noise,
+)
 from src.data.synthetic.bleeds import (
     Bleed,
     Epidural,
@@ -20,15 +28,14 @@ from src.data.synthetic.plan import PRESETS, make_plan
 from src.data.synthetic.scanner import (
     SITES,
     holder,
-    noise_texture,
     sample_acquisition,
-    sample_streaks,
     stored_values,
     wrapped,
 )
 from src.data.synthetic.study import MASK_SHARE, Study, draw_study, expose, paint_slice
 
 PLAIN = SITES[0]
+CLEAN = sample_artefacts(np.random.default_rng(0), slices=24, streaks=0.0, metal=0.0, motion=0.0)
 
 
 SITE = np.array([64.0, 5.0, 22.0])  # the left side, a little above the ventricles' level
@@ -52,7 +59,7 @@ def study_with(bleeds: list[Bleed], seed: int = 0) -> Study:
     acquisition = sample_acquisition(
         rng, head, PLAIN, size=160, slices=24, limits=(20, 34), noise=(3.0, 4.0), repeated=False
     )
-    return Study(head, bleeds, [], acquisition, holder(rng, acquisition), sample_streaks(rng, 24, 0.0))
+    return Study(head, bleeds, [], acquisition, holder(rng, acquisition), CLEAN)
 
 
 @cache
@@ -202,7 +209,7 @@ def test_a_mass_shifts_the_midline_away_from_it():
 
 @pytest.mark.parametrize("recipe", [("epidural",), ("subdural",), ("subarachnoid",), ("intraventricular",)])
 def test_every_drawn_bleed_is_large_enough_to_be_labelled(recipe):
-    preset = replace(PRESETS["demo"], hard=0.0)
+    preset = PRESETS["demo"]
     plan = make_plan(preset, 20, seed=8, size=96, slices=20)
     for index in range(4):
         study = draw_study(replace(plan[index], recipe=recipe, faults={}), preset)
@@ -244,19 +251,75 @@ def test_arrays_stay_single_precision():
     assert {hu.dtype, inside.dtype, *(share.dtype for share in blood.values())} == {np.dtype("float32")}
 
 
-def test_noise_has_unit_variance_and_the_correlation_of_a_soft_kernel():
-    noise = noise_texture(np.random.default_rng(0), 256, 0.488)
+@pytest.mark.parametrize(
+    ("sharpness", "correlation"), [(0.0, (0.77, 0.36, 0.07)), (1.0, (0.65, 0.12, -0.10))]
+)
+def test_noise_has_unit_variance_and_the_correlation_of_its_kernel(sharpness, correlation):
+    noise = noise_texture(np.random.default_rng(0), 256, 0.488, sharpness)
     assert noise.mean() == pytest.approx(0, abs=0.02) and noise.std() == pytest.approx(1, abs=0.03)
-    for lag, expected in ((1, 0.70), (2, 0.24), (3, 0.04)):
-        assert np.mean(noise[:, :-lag] * noise[:, lag:]) == pytest.approx(expected, abs=0.05)
+    for lag, expected in enumerate(correlation, start=1):
+        assert np.mean(noise[:, :-lag] * noise[:, lag:]) == pytest.approx(expected, abs=0.06)
     assert np.mean(noise**4) == pytest.approx(3, abs=0.25)  # kurtosis of a normal deviate
 
 
-def test_noise_of_the_stored_size_has_the_stated_strength():
-    study = study_with([])
-    flat = np.full((160, 160), 30.0, np.float32)
-    image = expose(study.acquisition, flat, np.random.default_rng(0))
-    assert image.std() == pytest.approx(study.acquisition.noise, rel=0.05)
+def test_noise_in_the_head_has_the_stated_strength_and_is_weaker_in_air():
+    acquisition = study_with([]).acquisition
+    head = np.full((160, 160), -1000.0, np.float32)
+    head[29:131, 29:131] = 30.0  # 102^2 of 160^2 pixels: the mean load of a head, 420 HU above air
+    image = expose(acquisition, head, np.random.default_rng(0)) - head
+    middle, air = image[56:104, 56:104], image[:24]
+    assert middle.std() == pytest.approx(1.07 * acquisition.noise, rel=0.06)
+    assert 0.45 * middle.std() < air.std() < 0.8 * middle.std()
+
+
+def test_a_base_slice_is_noisier_than_one_at_the_vertex():
+    acquisition = study_with([]).acquisition
+    flat = [np.full((160, 160), hu, np.float32) for hu in (-350.0, -850.0)]
+    base, vertex = (expose(acquisition, hu, np.random.default_rng(0)).std() for hu in flat)
+    assert base / vertex == pytest.approx(1.25 / 0.7, rel=0.02)  # the limits of tube modulation
+
+
+def petrous_slice() -> np.ndarray:
+    """A disc of brain with two blocks of bone beside each other, (256, 256) HU, pixels of 1 mm."""
+    y, x = np.mgrid[:256, :256] - 127.5
+    hu = np.where(np.hypot(x, y) < 85, np.float32(30.0), np.float32(-1000.0))
+    hu[(np.abs(np.abs(x) - 45) < 25) & (np.abs(y) < 8)] = 1300.0
+    return hu
+
+
+def test_beam_hardening_darkens_the_bar_between_dense_bones_and_little_else():
+    error = ray_errors(petrous_slice(), 1.0, hardening=1.0, noise=0.0)
+    assert error[120:136, 120:136].mean() < -1.0
+    assert abs(error[60:80, 118:138].mean()) < 0.5 and abs(error[176:196, 118:138].mean()) < 0.5
+
+
+def test_beam_hardening_is_proportional_to_its_strength_and_absent_without_bone():
+    hu = petrous_slice()
+    once, thrice = (ray_errors(hu, 1.0, strength, noise=0.0) for strength in (1.0, 3.0))
+    assert np.allclose(thrice, 3 * once, atol=1e-3)
+    assert not ray_errors(np.minimum(hu, 60.0), 1.0, hardening=3.0, noise=0.0).any()
+
+
+def test_starved_rays_make_streaks_along_the_bones_only():
+    error = ray_errors(petrous_slice(), 1.0, 0.0, starved_noise(np.random.default_rng(0), 10.0))
+    assert error[124:132, 100:156].std() > 4 * error[50:70, 100:156].std()
+
+
+def test_motion_blurs_but_leaves_the_anatomy_in_place():
+    hu = petrous_slice()
+    blurred = moved(hu, np.array([0.0, 3.0]), 0.0, 0.4)
+    assert blurred[0, 0] == hu[0, 0] and blurred[128, 128] == pytest.approx(hu[128, 128])
+    edge = np.flatnonzero(hu[90] > -500)[
+        0
+    ]  # the left border of the disc moves away by 3 pixels with weight .4
+    assert blurred[90, edge] == pytest.approx(30.0 * 0.6 - 1000.0 * 0.4, abs=1)
+
+
+def test_metal_makes_rays_of_both_signs_that_fade_with_distance():
+    streaks = metal_streaks(np.random.default_rng(0), (256, 256), np.array([[40.0, 128.0]]), 1.0, 100.0)
+    near, far = (streaks[40 + shift, 60:200] for shift in (30, 150))
+    assert near.min() < -15 and near.max() > 15 and near.std() > 2 * far.std()
+    assert streaks[40, 128] > 2000
 
 
 @pytest.mark.parametrize("site", SITES, ids=lambda site: f"{site.bits}-{int(site.signed)}-{site.intercept}")

@@ -6,7 +6,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
 from src.data.synthetic.plan import PRESETS, make_plan
-from src.data.synthetic.study import CAVITY_SHARE, MASK_SHARE, draw_study, paint_slice
+from src.data.synthetic.study import CAVITY_SHARE, MASK_SHARE, disturb, draw_study, paint_slice
 
 
 @pytest.fixture(scope="module")
@@ -16,11 +16,14 @@ def volumes() -> tuple[dict[tuple[int, int], np.ndarray], np.ndarray]:
     bounds = [(low, high) for low in (45, 50, 55, 60, 65) for high in (85, 110)]
     found, labels = {bound: [] for bound in bounds}, []
     for plan in make_plan(preset, 48, seed=2, size=128, slices=12):
-        study = draw_study(plan, preset)
+        study, rng = draw_study(plan, preset), np.random.default_rng(plan.index)
         voxel = (study.acquisition.pixel) ** 2 * 5.0 / 1000  # as of 5 mm slices
         for index in range(2, 12):
             hu, blood, inside = paint_slice(study, index)
+            hu = disturb(study, index, hu, rng)
             brain = hu[inside >= CAVITY_SHARE]
+            if len(brain) * voxel < 15.0:  # below the brain there is nothing to confuse
+                continue
             for low, high in bounds:
                 found[low, high].append(((brain > low) & (brain < high)).sum() * voxel)
             masks = [((share >= MASK_SHARE) & (inside >= CAVITY_SHARE)).sum() for share in blood.values()]

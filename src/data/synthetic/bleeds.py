@@ -7,16 +7,18 @@ intraparenchymal  a lumpy ball with an oedematous rim, pushing its surroundings
 intraventricular  a level in the dependent (posterior) horns of a supine patient, or a cast
 
 Each class answers four questions about a plane: `layer` (mm of blood under the skull), `pushes` (mass
-effect), `widen` (mm by which CSF spaces swell), `coverage` (share of each pixel that is blood). Blood is
-44-80 HU, acute to subacute.
+effect), `widen` (mm by which CSF spaces swell), `coverage` (share of each pixel that is blood); `density` is
+its HU. Ages of blood and their HU stand in lesions.py.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from .head import Fields, Head, Push, coverage
+from .head import Fields, Head, Push, coverage, radius
 from .tissue import Brain
+
+OEDEMA = 13.0  # HU; vasogenic oedema takes 5-12 HU from white matter
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,10 @@ class Bleed:
         """Share of each pixel filled with this blood, (rows, columns) in [0, 1]."""
         raise NotImplementedError
 
+    def density(self, fields: Fields, share: np.ndarray) -> np.ndarray | float:
+        """HU of the blood at each pixel, or one for all."""
+        return self.hu
+
     def stain(self, head: Head, fields: Fields, brain: Brain) -> None:
         """Change the tissue around the bleed in place; most bleeds leave it alone."""
 
@@ -59,6 +65,11 @@ def _on_vault(fields: Fields) -> np.ndarray:
     return np.clip(1.3 + (fields.vault + fields.depth) * 0.12, 0.0, 1.0)
 
 
+def _filled(depth: np.ndarray, layer: np.ndarray, soften: np.ndarray) -> np.ndarray:
+    """Share of a layer of blood in each pixel; where the layer thins out below a pixel, so does the blood."""
+    return coverage(depth - layer, soften) * np.clip(layer - 0.2, 0.0, 1.0)
+
+
 def _inward(site: np.ndarray, amount: float) -> np.ndarray:
     return -site / np.linalg.norm(site) * amount
 
@@ -72,7 +83,9 @@ class Epidural(Bleed):
 
     label = "epidural"
 
-    def layer(self, fields: Fields) -> np.ndarray:
+    def layer(self, fields: Fields) -> np.ndarray | None:
+        if fields.plane.misses([self.site], self.radius * 1.5):
+            return None
         aside, along = _beside(fields, self.site)
         lens = np.maximum(1.0 - aside / self.radius**2, 0.0)
         return self.thickness * lens * _on_vault(fields) * (along < 60.0)
@@ -82,19 +95,31 @@ class Epidural(Bleed):
 
     def coverage(self, head: Head, fields: Fields, brain: Brain) -> np.ndarray:
         layer = self.layer(fields)
-        return coverage(fields.depth - layer, fields.soften) * (layer > 0.4) * brain.inside
+        if layer is None:
+            return np.zeros_like(fields.x)
+        return _filled(fields.depth, layer, fields.soften) * brain.inside
 
 
 @dataclass(frozen=True)
 class Subdural(Bleed):
-    """Nearly even in thickness over a wide `radius`, never across the midline; `falx`, `tentorium` in mm."""
+    """A crescent that thins out towards `radius`, never across the midline; `falx`, `tentorium` in mm.
+
+    `sediment`: HU by which the dependent part is denser, as in acute on chronic bleeding (Lee et al., J
+    Korean Med Sci 1997;12:353-359); 0 in uniform blood.
+    """
 
     thickness: float
     radius: float
     falx: float
     tentorium: float
+    sediment: float = 0.0
 
     label = "subdural"
+
+    def density(self, fields: Fields, share: np.ndarray) -> np.ndarray | float:
+        if self.sediment == 0:
+            return self.hu
+        return self.hu + self.sediment * np.clip((fields.y - float(self.site[1])) * 0.15 + 0.5, 0.0, 1.0)
 
     def layer(self, fields: Fields) -> np.ndarray:
         side = float(np.sign(self.site[0]))
@@ -102,10 +127,8 @@ class Subdural(Bleed):
         even = np.maximum(1.0 - (aside / self.radius**2) ** 2, 0.0)
         supratentorial = np.clip((fields.z - 8.0 + 0.40 * np.abs(fields.x)) * 0.3, 0.0, 1.0)
         supratentorial = np.maximum(supratentorial, np.clip((12.0 - fields.y) * 0.3, 0.0, 1.0))
-        same_side = np.clip((fields.x * side - 1.0) * 0.4, 0.0, 1.0)
-        return (
-            self.thickness * np.sqrt(even) * same_side * supratentorial * _on_vault(fields) * (along < 80.0)
-        )
+        same_side = np.clip((fields.x * side - 1.0) * 0.12, 0.0, 1.0)
+        return self.thickness * even**0.6 * same_side * supratentorial * _on_vault(fields) * (along < 80.0)
 
     def pushes(self) -> list[Push]:
         return [Push(self.site * 0.7, _inward(self.site, 0.45 * self.thickness), 45.0)]
@@ -113,7 +136,7 @@ class Subdural(Bleed):
     def coverage(self, head: Head, fields: Fields, brain: Brain) -> np.ndarray:
         side, pixel = float(np.sign(self.site[0])), fields.plane.pixel
         layer = self.layer(fields)
-        blood = coverage(fields.depth - layer, fields.soften) * (layer > 0.4)
+        blood = _filled(fields.depth, layer, fields.soften)
         if self.falx > 0:
             beside = fields.x * side
             reach = np.clip((42.0 - np.abs(fields.y - float(self.site[1]))) * 0.1, 0.0, 1.0)
@@ -122,7 +145,7 @@ class Subdural(Bleed):
         if self.tentorium > 0:
             width = max(pixel, fields.plane.z_step)
             sheet = coverage(np.abs(brain.tentorium - 0.5 * self.tentorium) - 0.5 * self.tentorium, width)
-            open_ring = (np.hypot(fields.x, fields.y - 10.0) > 25.0) & (fields.x * side > 1.0)
+            open_ring = (radius(fields.x, fields.y - 10.0) > 25.0) & (fields.x * side > 1.0)
             leaf = open_ring & (fields.y > 8.0 + 0.42 * np.abs(fields.x))
             blood = np.maximum(blood, sheet * leaf)
         return blood * brain.inside
@@ -163,10 +186,20 @@ class Intraparenchymal(Bleed):
     label = "intraparenchymal"
 
     def distance(self, head: Head, fields: Fields) -> np.ndarray:
-        q = [d / r for d, r in zip(fields.offset(self.site), self.radii.tolist(), strict=True)]
-        small = float(self.radii.min())
-        lumps = head.lumps.sample(fields.x * 1.6, fields.y * 1.6, fields.plane.z * 1.6)
-        return (np.sqrt(q[0] ** 2 + q[1] ** 2 + q[2] ** 2) - 1.0) * small + 0.12 * small * lumps
+        """Signed distance to the surface, mm; far where it does not matter."""
+        distance = np.full(fields.x.shape, 99.0, np.float32)
+        box = fields.plane.box(self.site, 1.5 * float(self.radii.max()) + 3.0 * self.rim)
+        if box is not None:
+            x, y, z = (c[box] for c in fields.offset(self.site))
+            q = [d / r for d, r in zip((x, y, z), self.radii.tolist(), strict=True)]
+            small = float(self.radii.min())
+            lumps = head.lumps.sample(fields.x[box] * 1.6, fields.y[box] * 1.6, fields.plane.z * 1.6)
+            distance[box] = (np.sqrt(q[0] ** 2 + q[1] ** 2 + q[2] ** 2) - 1.0 + 0.16 * lumps) * small
+        return distance
+
+    def density(self, fields: Fields, share: np.ndarray) -> np.ndarray | float:
+        """A clot is denser inside than where it meets serum and oedema."""
+        return self.hu - 3.0 + 4.0 * share
 
     def pushes(self) -> list[Push]:
         side = float(np.sign(self.site[0])) or 1.0
@@ -178,7 +211,7 @@ class Intraparenchymal(Bleed):
 
     def stain(self, head: Head, fields: Fields, brain: Brain) -> None:
         fade = np.exp(-((np.maximum(self.distance(head, fields), 0.0) / self.rim) ** 2))
-        brain.hu += 0.75 * fade * (1.0 - brain.csf) * np.minimum(19.0 - brain.hu, 0.0)
+        brain.hu += 0.9 * fade * (1.0 - brain.csf) * np.minimum(OEDEMA - brain.hu, 0.0)
 
     def coverage(self, head: Head, fields: Fields, brain: Brain) -> np.ndarray:
         free = 1.0 - coverage(brain.ventricle, fields.plane.pixel)
@@ -190,12 +223,13 @@ class Intraparenchymal(Bleed):
 class Intraventricular(Bleed):
     """Blood behind a level: `levels` (right, left) give the y of the fluid level in each lateral ventricle.
 
-    `third` and `fourth` tell whether those are filled.
+    `third` and `fourth` tell whether those are filled. A `clot` keeps to within so many mm of `site`.
     """
 
     levels: tuple[float, float]
     third: bool
     fourth: bool
+    clot: float = np.inf
 
     label = "intraventricular"
 
@@ -207,4 +241,8 @@ class Intraventricular(Bleed):
         level = np.where(middle, np.float32(-50.0 if self.third else 200.0), level)
         level = np.where(fourth, np.float32(-50.0 if self.fourth else 200.0), level)
         pixel = fields.plane.pixel
-        return coverage(brain.ventricle, pixel) * coverage(level - y, pixel) * brain.inside
+        blood = coverage(brain.ventricle, pixel) * coverage(level - y, pixel) * brain.inside
+        if np.isfinite(self.clot):
+            dx, dy, dz = fields.offset(self.site)
+            blood *= coverage(np.sqrt(dx * dx + dy * dy + dz * dz) - np.float32(self.clot), pixel)
+        return blood

@@ -5,8 +5,10 @@ the third ventricle. A `Plane` is one infinitely thin sample of a slice; averagi
 thickness gives the partial volume of a 5 mm slice. Edges are drawn by coverage (a signed distance over the
 pixel's width), so a coarse grid shows no steps. `depth` grows inwards from the inner table of the skull.
 
-Shapes and sizes are ordinary adult anatomy; HU values are the textbook ones (CSF 0-10, white matter 25-32,
-grey matter 34-40, bone 700-1500, fat -90).
+Shapes and sizes are ordinary adult anatomy; HU: CSF 0-10, white matter 22-32, grey matter 30-40, muscle
+50-65, fat -110 to -80, cortical bone 1000-1900, diploe 300-900 (Kamalian, Lev & Gupta, Handb Clin Neurol
+2016;135:3-20). Ventricles, sulci and white matter change with age (Barron, Jacobs & Kinkel, Neurology
+1976;26:1011-1013).
 """
 
 from dataclasses import dataclass, field, replace
@@ -15,12 +17,17 @@ from functools import cached_property
 import cv2
 import numpy as np
 
-AIR, FAT, CSF, WHITE, MUSCLE, CORTICAL_BONE, DIPLOE = -1000.0, -90.0, 6.0, 29.5, 52.0, 1350.0, 720.0
+AIR, FAT, CSF, WHITE, MUSCLE, CORTICAL_BONE, DIPLOE = -1000.0, -95.0, 6.0, 26.5, 54.0, 1780.0, 400.0
 
 
 def coverage(distance: np.ndarray, width: np.ndarray | float) -> np.ndarray:
     """Share of a pixel inside a shape: signed distance (negative inside) and width of the edge in mm."""
     return np.clip(0.5 - distance / width, 0.0, 1.0)
+
+
+def radius(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Length of (x, y): np.hypot guards against overflow at ten times the time."""
+    return np.sqrt(x * x + y * y)
 
 
 def smooth_noise(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
@@ -69,19 +76,30 @@ class Plane:
     ) -> tuple[slice, slice] | None:
         """The pixels within `reach` mm of a point, with room for the warp; None when the plane misses it."""
         reach = reach + 5.0
-        offset = np.asarray(center, np.float64) - self.origin
-        if abs(offset @ self.normal) > reach:
+        if abs(self._along(center, 0)) > reach:
             return None
-        column, row = offset @ self.right / self.pixel, offset @ self.down / self.pixel
-        half = reach / self.pixel
+        column, row, half = (
+            value / self.pixel for value in (self._along(center, 1), self._along(center, 2), reach)
+        )
         rows = slice(max(0, int(row - half)), min(self.shape[0], int(row + half) + 1))
         columns = slice(max(0, int(column - half)), min(self.shape[1], int(column + half) + 1))
         return (rows, columns) if rows.start < rows.stop and columns.start < columns.stop else None
 
     def misses(self, points: list[tuple[float, float, float]], reach: float) -> bool:
         """True when all points lie further than `reach` mm (and the warp) on one side of the plane."""
-        heights = (np.array(points) - self.origin) @ self.normal
-        return bool(heights.min() > reach + 5.0 or heights.max() < -reach - 5.0)
+        heights = [self._along(point, 0) for point in points]
+        return min(heights) > reach + 5.0 or max(heights) < -reach - 5.0
+
+    def _along(self, point, axis: int) -> float:
+        """Distance of a point from the origin along the normal (0), the rows (1) or the columns (2), mm."""
+        ox, oy, oz, axes = self._frame
+        ax, ay, az = axes[axis]
+        return (float(point[0]) - ox) * ax + (float(point[1]) - oy) * ay + (float(point[2]) - oz) * az
+
+    @cached_property
+    def _frame(self) -> tuple[float, float, float, list[list[float]]]:
+        """Origin and axes as Python floats: an order of magnitude faster than arrays of three."""
+        return *self.origin.tolist(), [axis.tolist() for axis in (self.normal, self.right, self.down)]
 
     def crop(self, rows: slice, columns: slice) -> "Plane":
         """A part of the plane."""
@@ -154,6 +172,10 @@ class Head:
     sinus: float  # radius of the great venous sinuses
     warp: np.ndarray  # (3, 5) amplitude and phases of the smooth deformation
     floor: np.ndarray  # height of the skull base, see skull_base
+    leukoaraiosis: float  # HU that the white matter at the ventricles has lost
+    muscle: float  # HU of muscle from the usual
+    face: np.ndarray  # (16,) deviates of the face's parts
+    swelling: np.ndarray  # (5,) of the scalp: site, thickness, reach in mm; thickness 0 without
     sulci: Lattice = field(repr=False)
     lumps: Lattice = field(repr=False)
 
@@ -169,29 +191,33 @@ class Head:
         return direction * scale
 
 
-def sample_head(rng: np.random.Generator) -> Head:
-    """Draw one adult head."""
-    age = rng.uniform(0, 1)  # 0 young and tight, 1 old and atrophic
+def sample_head(rng: np.random.Generator, ages: tuple[float, float] = (0.0, 1.0)) -> Head:
+    """Draw one adult head; `ages`: least and most atrophy."""
+    age = rng.uniform(*ages)  # 0 young and tight, 1 old and atrophic
     return Head(
-        half_width=rng.normal(66, 2.5),
-        half_length=rng.normal(83, 3.0),
+        half_width=rng.normal(68, 2.8),
+        half_length=rng.normal(86, 3.5),
         height=rng.normal(74, 2.5),
         egg=rng.uniform(0.05, 0.13),
-        skull=rng.uniform(5.5, 9.0),
-        scalp=rng.uniform(4.5, 8.0),
-        sulcus=0.15 + 1.0 * age + rng.uniform(0, 0.25),
-        rim=0.4 + 2.2 * age**2,
-        ventricle=0.75 + 0.65 * age + rng.uniform(-0.1, 0.2),
-        ventricle_asymmetry=rng.normal(0, 0.07),
+        skull=float(np.clip(rng.normal(6.0, 1.1), 3.8, 9.0)),
+        scalp=rng.uniform(3.0, 8.0),
+        sulcus=0.35 + 1.35 * age + rng.uniform(0, 0.3),
+        rim=0.5 + 2.6 * age**2,
+        ventricle=0.95 + 0.95 * age**1.5 + rng.uniform(-0.2, 0.25) + rng.gamma(0.3, 0.45),
+        ventricle_asymmetry=rng.normal(0, 0.11),
         grey=rng.uniform(6.5, 9.5),
-        brain_offset=rng.normal(0, 3.5),
-        cupping=rng.uniform(2, 11),
-        falx=rng.uniform(0.4, 1.8),
+        brain_offset=rng.normal(0, 4.5),
+        cupping=rng.uniform(4, 14),
+        falx=rng.uniform(0.3, 1.5),
         falx_hu=rng.uniform(46, 80),
-        sinus_hu=rng.uniform(48, 78),
-        sinus=rng.uniform(2.5, 6.0),
-        warp=np.stack([rng.normal(0, [1.6, 1.6, 1.2]), *rng.uniform(0, 2 * np.pi, (4, 3))], axis=1),
+        sinus_hu=rng.uniform(50, 80),
+        sinus=rng.uniform(3.0, 6.5),
+        warp=np.stack([rng.normal(0, [2.1, 1.9, 1.3]), *rng.uniform(0, 2 * np.pi, (4, 3))], axis=1),
         floor=skull_base(rng),
+        leukoaraiosis=max(0.0, rng.normal(11 * age - 5.5, 2.0)),
+        muscle=rng.normal(0, 4),
+        face=rng.normal(0, 1, 16),
+        swelling=np.zeros(5),
         sulci=Lattice(smooth_noise(rng, (24, 26, 22)), 8.5),
         lumps=Lattice(smooth_noise(rng, (16, 18, 16)), 13.0),
     )
@@ -278,23 +304,36 @@ def _warped(
     head: Head, x: np.ndarray, y: np.ndarray, z: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Bend the head by a few millimetres. The waves follow the grid's axes, so they cost two vectors each."""
-    across, along, height = x[x.shape[0] // 2], y[:, y.shape[1] // 2], float(z.mean())
-    result = []
-    for coordinate, (amplitude, p, q, r, _) in zip((x, y, z), head.warp, strict=True):
-        wave = (
-            np.sin(along / 31 + p + height / 47)[:, None] * np.cos(across / 36 + q + height / 39 + r)[None, :]
-        )
-        result.append(coordinate + np.float32(amplitude) * wave.astype(np.float32))
-    return tuple(result)
+    across, along, height = x[x.shape[0] // 2].copy(), y[:, y.shape[1] // 2].copy(), float(z.mean())
+    for coordinate, (amplitude, p, q, r, _) in zip((x, y, z), head.warp.tolist(), strict=True):
+        down = np.sin(along / 31 + (p + height / 47)) * np.float32(amplitude)
+        coordinate += down[:, None] * np.cos(across / 36 + (q + height / 39 + r))
+    return x, y, z
 
 
 def _ellipsoid(x: np.ndarray, y: np.ndarray, z: np.ndarray, radii: tuple[float, float, float]) -> np.ndarray:
     """Approximate signed distance to an ellipsoid at the origin, mm."""
-    qx, qy, qz = x / radii[0], y / radii[1], z / radii[2]
-    k0 = np.sqrt(qx * qx + qy * qy + qz * qz)
-    qx, qy, qz = qx / radii[0], qy / radii[1], qz / radii[2]
-    k1 = np.sqrt(qx * qx + qy * qy + qz * qz) + np.float32(1e-6)
-    return k0 * (k0 - 1.0) / k1
+    a, b, c = (np.float32(1.0 / radius) for radius in radii)
+    x, y, z = x * a, y * b, z * c
+    x *= x
+    y *= y
+    z *= z
+    k0 = np.sqrt(x + y + z)
+    x *= a * a
+    y *= b * b
+    z *= c * c
+    x += y
+    x += z
+    return k0 * (k0 - np.float32(1.0)) / (np.sqrt(x) + np.float32(1e-6))
+
+
+def capsule(x, y, z, start, stop, radius, radius_stop) -> np.ndarray:
+    """Signed distance to a straight tube whose radius tapers from `start` to `stop`, mm."""
+    ax, ay, az = (stop[k] - start[k] for k in range(3))
+    px, py, pz = x - start[0], y - start[1], z - start[2]
+    along = np.clip((px * ax + py * ay + pz * az) * (1.0 / (ax * ax + ay * ay + az * az)), 0.0, 1.0)
+    px, py, pz = px - along * ax, py - along * ay, pz - along * az
+    return np.sqrt(px * px + py * py + pz * pz) - (radius + (radius_stop - radius) * along)
 
 
 def displaced(fields: Fields, pushes: list[Push]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

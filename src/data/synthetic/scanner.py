@@ -1,24 +1,23 @@
 """The scanner: where slices lie, noise, head holder, stored values, and DICOM files as RSNA published them.
 
 A gantry tilt inclines every slice while the table moves along z, so position x and y stay and the head drifts
-through the image; the distance along the normal is the slice step. Noise follows the kernel: correlated over
-about two pixels (autocorrelation .7, .3, .1 at 1, 2, 3 pixels in contest files of a soft-tissue kernel).
+through the image; the distance along the normal is the slice step. Most contest scans show a field of 250 mm.
 """
 
 import io
 from dataclasses import dataclass, replace
 
-import cv2
 import numpy as np
 import pydicom
 from pydicom.config import disable_value_validation
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from .head import AIR, Fields, Head, Plane
+from .head import AIR, Head, Plane
 
+NO_UID, NO_ID, POSITION_TAG = b"1.2.826.0.1.100000000000", b"ID_000000000", b"\x20\x00\x32\x00"
 PADDING = -2000  # stored value outside the scan circle, -3024 HU after the intercept
-SUBSLICES = 3  # samples over the slice thickness
+SUBSLICES = 2, 3  # samples over the thickness where edges stand upright, and where they lie in the plane
 
 
 @dataclass(frozen=True)
@@ -33,19 +32,23 @@ class Site:
     decimals: int | None  # fixed decimals of DS values, or None for the shortest form
     window: tuple[str | list[str], str | list[str]]  # center, width
     tilted: float  # share of studies with gantry tilt
+    sharpness: float  # of the kernel, see artefacts.noise_texture
     weight: float
+    # (steps of 2.5 mm at the base, steps of 5 mm above, share of studies); without: even steps near 5 mm
+    protocols: tuple[tuple[int, int, float], ...] = ()
+    tilts: tuple[float, ...] = ()  # degrees at even quantiles; without: about 14
 
 
 SITES = (
-    Site(16, True, -1024, True, False, 6, ("30", "80"), 0.97, 38),
-    Site(16, True, -1024, True, False, 6, ("35", "100"), 0.97, 10),
-    Site(16, True, -1024, False, False, 6, ("35.000000", "135.000000"), 0.9, 6),
-    Site(12, False, -1024, False, True, None, (["00036", "00036"], ["00080", "00080"]), 0.7, 16),
-    Site(12, False, -1024, False, True, None, ("40", "150"), 0.9, 11),
-    Site(12, False, -1024, False, False, None, (["40", "40"], ["80", "80"]), 0.8, 9),
-    Site(12, False, -1000, False, False, None, ("40", "100"), 0.8, 4),
-    Site(16, True, 0, False, False, None, ("40", "80"), 0.6, 3),
-    Site(12, True, 0, False, True, None, ("40", "120"), 0.6, 3),
+    Site(16, True, -1024, True, False, 6, ("30", "80"), 0.97, 0.95, 38),
+    Site(16, True, -1024, True, False, 6, ("35", "100"), 0.97, 0.9, 10),
+    Site(16, True, -1024, False, False, 6, ("35.000000", "135.000000"), 0.9, 0.8, 6),
+    Site(12, False, -1024, False, True, None, (["00036", "00036"], ["00080", "00080"]), 0.7, 0.1, 16),
+    Site(12, False, -1024, False, True, None, ("40", "150"), 0.9, 0.6, 11),
+    Site(12, False, -1024, False, False, None, (["40", "40"], ["80", "80"]), 0.8, 0.5, 9),
+    Site(12, False, -1000, False, False, None, ("40", "100"), 0.8, 0.5, 4),
+    Site(16, True, 0, False, False, None, ("40", "80"), 0.6, 0.7, 3),
+    Site(12, True, 0, False, True, None, ("40", "120"), 0.6, 0.7, 3),
 )
 
 
@@ -61,14 +64,16 @@ class Acquisition:
     site: Site
     size: int
     pixel: float  # of the stored image
-    step: float  # along the normal; also the slice thickness
+    step: float  # along the normal; of thin slices at the base: of the others
     slices: int
     tilt: float  # radians
     rotation: np.ndarray  # (3, 3) head to patient coordinates
     center: np.ndarray  # (3,) of the head
     first: np.ndarray  # (3,) position of slice 0's first pixel
-    passes: tuple[int, ...]  # table index of each slice; a repeated one is a zero step
+    heights: np.ndarray  # (slices,) along the normal above slice 0, mm; a repeated one is a zero step
+    thickness: np.ndarray  # (slices,) mm
     noise: float
+    sharpness: float
 
     @property
     def row(self) -> np.ndarray:
@@ -85,7 +90,12 @@ class Acquisition:
 
     def position(self, index: int) -> np.ndarray:
         """ImagePositionPatient of a slice."""
-        return self.first + np.array([0.0, 0.0, self.passes[index] * self.step / np.cos(self.tilt)])
+        return self.first + np.array([0.0, 0.0, self.heights[index] / np.cos(self.tilt)])
+
+    def image_position(self, points: np.ndarray, index: int) -> np.ndarray:
+        """Head coordinates (n, 3) -> row, column (mm) in a slice and height above it, (n, 3)."""
+        place = self.center + points @ self.rotation.T - self.position(index)
+        return place @ np.stack([self.column, self.row, np.cross(self.row, self.column)], axis=1)
 
     def planes(self, index: int, head: Head) -> tuple[tuple[slice, slice], list[Plane]]:
         """The part of the painting grid that holds the head, and sampling planes through the slice there."""
@@ -99,21 +109,25 @@ class Acquisition:
         half *= min(shrink, 1.0)
         middle = self.center + self.rotation[:, 2] * height  # on the head's axis
         at = np.array([(middle - corner) @ self.column, (middle - corner) @ self.row])
-        start = np.clip(((at - half) / pixel).astype(int), 0, self.grid - 8)
-        stop = np.clip(((at + half) / pixel).astype(int) + 1, start + 8, self.grid)
+        face = np.array([22.0, 8.0]) * (height < -15.0)  # nose and ears
+        start = np.clip(((at - half - face) / pixel).astype(int), 0, self.grid - 8)
+        stop = np.clip(((at + half + face * [0, 1]) / pixel).astype(int) + 1, start + 8, self.grid)
         origin = corner + self.column * start[0] * pixel + self.row * start[1] * pixel
         inverse = self.rotation.T
-        z_step = self.step / SUBSLICES
+        thickness = float(self.thickness[index])
+        upright = height < -50.0 or 0.0 < height < 0.65 * head.height or thickness < 3.0
+        samples = SUBSLICES[0] if upright else SUBSLICES[1]
+        z_step = thickness / samples
         planes = [
             Plane(
-                inverse @ (origin + normal * (k - (SUBSLICES - 1) / 2) * z_step - self.center),
+                inverse @ (origin + normal * (k - (samples - 1) / 2) * z_step - self.center),
                 inverse @ self.row,
                 inverse @ self.column,
                 pixel,
                 (int(stop[0] - start[0]), int(stop[1] - start[1])),
                 z_step,
             )
-            for k in range(SUBSLICES)
+            for k in range(samples)
         ]
         return (slice(start[0], stop[0]), slice(start[1], stop[1])), planes
 
@@ -150,24 +164,35 @@ def sample_acquisition(
     `slices` fixes their number (the step follows); else the step is near 5 mm and the number within `limits`.
     `repeated`: a stretch of table positions occurs twice (two passes in one series).
     """
-    tilt = np.deg2rad(np.clip(rng.normal(14, 5), 3, 26)) if rng.random() < site.tilted else 0.0
-    yaw, pitch, roll = np.deg2rad(np.clip(rng.normal(0, [6, 4, 2.5]), -14, 14))
-    low, high = -rng.uniform(44, 62), head.height + head.skull + head.scalp + rng.uniform(-4, 8)
-    step = (high - low) / slices if slices else float(np.clip(rng.normal(5.0, 0.25), 4.5, 5.6))
-    count = slices or int(np.clip((high - low) / step, *limits))
-    passes = list(range(count))
+    tilt = 0.0
+    if rng.random() < site.tilted:
+        quantiles = np.linspace(0, 1, len(site.tilts))
+        degrees = np.interp(rng.random(), quantiles, site.tilts) if site.tilts else rng.normal(14, 5)
+        tilt = float(np.deg2rad(np.clip(degrees, 0.5, 26)))
+    yaw, pitch, roll = np.deg2rad(np.clip(rng.normal(0, [8, 4, 4.5]), -14, 14))
+    low, high = -rng.uniform(46, 80), head.height + head.skull + head.scalp + rng.uniform(-4, 8)
+    if site.protocols and not slices:  # as many slices as the protocol says, downwards from the vertex
+        shares = np.array([share for _, _, share in site.protocols])
+        thin, thick, _ = site.protocols[rng.choice(len(shares), p=shares / shares.sum())]
+        steps, step = np.repeat([2.5, 5.0], [thin, thick]), 5.0
+        low = high - steps.sum() - 2.5
+    else:
+        step = (high - low) / slices if slices else float(np.clip(rng.normal(5.0, 0.25), 4.5, 5.6))
+        steps = np.full((slices or int(np.clip((high - low) / step, *limits))) - 1, step)
     if repeated:
-        again = count // 4
-        passes = passes[: count - 2 * again] + [
-            i for i in passes[count - 2 * again : count - again] for _ in range(2)
-        ]
-    field = 512 * rng.uniform(0.45, 0.52)  # reconstructed diameter, mm
+        steps = _repeat_positions(rng, steps, limits[1] if slices is None else slices)
+    count, length = len(steps) + 1, float(steps.sum()) + step
+    heights = np.concatenate([[0.0], np.cumsum(steps)])
+    thickness = _thickness(steps)
+    field = 250.0 if rng.random() < (0.95 if site.padded else 0.4) else 512 * rng.uniform(0.42, 0.53)  # mm
     pixel = round(field / size, 6)
-    center = np.array([rng.normal(0, 5), rng.normal(0, 6), rng.uniform(60, 180)])
+    center = np.array([rng.normal(0, 7), rng.normal(0, 6), rng.uniform(60, 180)])
     column, normal = np.array([0, np.cos(tilt), -np.sin(tilt)]), np.array([0, np.sin(tilt), np.cos(tilt)])
-    middle = 0.5 * (low + low + step * count)
+    middle = low + 0.5 * length
     first = np.array([-field / 2, 0, 0]) + center * [0, 1, 1] + normal * middle - column * field / 2
-    first += -np.array([0, 0, 0.5 * count * step / np.cos(tilt)]) - column * rng.normal(0, 5)
+    first += -np.array([0, 0, 0.5 * length / np.cos(tilt)]) - column * rng.normal(
+        6 + 0.15 * length * np.sin(tilt), 5
+    )
     first = np.round(first, 6)
     return Acquisition(
         site,
@@ -179,61 +204,44 @@ def sample_acquisition(
         _rotation(yaw, pitch - tilt, roll),
         center,
         first,
-        tuple(passes),
+        heights,
+        thickness,
         float(rng.uniform(*noise)),
+        float(np.clip(rng.normal(site.sharpness, 0.12), 0.0, 1.2)),
     )
+
+
+def _repeat_positions(rng: np.random.Generator, steps: np.ndarray, most: int) -> np.ndarray:
+    """Scan a stretch of positions twice: zero steps come in, at the top steps go where the limit needs it."""
+    again = max(4, min(int(rng.integers(4, 13)), len(steps) // 3))
+    steps = steps[: most - 1 - again]
+    start = int(rng.integers(0, len(steps) - again + 2))
+    return np.insert(steps, np.arange(start, start + again), 0.0)
+
+
+def _thickness(steps: np.ndarray) -> np.ndarray:
+    """Thickness of each slice, (slices,) mm: its step from the slice below, or its twin's."""
+    below = np.concatenate([steps[steps > 0][:1], steps])
+    for index in np.flatnonzero(below == 0.0):
+        below[index] = below[index - 1]
+    return below
 
 
 def holder(rng: np.random.Generator, acquisition: Acquisition) -> np.ndarray:
     """Air with the head holder below and beside the head, (grid, grid) HU."""
     grid, pixel = acquisition.grid, acquisition.pixel * acquisition.size / acquisition.grid
     y, x = np.mgrid[:grid, :grid].astype(np.float32) * pixel - acquisition.pixel * acquisition.size / 2
-    kind, bottom = rng.integers(3), rng.uniform(104, 112)
-    width = rng.uniform(92, 112)
+    kind, bottom = rng.integers(3), rng.uniform(104, 116)
+    width = rng.uniform(88, 112)
     bowl = np.hypot(x / width, (y + 5) / bottom) * width - width
-    shell = np.abs(bowl) - rng.uniform(0.8, 1.8)
+    shell = np.abs(bowl) - rng.uniform(1.0, 2.0)
     shell = np.maximum(shell, (-y + rng.uniform(-25, 15)) * 0.5)
     hu = np.full((grid, grid), AIR, np.float32)
     if kind > 0:
-        hu += np.clip(0.5 - shell / pixel, 0, 1) * rng.uniform(700, 1250)
+        hu += np.clip(0.5 - shell / pixel, 0, 1) * rng.uniform(1050, 1500)
     if kind < 2:
         cushion = np.maximum(np.abs(bowl + 7) - 5.5, -y + 20)
-        hu += np.clip(0.5 - cushion / pixel, 0, 1) * rng.uniform(15, 60)
-    return hu
-
-
-def noise_texture(rng: np.random.Generator, size: int, pixel: float) -> np.ndarray:
-    """Correlated noise of unit variance, (size, size) float32."""
-    # bytes are ten times as fast as normal deviates, and the filter's sum of a dozen of them is nearly normal
-    white = np.frombuffer(rng.bytes(size * size), np.uint8).reshape(size, size)
-    kernel = cv2.getGaussianKernel(7, max(0.84 * 0.488 / pixel, 0.35))
-    unit = kernel / float((kernel**2).sum()) / np.sqrt((256**2 - 1) / 12)
-    mean = 127.5 * float(unit.sum())
-    return cv2.sepFilter2D(white, cv2.CV_32F, kernel, unit, delta=-mean, borderType=cv2.BORDER_REFLECT_101)
-
-
-def sample_streaks(rng: np.random.Generator, slices: int, strength: float) -> np.ndarray:
-    """Bands of each slice, (slices, 4, 4): amplitude in HU, angle in radians, offset and width in mm."""
-    shape = (slices, 4)
-    return np.stack(
-        [
-            rng.normal(0, strength, shape),
-            rng.normal(0, 0.35, shape),
-            rng.uniform(-5, 45, shape),
-            rng.uniform(2.5, 7, shape),
-        ],
-        axis=2,
-    )
-
-
-def streak_field(streaks: np.ndarray, fields: Fields) -> np.ndarray:
-    """Dark and bright bands cast by the petrous bones over brain stem and temporal lobes, (rows, columns)."""
-    near = float(np.exp(-(((fields.plane.z + 26.0) / 15.0) ** 2)))
-    hu = np.zeros_like(fields.x)
-    if near > 0.02:
-        for amplitude, angle, offset, width in streaks.tolist():
-            across = fields.y * np.cos(angle) + fields.x * np.sin(angle) - offset
-            hu += near * amplitude * np.exp(-((across / width) ** 2))
+        hu += np.clip(0.5 - cushion / pixel, 0, 1) * rng.uniform(15, 90)
     return hu
 
 
@@ -250,7 +258,9 @@ def stored_values(hu: np.ndarray, site: Site, outside: np.ndarray) -> np.ndarray
         return np.where(value < 0, value + 4096, value).astype(np.uint16)
     lowest, highest = (-1024, 3071) if site.bits == 16 else ((-2048, 2047) if site.signed else (0, 4095))
     low, high = (lowest, highest) if site.bits == 12 else (lowest - site.intercept, highest - site.intercept)
-    value = np.rint(np.clip(hu - site.intercept, low, high)).astype(np.int16 if site.signed else np.uint16)
+    value = hu - np.float32(site.intercept)
+    value = np.rint(np.clip(value, low, high, out=value), out=value)
+    value = value.astype(np.int16 if site.signed else np.uint16)
     if site.padded:
         value[outside] = PADDING
     return value
@@ -272,7 +282,8 @@ class SliceWriter:
         meta.ImplementationClassUID = "1.2.3.4"
         meta.ImplementationVersionName = "SYNTHETIC HEAD"
         with disable_value_validation():
-            self.meta, self.header = meta, self._header(patient_id, study_id, series_id)
+            template = self._template(self._header(patient_id, study_id, series_id), meta)
+        self.parts = template.split(self._element(POSITION_TAG, b"DS", rb"0\0\0 "))
 
     def _header(self, patient_id: str, study_id: str, series_id: str) -> Dataset:
         acquisition, site = self.acquisition, self.site
@@ -300,22 +311,34 @@ class SliceWriter:
         value = float(value) + 0.0  # no negative zero
         return f"{value:.6f}" if self.site.decimals else f"{value:.9g}"
 
-    def encode(self, image_id: str, index: int, values: np.ndarray) -> bytes:
-        """The whole file of one slice."""
+    def _template(self, header: Dataset, meta: FileMetaDataset) -> bytes:
+        """A file with placeholders for what differs between slices, and without pixels."""
         buffer = io.BytesIO()
         with disable_value_validation():  # the contest's identifiers are no valid UIDs
-            self.meta.MediaStorageSOPInstanceUID = f"1.2.826.0.1.{int(image_id[3:], 16)}"
-            self.header.SOPInstanceUID = image_id
-            self.header.ImagePositionPatient = [self._number(v) for v in self.acquisition.position(index)]
-            self.header.PixelData = values.tobytes()
-            self.header["PixelData"].VR = "OW"
-            self.header.file_meta = self.meta
-            self.header.preamble = bytes(128)
+            meta.MediaStorageSOPInstanceUID = NO_UID.decode()
+            header.SOPInstanceUID = NO_ID.decode()
+            header.ImagePositionPatient = ["0", "0", "0"]
+            header.file_meta, header.preamble = meta, bytes(128)
+            implicit = self.site.implicit
             pydicom.dcmwrite(
-                buffer,
-                self.header,
-                implicit_vr=self.site.implicit,
-                little_endian=True,
-                enforce_file_format=False,
+                buffer, header, implicit_vr=implicit, little_endian=True, enforce_file_format=False
             )
         return buffer.getvalue()
+
+    def encode(self, image_id: str, index: int, values: np.ndarray) -> bytes:
+        """The whole file of one slice. pydicom writes the header once a study: that takes 1 ms."""
+        uid = f"1.2.826.0.1.{int(image_id[3:], 16) + 10**11}"
+        position = "\\".join(self._number(v) for v in self.acquisition.position(index)).encode()
+        position += b" " * (len(position) % 2)
+        pixels = self._element(b"\xe0\x7f\x10\x00", b"OW", values.tobytes())
+        before, after = self.parts
+        before = before.replace(NO_UID, uid.encode()).replace(NO_ID, image_id.encode())
+        return b"".join((before, self._element(POSITION_TAG, b"DS", position), after, pixels))
+
+    def _element(self, tag: bytes, kind: bytes, value: bytes) -> bytes:
+        size = len(value)
+        if self.site.implicit:
+            return tag + size.to_bytes(4, "little") + value
+        if kind == b"OW":
+            return tag + kind + bytes(2) + size.to_bytes(4, "little") + value
+        return tag + kind + size.to_bytes(2, "little") + value

@@ -7,25 +7,32 @@ import numpy as np
 import pandas as pd
 
 from ...labels import LABELS, SUBTYPES
-from .bleeds import Bleed
+from .artefacts import (
+    Artefacts,
+    metal_streaks,
+    moved,
+    noise_map,
+    noise_texture,
+    ray_errors,
+    sample_artefacts,
+    starved_noise,
+)
+from .bleeds import Bleed, Intraventricular
 from .head import Fields, Head, measure, sample_head
 from .lesions import sample_bleeds
-from .mimics import Calcification, sample_mimics
+from .mimics import Mimic, sample_mimics, sample_swelling
+from .outside import paint_outside
 from .plan import Preset, StudyPlan
 from .scanner import (
-    SITES,
     Acquisition,
     SliceWriter,
     holder,
-    noise_texture,
     sample_acquisition,
-    sample_streaks,
     scan_circle,
     stored_values,
-    streak_field,
     wrapped,
 )
-from .tissue import Brain, paint_brain, paint_outside
+from .tissue import Brain, paint_brain
 
 # a pixel of a mask is blood where at least this share of its column through the slice is blood, and so little
 # of it is bone that the blood can be seen
@@ -39,10 +46,10 @@ class Study:
 
     head: Head
     bleeds: list[Bleed]
-    mimics: list[Calcification]
+    mimics: list[Mimic]
     acquisition: Acquisition
     background: np.ndarray  # air and head holder, (grid, grid) HU
-    streaks: np.ndarray  # see sample_streaks
+    artefacts: Artefacts
 
 
 @dataclass(frozen=True)
@@ -59,16 +66,13 @@ class Painted:
 def draw_study(plan: StudyPlan, preset: Preset) -> Study:
     """Draw head, bleeds, mimics and scan; studies of one patient share the head and the mimics."""
     patient = np.random.default_rng(plan.patient_seed)
-    head = sample_head(patient)
+    head = sample_head(patient, preset.head_age)
     mimics = sample_mimics(patient, head, preset.mimics)
     rng = np.random.default_rng(plan.study_seed)
-    weights = np.array([site.weight for site in SITES])
-    site = SITES[rng.choice(len(SITES), p=weights / weights.sum())]
-    if "wrap" in plan.faults:
-        site = wrapped(site, plan.faults["wrap"])
-    if "intraventricular" in plan.recipe:  # blood dilates the ventricles
-        head = replace(head, ventricle=min(head.ventricle * rng.uniform(1.3, 1.7), 2.2))
-    bleeds = sample_bleeds(rng, head, plan.recipe, preset.hard)
+    site = wrapped(plan.site, plan.faults["wrap"]) if "wrap" in plan.faults else plan.site
+    head = replace(head, swelling=sample_swelling(rng, head, preset.mimics, bool(plan.recipe)))
+    bleeds = sample_bleeds(rng, head, plan.recipe, preset.habits, preset.severity)
+    head = replace(head, ventricle=dilated(rng, head.ventricle, bleeds))
     acquisition = sample_acquisition(
         rng,
         head,
@@ -79,12 +83,22 @@ def draw_study(plan: StudyPlan, preset: Preset) -> Study:
         noise=preset.noise,
         repeated="zero_step" in plan.faults,
     )
-    streaks = sample_streaks(rng, acquisition.slices, preset.streaks)
-    return Study(head, bleeds, mimics, acquisition, holder(rng, acquisition), streaks)
+    artefacts = sample_artefacts(rng, acquisition.slices, preset.streaks, preset.metal, preset.motion)
+    return Study(head, bleeds, mimics, acquisition, holder(rng, acquisition), artefacts)
 
 
-def paint_slice(study: Study, index: int) -> tuple[np.ndarray, dict[str, np.ndarray], np.ndarray]:
-    """One slice without noise: the mean of a few planes through its thickness.
+def dilated(rng: np.random.Generator, ventricle: float, bleeds: list[Bleed]) -> float:
+    """The scale of the ventricles with blood in them: much wider where it fills the third, obstructing it."""
+    for bleed in bleeds:
+        if isinstance(bleed, Intraventricular):
+            return min(ventricle * rng.uniform(*((1.3, 1.7) if bleed.third else (1.0, 1.5))), 2.2)
+    return ventricle
+
+
+def paint_slice(
+    study: Study, index: int, skull: bool = True
+) -> tuple[np.ndarray, dict[str, np.ndarray], np.ndarray]:
+    """One slice without noise, the mean of a few planes through its thickness; without `skull`: the brain.
 
     -> HU (grid, grid) float32, share of blood per label present (grid, grid), share of the cranial cavity
     """
@@ -94,10 +108,10 @@ def paint_slice(study: Study, index: int) -> tuple[np.ndarray, dict[str, np.ndar
     total = np.zeros(planes[0].shape, np.float32)
     for plane in planes:
         fields = measure(study.head, plane)
-        layer = paint_outside(study.head, fields, study.background[box])
+        layer = paint_outside(study.head, fields, study.background[box]) if skull else np.zeros_like(total)
         part = fields.cranial()
         if part[0].stop > 0:
-            brain, shares = _paint_brain(study, fields.crop(part), index)
+            brain, shares = _paint_brain(study, fields.crop(part))
             layer[part] += brain.inside * (brain.hu - layer[part])
             inside[box][part] += brain.inside / len(planes)
             for label, share in shares:
@@ -107,13 +121,14 @@ def paint_slice(study: Study, index: int) -> tuple[np.ndarray, dict[str, np.ndar
     return hu, blood, inside
 
 
-def _paint_brain(study: Study, fields: Fields, index: int) -> tuple[Brain, list[tuple[str, np.ndarray]]]:
+def _paint_brain(study: Study, fields: Fields) -> tuple[Brain, list[tuple[str, np.ndarray]]]:
     """The brain of one plane with its mimics and bleeds, and the share of every bleed in it."""
     head, bleeds = study.head, study.bleeds
     pushes = [push for bleed in bleeds for push in bleed.pushes()]
     layers = [layer for bleed in bleeds if (layer := bleed.layer(fields)) is not None]
     swellings = [swelling for bleed in bleeds if (swelling := bleed.widen(fields)) is not None]
-    brain = paint_brain(head, fields, sum(layers, 0.0), pushes, sum(swellings, 0.0))
+    swelling = np.maximum.reduce(swellings) if swellings else 0.0  # blood in one sulcus is blood in it once
+    brain = paint_brain(head, fields, sum(layers, 0.0), pushes, swelling)
     for mimic in study.mimics:
         mimic.paint(head, fields, brain)
     for bleed in bleeds:
@@ -121,18 +136,43 @@ def _paint_brain(study: Study, fields: Fields, index: int) -> tuple[Brain, list[
     shares = []
     for bleed in bleeds:
         share = bleed.coverage(head, fields, brain)
-        brain.hu += share * (bleed.hu - brain.hu)
+        brain.hu += share * (bleed.density(fields, share) - brain.hu)
         shares.append((bleed.label, share))
-    brain.hu += streak_field(study.streaks[index], fields)
     return brain, shares
 
 
+def disturb(study: Study, index: int, hu: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Motion, beam hardening, starved rays and dental metal of one slice.  (grid, grid) HU -> the same"""
+    artefacts, acquisition = study.artefacts, study.acquisition
+    pixel = acquisition.pixel * acquisition.size / acquisition.grid
+    down, right, turn, share = artefacts.pose[index].tolist()
+    if share > 0:
+        hu = moved(hu, np.array([down, right]) / pixel, turn, share)
+    head = hu > -500.0
+    hu = hu + ray_errors(hu, pixel, artefacts.hardening, starved_noise(rng, artefacts.starvation)) * head
+    if len(artefacts.teeth):
+        place = acquisition.image_position(artefacts.teeth, index)
+        near = np.abs(place[:, 2]) < 1.5 * acquisition.step
+        if near.any():
+            hu += metal_streaks(rng, hu.shape, place[near, :2] / pixel, pixel, artefacts.metal)
+    return hu
+
+
 def expose(acquisition: Acquisition, hu: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Enlarge a painted slice to the stored size and add noise.  (grid, grid) -> (size, size) float32 HU"""
-    size = acquisition.size
+    """Blur a slice by the kernel, enlarge it to the stored size, add noise.  (grid, grid) -> (size, size) HU
+
+    The noise of a slice follows what the rays have to cross: more at the skull base, less at the vertex.
+    """
+    size, pixel = acquisition.size, acquisition.pixel * acquisition.size / acquisition.grid
+    blur = 0.85 * (1.3 - acquisition.sharpness) / pixel
+    if blur > 0.2:
+        hu = cv2.GaussianBlur(hu, (3, 3) if blur < 0.6 else (5, 5), blur)
     # linear: a sharper interpolation would ring at the skull and draw a dark line along the brain
     image = cv2.resize(hu, (size, size), interpolation=cv2.INTER_LINEAR)
-    return image + noise_texture(rng, size, acquisition.pixel) * np.float32(acquisition.noise)
+    load = float(np.clip(hu, -1000.0, 1500.0).mean()) + 1000.0
+    strength = acquisition.noise * float(np.clip((load / 420.0) ** 0.5, 0.7, 1.25))
+    texture = noise_texture(rng, size, acquisition.pixel, acquisition.sharpness, strength)
+    return cv2.accumulateProduct(texture, noise_map(size, acquisition.pixel), image)
 
 
 def paint_study(plan: StudyPlan, preset: Preset) -> Painted:
@@ -152,10 +192,9 @@ def paint_study(plan: StudyPlan, preset: Preset) -> Painted:
     for index, image_id in enumerate(image_ids):
         if index < first_blank:
             hu, shares, inside = paint_slice(study, index)
-            image = expose(acquisition, hu, noise)
-            for label, share in shares.items():
-                blood[index, SUBTYPES.index(label)] = (share >= MASK_SHARE) & (inside >= CAVITY_SHARE)
+            image = expose(acquisition, disturb(study, index, hu, noise), noise)
             cavity[index] = inside >= CAVITY_SHARE
+            _mask(blood[index], shares, cavity[index])
         else:
             image = np.full((acquisition.size, acquisition.size), -1000.0, np.float32)
         files.append(writer.encode(image_id, index, stored_values(image, acquisition.site, outside)))
@@ -165,11 +204,27 @@ def paint_study(plan: StudyPlan, preset: Preset) -> Painted:
     return Painted(files, slices, _site_table(plan, study), blood, cavity)
 
 
+def label_study(plan: StudyPlan, preset: Preset, study: Study) -> pd.DataFrame:
+    """The slice table of `paint_study` without its images, which take most of the time."""
+    count, grid = study.acquisition.slices, study.acquisition.grid
+    blood = np.zeros((count, len(SUBTYPES), grid, grid), bool)
+    for index in range(count - plan.faults.get("blank", 0)) if study.bleeds else ():
+        _, shares, inside = paint_slice(study, index, skull=False)
+        _mask(blood[index], shares, inside >= CAVITY_SHARE)
+    return _slice_table(plan, preset, study.acquisition, [plan.image_id(i) for i in range(count)], blood)
+
+
+def _mask(blood: np.ndarray, shares: dict[str, np.ndarray], cavity: np.ndarray) -> None:
+    """Fill a slice's masks, (subtypes, grid, grid) bool, from the shares of blood in its pixels."""
+    for label, share in shares.items():
+        blood[SUBTYPES.index(label)] = (share >= MASK_SHARE) & cavity
+
+
 def _slice_table(
     plan: StudyPlan, preset: Preset, acquisition: Acquisition, image_ids: list[str], blood: np.ndarray
 ) -> pd.DataFrame:
     pixel = acquisition.pixel * acquisition.size / acquisition.grid
-    volumes = blood.sum(axis=(2, 3)) * (pixel**2 * acquisition.step / 1000.0)  # millilitres
+    volumes = blood.sum(axis=(2, 3)) * (pixel**2 * acquisition.thickness[:, None] / 1000.0)  # millilitres
     table = pd.DataFrame({"image_id": image_ids, "study_id": plan.study_id, "patient_id": plan.patient_id})
     table["split"], table["order"] = plan.split, np.arange(len(table))
     for k, label in enumerate(SUBTYPES):

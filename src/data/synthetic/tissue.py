@@ -1,7 +1,7 @@
-"""Paint a head's tissue on a plane: brain, CSF spaces, dura, skull, skull base, face and scalp, in HU.
+"""Paint the brain on a plane: grey and white matter, CSF spaces, dura, in HU.
 
-The head without its brain (`paint_outside`) and the brain (`paint_brain`), on which bleeds and mimics can be
-laid before it is set into the skull. All arrays are (rows, columns) float32; see head.py for coordinates.
+Bleeds and mimics can be laid on it before it is set into the skull (outside.py). All arrays are
+(rows, columns) float32; see head.py for coordinates and HU.
 """
 
 import math
@@ -10,19 +10,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from .head import (
-    AIR,
-    CORTICAL_BONE,
     CSF,
-    DIPLOE,
-    FAT,
-    MUSCLE,
     WHITE,
     Fields,
     Head,
     Push,
     _ellipsoid,
+    capsule,
     coverage,
     displaced,
+    radius,
 )
 
 FOLD_MM = 5.0  # |value| of the sulcal lattice times this approximates the distance to the nearest sulcus
@@ -48,6 +45,9 @@ CISTERNS = (  # both sides where x > 0: end points and radii of capsules
     ((36, -18, -6), (52, -14, -2), 1.8, 2.6),  # Sylvian fissure
     ((50, -14, -2), (56, 16, 12), 2.4, 1.4),
     ((0, 44, -46), (0, 52, -54), 3.0, 7.0),  # cisterna magna
+    ((10, 4, -34), (26, 14, -36), 3.2, 1.4),  # cerebellopontine
+    ((4, 6, -36), (4, 18, -58), 2.6, 3.4),  # before the medulla
+    ((9, 24, -52), (9, 36, -62), 1.8, 3.2),  # beside it
 )
 
 
@@ -67,29 +67,20 @@ class Brain:
     falx: np.ndarray  # 1 where the falx reaches, 0 elsewhere
 
 
-def capsule(x, y, z, start, stop, radius, radius_stop) -> np.ndarray:
-    """Signed distance to a straight tube whose radius tapers from `start` to `stop`, mm."""
-    ax, ay, az = (stop[k] - start[k] for k in range(3))
-    px, py, pz = x - start[0], y - start[1], z - start[2]
-    along = np.clip((px * ax + py * ay + pz * az) * (1.0 / (ax * ax + ay * ay + az * az)), 0.0, 1.0)
-    px, py, pz = px - along * ax, py - along * ay, pz - along * az
-    return np.sqrt(px * px + py * py + pz * pz) - (radius + (radius_stop - radius) * along)
-
-
 def tubes(fields: Fields, brain_xyz, parts, scales: tuple[float, float], spread: float = 1.0) -> np.ndarray:
     """Union of capsules on both sides (scales: right, left): signed distance, `FAR` away from all of them."""
     distance = np.full(fields.x.shape, FAR, np.float32)
-    for start, stop, radius, radius_stop in parts:
+    for start, stop, thin, wide in parts:
         for side, scale in zip((-1, 1), scales, strict=True):
             ends = [(side * point[0] * spread, point[1], point[2]) for point in (start, stop)]
-            thick = max(radius, radius_stop) * scale + 3.0
+            thick = max(thin, wide) * scale + 3.0
             if fields.plane.misses(ends, thick):
                 continue
             reach = math.dist(*ends) / 2 + thick
             box = fields.plane.box([(p + q) / 2 for p, q in zip(*ends, strict=True)], reach)
             if box is None:
                 continue
-            tube = capsule(*(c[box] for c in brain_xyz), *ends, radius * scale, radius_stop * scale)
+            tube = capsule(*(c[box] for c in brain_xyz), *ends, thin * scale, wide * scale)
             np.minimum(distance[box], tube, out=distance[box])
     return distance
 
@@ -123,8 +114,9 @@ def paint_brain(
     inside = coverage(-fields.depth, fields.soften)
     side = np.abs(x)
     tentorium = (z - tentorium_height(x, y)) * np.float32(0.87)
-    below = coverage(tentorium, 2.5) * np.clip((y - 4.0 - 0.42 * side) * 0.4, 0.0, 1.0)
-    arch = np.hypot((y - 4.0) / 46.0, (z - 4.0) / 31.0)  # 1 at the corpus callosum's upper edge
+    supratentorial = plane.z > 40.0
+    below = np.zeros_like(x) if supratentorial else _infratentorial(tentorium, y, side)
+    arch = radius((y - 4.0) / 46.0, (z - 4.0) / 31.0)  # 1 at the corpus callosum's upper edge
     falx = np.clip((arch - 1.0) * 12.0, 0.0, 1.0) * (1.0 - below) * np.clip((z + 14.0) * 0.5, 0.0, 1.0)
 
     # sulci run inwards from the surface: sample the lattice nearer to it than the point lies
@@ -132,26 +124,39 @@ def paint_brain(
     folds = np.abs(head.sulci.sample(x * stretch, y * stretch, plane.z)) * FOLD_MM
     width = head.sulcus * np.clip(1.2 - depth / 20.0, 0.0, 1.0) * (1.0 - 0.6 * below) + widen
     near = np.minimum(folds - width + np.maximum(depth - 15.0, 0.0) * 0.4, depth - head.rim)
-    near = np.minimum(near, side - (0.4 + 0.5 * head.sulcus + widen) + (1.0 - falx) * 20.0)
+    fissure = 0.4 + head.sulcus * (
+        0.5 + 0.035 * np.clip(-15.0 - y, 0.0, 30.0)
+    )  # atrophy opens its front first
+    near = np.minimum(near, side - (fissure + widen) + (1.0 - falx) * 20.0)
     spaces = np.minimum(
-        near, tubes(fields, (x, y, z), CISTERNS, (0.75 + 0.3 * head.sulcus,) * 2) - widen * 0.7
+        near, tubes(fields, (x, y, z), CISTERNS, (0.8 + 0.38 * head.sulcus,) * 2) - widen * 0.7
     )
     box = plane.box((0, 13, -26), 36)
     if box is not None:
-        np.minimum(spaces[box], _around_brainstem(head, x[box], y[box], z[box]), out=spaces[box])
+        ring = _around_brainstem(head, x[box], y[box], z[box])
+        ring += 0.8 * head.lumps.sample(x[box] * 2.0, y[box] * 2.0, plane.z * 2.0)
+        np.minimum(spaces[box], ring, out=spaces[box])
     csf = coverage(spaces, plane.pixel)
 
     grey = np.clip((5.2 - near) / 2.4, 0.0, 1.0)
-    cupping = head.cupping * np.exp(np.maximum(depth, 0.0) * np.float32(-1 / 8.0))
-    hu = WHITE + head.brain_offset + cupping + head.grey * grey + 1.2 * head.lumps.sample(x, y, plane.z)
+    strength = head.cupping * (1.0 + max(plane.z, 0.0) / 50.0)  # the vault's partial volume adds to it
+    cupping = strength * np.square(np.clip(1.0 - depth * np.float32(1 / 22.0), 0.0, 1.0))
+    hu = WHITE + head.brain_offset + cupping + head.grey * grey + 1.8 * head.lumps.sample(x, y, plane.z)
     _paint_deep_grey(head, fields, (x, y, z), hu)
-    hu += below * (WHITE + head.brain_offset + 6.0 - 2.5 * (folds < 1.2) - hu)
-    hu += csf * (CSF - hu)
+    if not supratentorial and below.max() > 0:
+        _paint_cerebellum(head, x, depth, folds, below, hu)
     ventricle = ventricles(head, fields, (x, y, z))
+    if head.leukoaraiosis > 0:
+        _paint_leukoaraiosis(head, ventricle, below, hu)
+    hu += csf * (CSF - hu)
     hu += coverage(ventricle, plane.pixel) * (CSF - hu)
     brain = Brain(hu, x, y, z, inside, csf, ventricle, tentorium, below, falx)
     _paint_dura(head, fields, brain)
     return brain
+
+
+def _infratentorial(tentorium: np.ndarray, y: np.ndarray, side: np.ndarray) -> np.ndarray:
+    return coverage(tentorium, 2.5) * np.clip((y - 4.0 - 0.42 * side) * 0.4, 0.0, 1.0)
 
 
 def tentorium_height(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -162,13 +167,34 @@ def tentorium_height(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 def _around_brainstem(head: Head, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
     """CSF around the midbrain, before the pons and beside it: signed distance, mm."""
     axis = 13.0 - 0.22 * (z + 12.0)  # the stem leans backwards
-    radius = np.hypot(x * 0.88, (y - axis) * 1.06) - 1.6 * np.cos(3.0 * np.arctan2(x, y - axis - 4.0))
+    back = y - axis - 4.0
+    turn = back / np.sqrt(x * x + back * back + 1e-3)
+    stem = radius(x * 0.88, (y - axis) * 1.06) - 1.6 * turn * (4.0 * turn * turn - 3.0)  # cos 3 phi
     gap = 0.35 + 0.7 * head.sulcus
-    ring = np.abs(radius - 15.5 - gap) - gap
+    ring = np.abs(stem - 15.5 - gap) - gap
     pons = np.clip((-12.0 - z) * 0.2, 0.0, 1.0)
     ring += pons * np.maximum(y - axis + 6.0, 0.0) * 0.5  # below the midbrain only the front is open
     ring += (1.0 - pons) * np.maximum(axis - 8.0 - y, 0.0) * 0.25
     return ring + np.maximum(np.abs(z + 26.0) - 25.0, 0.0)
+
+
+def _paint_cerebellum(head: Head, x, depth, folds, below: np.ndarray, hu: np.ndarray) -> None:
+    """Hemispheres, folia as faint arcs along the surface, a brighter vermis between two clefts."""
+    side = np.abs(x)
+    folia = np.sin(depth * np.float32(1.75) + folds * np.float32(0.6)) * np.clip(
+        (24.0 - depth) * 0.1, 0.0, 1.0
+    )
+    tissue = WHITE + head.brain_offset + 6.5 + 1.3 * folia - (2.0 + 4.0 * head.sulcus) * (folds < 0.7)
+    tissue += 2.2 * np.clip(4.0 - np.abs(side - 2.5), 0.0, 1.0) - 3.0 * head.sulcus * (
+        np.abs(side - 8.0) < 0.9
+    )
+    hu += below * (tissue - hu)
+
+
+def _paint_leukoaraiosis(head: Head, ventricle: np.ndarray, below: np.ndarray, hu: np.ndarray) -> None:
+    """Periventricular hypodensity of age, 5-12 HU (van Swieten, JNNP 1990;53:1080-1083)."""
+    halo = np.exp(np.float32(-1 / 55.0) * np.maximum(ventricle, 0.0) ** 2)
+    hu -= head.leukoaraiosis * halo * (1.0 - below)
 
 
 def _paint_deep_grey(head: Head, fields: Fields, xyz, hu: np.ndarray) -> None:
@@ -179,7 +205,7 @@ def _paint_deep_grey(head: Head, fields: Fields, xyz, hu: np.ndarray) -> None:
             if box is None:
                 continue
             nucleus = _ellipsoid(*(c[box] - p for c, p in zip(xyz, place, strict=True)), radii)
-            hu[box] += coverage(nucleus, 2.5) * (WHITE + head.brain_offset + head.grey - hu[box])
+            hu[box] += coverage(nucleus, 2.5) * (WHITE + head.brain_offset + 0.8 * head.grey - hu[box])
 
 
 def _paint_dura(head: Head, fields: Fields, brain: Brain) -> None:
@@ -191,9 +217,7 @@ def _paint_dura(head: Head, fields: Fields, brain: Brain) -> None:
         coverage(np.abs(x - 0.8 * np.sin(y / 40.0)) - head.falx, fields.plane.pixel) * brain.falx[strip]
     )
     brain.hu[strip] += membrane * (head.falx_hu - brain.hu[strip])
-    sagittal = (
-        np.hypot(x, rim) - head.sinus + (1.0 - brain.falx[strip]) * 20.0 + np.maximum(-y - 40.0, 0) * 0.1
-    )
+    sagittal = radius(x, rim) - head.sinus + (1.0 - brain.falx[strip]) * 20.0 + np.maximum(-y - 40.0, 0) * 0.1
     vessel = coverage(sagittal, fields.plane.pixel)
     brain.hu[strip] += vessel * (head.sinus_hu - brain.hu[strip])
     if np.abs(fields.plane.z + 12.0) < 50.0:
@@ -206,101 +230,11 @@ def _paint_tentorium(head: Head, fields: Fields, brain: Brain) -> None:
         return
     hu, height, pixel = brain.hu[box], brain.tentorium[box], fields.plane.pixel
     x, y = brain.x[box], brain.y[box]
-    open_ring = np.clip((np.hypot(x, y - 10.0) - 24.0) * 0.4, 0.0, 1.0)
+    open_ring = np.clip((radius(x, y - 10.0) - 24.0) * 0.4, 0.0, 1.0)
     open_ring *= np.clip((y - 6.0 - 0.42 * np.abs(x)) * 0.4, 0.0, 1.0)
     leaf = coverage(np.abs(height) - 0.8 * head.falx, max(pixel, fields.plane.z_step)) * open_ring
-    hu += leaf * (head.falx_hu - 4.0 - hu)
+    hu += leaf * (head.falx_hu - hu)
     rim = np.clip(fields.depth[box], 0.0, 20.0) - 2.2
-    transverse = np.hypot(height, rim) - head.sinus + np.maximum(25.0 - fields.y[box], 0.0)
-    straight = (
-        np.hypot(fields.x[box], height - 0.5) - 0.6 * head.sinus + np.maximum(32.0 - fields.y[box], 0.0)
-    )
+    transverse = radius(height, rim) - head.sinus + np.maximum(25.0 - fields.y[box], 0.0)
+    straight = radius(fields.x[box], height - 0.5) - 0.6 * head.sinus + np.maximum(32.0 - fields.y[box], 0.0)
     hu += coverage(np.minimum(transverse, straight), pixel) * (head.sinus_hu - hu)
-
-
-def paint_outside(head: Head, fields: Fields, background: np.ndarray) -> np.ndarray:
-    """Skull, face and scalp before a background (air, head holder), HU; the cavity is left to the brain."""
-    low = np.clip((-6.0 - fields.z) * 0.1, 0.0, 1.0)
-    x, y, z = fields.x, fields.y, np.where(fields.z < 0, fields.z * np.float32(0.35), fields.z)
-    grow = head.skull + head.scalp
-    radii = (head.half_width + grow, head.half_length + grow, head.height + grow)
-    skin = _ellipsoid(x / (1.0 + head.egg / radii[1] * y), y, z, radii)
-    hu = np.where(skin > -2.2, np.float32(38.0), np.float32(FAT))
-    if low.max() > 0:
-        _paint_muscle(head, fields, low, skin, hu)
-    out = -fields.depth
-    thickness = head.skull * (1.0 - low) + low * _base_thickness(fields)
-    bone = coverage(out - thickness, fields.soften) * (
-        1.0 - np.clip((-fields.z - 12.0) * 0.2, 0, 1) * (y < -48) * (out > 6)
-    )
-    marrow = np.clip(1.9 - np.abs(out / thickness - 0.5) * 6.0, 0.0, 1.0)
-    hu += bone * (CORTICAL_BONE + marrow * (DIPLOE - CORTICAL_BONE) - hu)
-    if low.max() > 0:
-        _paint_face(head, fields, hu)
-    return background + coverage(skin, fields.soften) * (hu - background)
-
-
-def _base_thickness(fields: Fields) -> np.ndarray:
-    side = np.abs(fields.x)
-    petrous = np.exp(-(((fields.y - 6.0 - 0.45 * side) / 9.0) ** 2)) * np.clip((side - 12.0) * 0.25, 0.0, 1.0)
-    clivus = np.clip((17.0 - side) * 0.3, 0.0, 1.0) * (np.abs(fields.y - 12.0) < 14)
-    return 3.6 + 13.0 * petrous + 9.0 * clivus
-
-
-def _paint_muscle(head: Head, fields: Fields, low: np.ndarray, skin: np.ndarray, hu: np.ndarray) -> None:
-    """Temporal, chewing and neck muscles with fat between them."""
-    folds = np.abs(head.sulci.sample(fields.x, fields.y, fields.plane.z))
-    muscle = low * np.clip((-skin - 5.0) * 0.5, 0.0, 1.0) * np.clip((folds - 0.05) * 9.0, 0.0, 1.0)
-    hu += muscle * (MUSCLE - hu)
-
-
-def _paint_face(head: Head, fields: Fields, hu: np.ndarray) -> None:
-    """Orbits, air cells of ethmoid, sphenoid, mastoid and frontal bone, and the maxillary sinuses."""
-    folds = np.abs(head.sulci.sample(fields.x * 2.2, fields.y * 2.2, fields.plane.z * 2.2))
-    for side in (-1, 1):
-        _orbit(fields, side, hu)
-        _air(fields, (side * 28, -58, -58), (14, 14, 17), None, hu)
-        _air(fields, (side * 54, 32, -36), (9, 14, 15), folds, hu)
-    _air(fields, (0, -62, -40), (11, 22, 20), folds, hu)
-    _air(fields, (0, -16, -30), (11, 11, 9), None, hu)
-    _air(fields, (4, -87, -12), (14, 4, 10), None, hu)
-
-
-def _air(fields: Fields, center, radii, walls: np.ndarray | None, hu: np.ndarray) -> None:
-    box = fields.plane.box(center, max(radii) + 2)
-    if box is None:
-        return
-    xyz = (fields.x[box], fields.y[box], fields.z[box])
-    cell = _ellipsoid(*(c - p for c, p in zip(xyz, center, strict=True)), radii)
-    hollow = fields.depth[box] < -2.0
-    hu[box] += coverage(cell - 1.8, 1.5) * hollow * (900.0 - hu[box])
-    if walls is not None:
-        cell = np.maximum(cell, 1.2 - walls[box] * 2.5)
-    hu[box] += coverage(cell, 1.5) * hollow * (AIR - hu[box])
-
-
-def _orbit(fields: Fields, side: int, hu: np.ndarray) -> None:
-    """Bony wall, fat, globe with lens, optic nerve and the two muscles in the plane."""
-    center = (side * 31, -62, -33)
-    box = fields.plane.box(center, 30)
-    if box is None:
-        return
-    x, y, z = (fields.x[box] - center[0]) * side, fields.y[box] - center[1], fields.z[box] - center[2]
-    free = fields.depth[box] < -1.5
-    cone = np.maximum(np.hypot((x + 0.25 * y + 3) * 1.05, z) - 17.0 + 0.42 * np.maximum(y, 0), -y - 40)
-    view = hu[box]
-    view += coverage(cone - 2.4, 1.5) * (y > -16) * free * (850.0 - view)
-    view += coverage(cone, 1.5) * free * (FAT - view)
-    nerve = np.hypot(x + 0.25 * y + 3, z * 0.8) - 2.2 + np.maximum(-y - 8, 0) + np.maximum(y - 30, 0)
-    recti = (
-        np.hypot(np.abs(x + 0.25 * y + 3) - 10 + 0.22 * np.maximum(y, 0), z * 0.35)
-        - 2.0
-        + np.maximum(-y - 10, 0)
-    )
-    view += coverage(np.minimum(nerve, recti), 1.5) * coverage(cone, 1.5) * free * (40.0 - view)
-    globe = np.sqrt(x * x + (y + 18) ** 2 + z * z)
-    view += coverage(globe - 12.3, 1.5) * (48.0 - view)
-    view += coverage(globe - 10.8, 1.5) * (12.0 - view)
-    view += coverage(np.sqrt((x / 4.5) ** 2 + ((y + 27) / 2.2) ** 2 + (z / 4.5) ** 2) * 3 - 3, 1.0) * (
-        75.0 - view
-    )
