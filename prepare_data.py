@@ -6,7 +6,7 @@
 
 Reads RAW_DATA_DIR; writes slices.parquet, studies.parquet, volumes/, folds.csv, quarantine.csv and
 manifest.json to CLEAN_DATA_DIR. Stopped and started again it continues; finished, it verifies and does
-nothing.
+nothing. Where the data have grown only new slices are decoded, and every patient keeps the fold.
 """
 
 from argparse import Namespace

@@ -12,13 +12,15 @@ import pandas as pd
 
 from .errors import UserError
 
+PARTIAL = ".partial"  # ends the name of a file that is being written
+
 
 @contextmanager
 def atomic_path(path: Path | str) -> Iterator[Path]:
     """Give a temporary path beside `path`; move it into place when the block ends without an exception."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
     try:
         yield temporary
         with open(temporary, "rb+") as file:

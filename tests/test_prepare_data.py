@@ -1,6 +1,7 @@
 """Step 1 from the command line: exit codes, one-line errors, a killed process, a Dask cluster."""
 
 import json
+import resource
 import signal
 import subprocess
 import sys
@@ -92,6 +93,21 @@ def test_a_killed_process_leaves_nothing_that_looks_finished(tmp_path):
     )
     assert ours == theirs
     assert all((volumes / name).stat().st_mtime_ns == then for name, then in first.items())
+
+
+def test_a_disk_that_fills_up_is_one_line_and_the_next_run_goes_on(tmp_path):
+    """No file of more than 60 kB can be written, as on a disk with that much room."""
+    write_rsna(tmp_path / "raw", studies=4, slices=4)
+    arguments = ["--settings", settings(tmp_path), "--size", 512, "--folds", 2, "--jobs", 1, "--quiet"]
+    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))  # noqa: E731
+    full = subprocess.run(
+        command(*arguments), cwd=ROOT, capture_output=True, text=True, timeout=120, preexec_fn=limit
+    )
+    assert full.returncode == 1 and full.stderr.count("\n") == 1
+    assert "File too large; make room and run again, it goes on" in full.stderr
+    assert not [path for path in (tmp_path / "clean").rglob("*") if path.is_file()]
+    assert run(*arguments).returncode == 0
+    assert read_manifest(tmp_path / "clean")["images"] == {"train": 16, "test": 4}
 
 
 def test_a_dask_cluster_of_two_workers_gives_the_same_bytes(tmp_path):

@@ -2,6 +2,7 @@
 
 import hashlib
 import itertools
+from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ from . import checks, geometry
 from .dicom import scan_headers
 from .inventory import Inventory
 from .options import Options
-from .packing import StudyFiles
+from .packing import ImageFile, StudyFiles
 from .source import Source
 from .square import Square
 
@@ -30,9 +31,10 @@ def describe(inventory: Inventory, options: Options, jobs: int) -> tuple[pd.Data
     if inventory.choose_series is not None:
         slices, series = inventory.choose_series(slices)
     usable = slices["cause"].isna()
-    slices["position_mm"] = pd.Series(geometry.positions(slices[usable]), index=slices.index[usable])
+    placed = slices.loc[usable, geometry.PLACED_BY]
+    slices["position_mm"] = pd.Series(geometry.positions(placed), index=placed.index)
     slices["tilt_deg"] = geometry.tilt_degrees(slices)
-    return slices.join(geometry.order_slices(slices[usable])), series
+    return slices.join(geometry.order_slices(slices.loc[usable, geometry.ORDERED_BY])), series
 
 
 def study_files(slices: pd.DataFrame, sources: list[Source | None], options: Options) -> list[StudyFiles]:
@@ -42,7 +44,9 @@ def study_files(slices: pd.DataFrame, sources: list[Source | None], options: Opt
     if np.isnan(moves).any():
         study = usable["study_id"].to_numpy()[np.isnan(moves).any(axis=1)][0]
         raise UserError(f"--correct-tilt: the slices of study {study} have no positions; leave the flag out")
-    return _by_study(usable, sources, moves.tolist())
+    files = [sources[row] for row in usable.index]
+    images = map(ImageFile, usable["image_id"], files, map(tuple, moves.tolist()))
+    return _by_study(usable["study_id"], images, one_piece=options.crop)
 
 
 def mask_files(slices: pd.DataFrame, masks: list[Source | None], options: Options) -> list[StudyFiles]:
@@ -50,31 +54,21 @@ def mask_files(slices: pd.DataFrame, masks: list[Source | None], options: Option
     usable = _in_order(slices)
     usable = usable[[masks[row] is not None for row in usable.index]]
     squares = usable[["square_top", "square_left", "square_side"]].to_numpy().tolist()
-    return _by_study(usable, masks, [(0.0, 0.0)] * len(usable), [Square(*square) for square in squares])
+    images = (
+        ImageFile(image_id, masks[row], square=Square(*square))
+        for image_id, row, square in zip(usable["image_id"], usable.index, squares, strict=True)
+    )
+    return _by_study(usable["study_id"], images, one_piece=False)
 
 
 def _in_order(slices: pd.DataFrame) -> pd.DataFrame:
     return slices[slices["cause"].isna()].sort_values(["study_id", "order"])
 
 
-def _by_study(
-    usable: pd.DataFrame,
-    sources: list[Source | None],
-    moves: list[tuple[float, float]],
-    squares: list[Square] | None = None,
-) -> list[StudyFiles]:
-    names = usable["study_id"].to_numpy()
-    bounds = [0, *(np.flatnonzero(names[1:] != names[:-1]) + 1).tolist(), len(names)] if len(names) else []
-    image_ids = usable["image_id"].tolist()
-    files = [sources[row] for row in usable.index]
-    studies = []
-    for start, end in itertools.pairwise(bounds):
-        span = slice(start, end)
-        cut = None if squares is None else squares[span]
-        studies.append(
-            StudyFiles(names[start], image_ids[span], files[span], [tuple(m) for m in moves[span]], cut)
-        )
-    return studies
+def _by_study(study_ids: Iterable[str], images: Iterable[ImageFile], one_piece: bool) -> list[StudyFiles]:
+    """Both run along the slices, study by study."""
+    pairs = itertools.groupby(zip(study_ids, images, strict=True), key=lambda pair: pair[0])
+    return [StudyFiles.of(study, [image for _, image in held], one_piece) for study, held in pairs]
 
 
 def _join_headers(inventory: Inventory, jobs: int) -> pd.DataFrame:
@@ -93,13 +87,11 @@ def _join_headers(inventory: Inventory, jobs: int) -> pd.DataFrame:
         slices["units"] = "hu"
     if inventory.image_id_is_uid:
         other = slices["sop_instance_uid"].notna() & (slices["sop_instance_uid"] != slices["image_id"])
-        text = (
-            "wrong name: the file is called "
-            + slices["image_id"]
-            + ", SOPInstanceUID is "
-            + slices["sop_instance_uid"]
-        )
-        slices["cause"] = slices["cause"].where(~other | slices["cause"].notna(), text)
+        wrong = slices[other & slices["cause"].isna()]
+        if len(wrong):
+            name, uid = wrong["image_id"], wrong["sop_instance_uid"]
+            text = "wrong name: the file is called " + name + ", SOPInstanceUID is " + uid
+            slices.loc[wrong.index, "cause"] = text
     return slices
 
 

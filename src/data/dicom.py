@@ -137,8 +137,8 @@ def _scan(paths: Sequence[Source]) -> pd.DataFrame:
         "transfer_syntax": pd.array([row[0].transfer_syntax for row in rows], dtype="str"),
     }
     errors = np.array([row[2] for row in rows], dtype=object)
-    for slot, name in enumerate(FIELDS):
-        encoded = [row[0].values[slot] for row in rows]
+    columns = zip(*(row[0].values for row in rows), strict=True) if rows else [()] * len(FIELDS)
+    for name, encoded in zip(FIELDS, columns, strict=True):
         if name in NUMBERS:
             table[name] = _integers(encoded)
         elif name in DECIMALS:
@@ -182,12 +182,12 @@ def _reread_other_alphabets(paths: Sequence[Source], rows: list[tuple[RawHeader,
             rows[place] = (read_header(read_bytes(paths[place]), quick=False), size, error)
 
 
-def _texts(encoded: list[bytes | None]) -> pd.Series:
+def _texts(encoded: Sequence[bytes | None]) -> pd.Series:
     values = pc.utf8_rtrim(pa.array(encoded, pa.binary()).cast(pa.string()), characters=" \0")
     return pd.Series(values.to_pandas(), dtype="str")
 
 
-def _integers(encoded: list[bytes | None]) -> pd.Series:
+def _integers(encoded: Sequence[bytes | None]) -> pd.Series:
     """US values; null where the element is absent or empty."""
     missing = np.array([value is None or len(value) != 2 for value in encoded], dtype=bool)
     joined = b"".join(b"\0\0" if gone else value for value, gone in zip(encoded, missing, strict=True))
@@ -196,7 +196,7 @@ def _integers(encoded: list[bytes | None]) -> pd.Series:
     return pd.Series(values)
 
 
-def _decimals(name: str, encoded: list[bytes | None], errors: np.ndarray) -> np.ndarray:
+def _decimals(name: str, encoded: Sequence[bytes | None], errors: np.ndarray) -> np.ndarray:
     """(files, values) float64; NaN where the element is absent, and an entry in `errors` where it is not a
     number.
     """

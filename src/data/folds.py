@@ -13,15 +13,18 @@ from ..errors import UserError
 from ..labels import LABELS
 
 
-def assign_folds(slices: pd.DataFrame, n_folds: int, seed: int) -> pd.DataFrame:
+def assign_folds(
+    slices: pd.DataFrame, n_folds: int, seed: int, before: pd.DataFrame | None = None
+) -> pd.DataFrame:
     """slices (a row an image: patient_id, the six labels, and pixel_hash, blank, split where known)
     -> patient_id, fold in 0..n_folds-1, a row a training patient, sorted by patient_id.
 
     Patients who share an identical slice form one group (see `link_patients`). Groups are placed one by one,
     those with the rarest label first and the largest of them foremost, each into the fold where the labels,
     the images and the patients then deviate least from an even share: a greedy form of iterative
-    stratification (Sechidis et al., 2011) for groups. `seed` breaks ties. Raises UserError when there are
-    fewer groups than folds.
+    stratification (Sechidis et al., 2011) for groups. `seed` breaks ties. Patients of `before` (patient_id,
+    fold) keep their fold, and whoever is linked to one gets it. Raises UserError when there are fewer groups
+    than folds, or when a link joins patients of different folds.
     """
     groups = link_patients(slices)
     train = _train_rows(slices)
@@ -43,9 +46,26 @@ def assign_folds(slices: pd.DataFrame, n_folds: int, seed: int) -> pd.DataFrame:
     patients = train.drop_duplicates("patient_id")["patient_id"]
     group_of_patient = np.searchsorted(names, groups.loc[patients].to_numpy())
     counts[:, -1] = np.bincount(group_of_patient, minlength=len(names))
-    of_patient = _place(counts, n_folds, np.random.default_rng(seed))[group_of_patient]
+    given = np.full(len(names), -1)
+    if before is not None:
+        known = groups.reindex(before["patient_id"]).to_numpy()
+        here = np.isin(known, names)
+        _check_kept(before[here], known[here], n_folds)
+        given[np.searchsorted(names, known[here])] = before.loc[here, "fold"]
+    of_patient = _place(counts, n_folds, np.random.default_rng(seed), given)[group_of_patient]
     folds = pd.DataFrame({"patient_id": patients.to_numpy(), "fold": of_patient})
     return folds.sort_values("patient_id", ignore_index=True)
+
+
+def _check_kept(before: pd.DataFrame, groups: np.ndarray, n_folds: int) -> None:
+    remedy = "delete folds.csv to divide all patients anew, and then every model is to be trained anew"
+    if not before["fold"].between(0, n_folds - 1).all():
+        raise UserError(f"folds.csv: a fold is not one of 0 to {n_folds - 1}; {remedy}")
+    several = before.groupby(groups)["fold"].transform("nunique") > 1
+    if several.any():
+        linked = before[groups == groups[several.to_numpy().argmax()]].drop_duplicates("fold")
+        named = " and ".join(f"{row.patient_id} (fold {row.fold})" for row in linked.itertuples())
+        raise UserError(f"folds.csv: {named} share an identical slice in the new data; {remedy}")
 
 
 def link_patients(slices: pd.DataFrame) -> pd.Series:
@@ -98,6 +118,20 @@ def read_external_folds(path: Path | str, slices: pd.DataFrame) -> pd.DataFrame:
     """Folds made elsewhere: a CSV with patient_id and fold (0, 1, ...), checked like our own. Raises
     UserError.
     """
+    folds = read_fold_file(path)
+    present = sorted(folds["fold"].unique().tolist())
+    if present != list(range(len(present))):
+        raise UserError(f"{path}: its folds are {present}; number them 0, 1, ... without a gap")
+    try:
+        check_folds(slices, folds)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    wanted = folds["patient_id"].isin(_train_rows(slices)["patient_id"])
+    return folds[wanted].sort_values("patient_id", ignore_index=True)
+
+
+def read_fold_file(path: Path | str) -> pd.DataFrame:
+    """patient_id, fold (int64) of a CSV. Raises UserError where a fold is not a whole number from 0 on."""
     try:
         folds = pd.read_csv(path, dtype={"patient_id": "str"}, encoding="utf-8-sig")
     except (OSError, ValueError) as error:
@@ -107,16 +141,7 @@ def read_external_folds(path: Path | str, slices: pd.DataFrame) -> pd.DataFrame:
     numbers = pd.to_numeric(folds["fold"], errors="coerce")
     if numbers.isna().any() or (numbers < 0).any() or (numbers % 1 != 0).any():
         raise UserError(f"{path}: a fold is not a whole number from 0 on; correct the column")
-    present = sorted(numbers.astype("int64").unique().tolist())
-    if present != list(range(len(present))):
-        raise UserError(f"{path}: its folds are {present}; number them 0, 1, ... without a gap")
-    folds = pd.DataFrame({"patient_id": folds["patient_id"], "fold": numbers.astype("int64")})
-    try:
-        check_folds(slices, folds)
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
-    wanted = folds["patient_id"].isin(_train_rows(slices)["patient_id"])
-    return folds[wanted].sort_values("patient_id", ignore_index=True)
+    return pd.DataFrame({"patient_id": folds["patient_id"], "fold": numbers.astype("int64")})
 
 
 def _train_rows(slices: pd.DataFrame) -> pd.DataFrame:
@@ -124,8 +149,8 @@ def _train_rows(slices: pd.DataFrame) -> pd.DataFrame:
     return slices[known & (slices["split"] == "train")] if "split" in slices else slices[known]
 
 
-def _place(counts: np.ndarray, n_folds: int, rng: np.random.Generator) -> np.ndarray:
-    """(groups, quantities) -> (groups,) fold."""
+def _place(counts: np.ndarray, n_folds: int, rng: np.random.Generator, given: np.ndarray) -> np.ndarray:
+    """(groups, quantities), (groups,) fold or -1 -> (groups,) fold."""
     total = counts.sum(axis=0)
     scaled = counts / np.where(total > 0, total / n_folds, 1.0)  # 1 is one fold's even share
     labels = counts[:, : len(LABELS)]
@@ -136,8 +161,9 @@ def _place(counts: np.ndarray, n_folds: int, rng: np.random.Generator) -> np.nda
         rank < len(LABELS), labels[np.arange(len(labels)), rarest_first[rank % len(LABELS)]], counts[:, -2]
     )
     sequence = np.lexsort((rng.permutation(len(counts)), -size, rank))
-    filled, folds = np.zeros((n_folds, counts.shape[1])), np.zeros(len(counts), dtype=np.int64)
-    for group in sequence:
+    filled, folds = np.zeros((n_folds, counts.shape[1])), given.copy()
+    np.add.at(filled, given[given >= 0], scaled[given >= 0])
+    for group in sequence[given[sequence] < 0]:
         # growth of the squared fill, summed over quantities: smallest where the group's own labels are
         # scarcest
         cost = (2 * filled + scaled[group]) @ scaled[group]

@@ -4,6 +4,8 @@ import numpy as np
 import pandas as pd
 
 AXES = ("x", "y", "z")
+PLACED_BY = ["study_id", *(f"{name}_{axis}" for name in ("position", "row", "column") for axis in AXES)]
+ORDERED_BY = ["image_id", "sop_instance_uid", "position_mm", "study_id"]
 # A head CT is tilted by 30 degrees at most; a normal farther than this from the body's axis is not axial.
 AXIAL_DEGREES = 45.0
 
@@ -33,7 +35,7 @@ def is_axial(slices: pd.DataFrame) -> np.ndarray:
 
 def positions(slices: pd.DataFrame) -> np.ndarray:
     """(n,) mm along the study's normal: the median of its slices' normals, so that one odd slice changes
-    nothing.
+    nothing. `slices` has the columns PLACED_BY.
     """
     normal = pd.DataFrame(normals(slices), columns=list(AXES))
     study = normal.groupby(slices["study_id"].to_numpy()).transform("median").to_numpy()
@@ -42,14 +44,13 @@ def positions(slices: pd.DataFrame) -> np.ndarray:
 
 
 def order_slices(slices: pd.DataFrame) -> pd.DataFrame:
-    """Index of `slices` (columns study_id, position_mm, sop_instance_uid, image_id) -> columns order and
-    step_mm.
+    """Index of `slices` (columns ORDERED_BY) -> columns order and step_mm.
 
     `order` counts from 0 at the lowest position; equal positions are ordered by SOPInstanceUID, then
     image_id, so the same files always give the same order. `step_mm` is the distance to the slice before (for
     the first one, to the slice after it); it may be 0, and is NaN in a study of one slice.
     """
-    keys = [slices[key].to_numpy() for key in ("image_id", "sop_instance_uid", "position_mm", "study_id")]
+    keys = [slices[key].to_numpy() for key in ORDERED_BY]
     codes = [pd.factorize(key, sort=True)[0] if key.dtype == object else key for key in keys]
     sequence = np.lexsort(codes)
     study, position = codes[3][sequence], slices["position_mm"].to_numpy()[sequence]

@@ -37,9 +37,7 @@ def to_hu(stored: np.ndarray, slope: float, intercept: float, bits_stored: int, 
     above `bits_stored` are discarded, with sign extension for signed data, as pydicom does.
     """
     if bits_stored < 8 * stored.itemsize:
-        least, most = (
-            (-(1 << bits_stored - 1), (1 << bits_stored - 1) - 1) if signed else (0, (1 << bits_stored) - 1)
-        )
+        least, most = _bounds(bits_stored, signed)
         if stored.max() > most or (signed and stored.min() < least):
             stored = _without_unused_bits(stored, bits_stored)
     if bits_stored == 12 and not signed and intercept > -100:
@@ -48,7 +46,10 @@ def to_hu(stored: np.ndarray, slope: float, intercept: float, bits_stored: int, 
         return Slice(_saturate(np.rint(stored * np.float64(slope) + intercept)))
     offset = int(intercept)
     if _fits(stored, offset, bits_stored, signed):
-        return Slice(np.add(stored, np.int16(offset), dtype=np.int16, casting="unsafe"))
+        # a sum that fits int16 is right whatever the carry was, so uint16 may be read as int16
+        same_bytes = stored.dtype.str.replace("u", "i")
+        values = stored.view(same_bytes) if stored.itemsize == 2 else stored.astype(np.int16)
+        return Slice(values + np.int16(offset))
     return Slice(_saturate(stored.astype(np.int32) + offset))
 
 
@@ -56,9 +57,7 @@ def _fits(stored: np.ndarray, offset: int, bits_stored: int, signed: bool) -> bo
     """Whether neither `stored` nor `stored + offset` leaves int16; looks at the pixels only where it must."""
     if not LOWEST <= offset <= HIGHEST or stored.itemsize > 2:
         return False
-    low, high = (
-        (-(1 << bits_stored - 1), (1 << bits_stored - 1) - 1) if signed else (0, (1 << bits_stored) - 1)
-    )
+    low, high = _bounds(bits_stored, signed)
     if low + offset < LOWEST:
         low = int(stored.min())
     if max(high, high + offset) > HIGHEST:

@@ -1,12 +1,9 @@
 """Any source of an image -> its values: the one place that knows which decoder a file needs."""
 
-from functools import lru_cache
-
 import cv2
 import numpy as np
 
-from ..errors import UserError
-from . import dicom
+from . import dicom, nifti
 from .header import dataset_of
 from .hu import Slice, gray, to_hu
 from .source import IMAGE_SUFFIXES, BareDicom, Source, VolumeSlice, read_bytes
@@ -16,7 +13,7 @@ def decode_source(source: Source) -> Slice | str:
     """The decoded image, or the cause why there is none."""
     try:
         if isinstance(source, VolumeSlice):
-            return to_hu(_nifti_slice(source), 1, 0, 32, signed=True)
+            return to_hu(nifti.slice_values(source), 1, 0, 32, signed=True)
         if isinstance(source, BareDicom):
             return to_hu(_bare_pixels(source), 1, 0, 16, signed=True)
         if str(source).lower().endswith(IMAGE_SUFFIXES):
@@ -31,7 +28,7 @@ def decode_source(source: Source) -> Slice | str:
 def decode_mask(source: Source) -> np.ndarray:
     """(rows, columns) int16, 1 inside the bleeding and 0 outside. Raises ValueError, OSError."""
     if isinstance(source, VolumeSlice):
-        return (_nifti_slice(source) > 0).astype(np.int16)
+        return (nifti.slice_values(source) > 0).astype(np.int16)
     if isinstance(source, BareDicom):
         return (_bare_pixels(source) > 0).astype(np.int16)
     return (gray_pixels(read_bytes(source)) > 127).astype(np.int16)  # JPEG blurs the edge of a mask
@@ -51,48 +48,6 @@ def gray_pixels(data: bytes) -> np.ndarray:
             raise ValueError("colour image: its channels differ")
         image = image[..., 0]
     return np.ascontiguousarray(image)
-
-
-def nifti(path: str):
-    """A NIfTI file opened by nibabel. Raises ValueError for a file that is none."""
-    try:
-        import nibabel
-    except ImportError:
-        raise UserError(
-            "NIfTI needs nibabel; install it with: pip install -r requirements-extra.txt"
-        ) from None
-    try:
-        return nibabel.load(path)
-    except nibabel.filebasedimages.ImageFileError as error:
-        raise ValueError(f"unreadable NIfTI: {error}") from None
-
-
-@lru_cache(maxsize=1)  # the slices of a volume are asked for one after the other
-def _nifti_image_rows(path: str) -> np.ndarray:
-    """(slices, rows, columns) int32, slices as stored, rows front to back, columns right to left."""
-    from nibabel.orientations import (
-        aff2axcodes,
-        apply_orientation,
-        axcodes2ornt,
-        io_orientation,
-        ornt_transform,
-    )
-
-    image = nifti(path)
-    axes = aff2axcodes(image.affine)
-    if axes[2] not in "SI":
-        raise ValueError(f"non-axial: the third axis of the volume runs along {axes[2]}")
-    # L and P, the directions of DICOM's rows and columns; the third axis keeps its own direction
-    turn = ornt_transform(io_orientation(image.affine), axcodes2ornt(("L", "P", axes[2])))
-    values = apply_orientation(np.asanyarray(image.dataobj), turn)
-    return np.rint(values).astype(np.int32).transpose(2, 1, 0)
-
-
-def _nifti_slice(source: VolumeSlice) -> np.ndarray:
-    try:
-        return np.ascontiguousarray(_nifti_image_rows(source.path)[source.index])
-    except EOFError as error:
-        raise ValueError(f"truncated: {error}") from None
 
 
 def _bare_pixels(source: BareDicom) -> np.ndarray:

@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 
 SIZES = (512, 384, 256)
-DATASETS = ("rsna", "cq500", "physionet", "folder", "dicom")
+DATASETS = ("rsna", "cq500", "physionet", "folder", "dicom", "nifti")
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,13 @@ class Options:
     @property
     def volumes(self) -> dict[str, object]:
         return {name: value for name, value in asdict(self).items() if name in VOLUME_OPTIONS}
+
+
+def fold_choices(recorded: dict[str, object]) -> dict[str, object]:
+    """The settings that decide which patients there are and how they are divided."""
+    return {
+        name: value for name, value in recorded.items() if name == "dataset" or name not in VOLUME_OPTIONS
+    }
 
 
 VOLUME_OPTIONS = ("dataset", "size", "crop", "remove_holder", "correct_tilt")

@@ -18,9 +18,19 @@ from .options import Options, changes
 from .pack import Pack
 from .packing import Plan, StudyFiles, plan_packs, write_planned
 from .readers import read_inventory
-from .results import Tables, add_found, add_mask_places, check_copies, final_order, fold_table, write_tables
-from .source import modified_ns, size_of
-from .tables import MANIFEST, MASKS, VOLUMES
+from .results import (
+    Tables,
+    add_found,
+    add_mask_places,
+    check_copies,
+    final_order,
+    fold_table,
+    folds_before,
+    tidy,
+    write_tables,
+)
+from .source import Source, modified_ns, size_of
+from .tables import FOLDS, MANIFEST, MASKS, QUARANTINE, SLICES, STUDIES, VOLUMES
 
 log = logging.getLogger("ich")
 
@@ -52,24 +62,29 @@ def _prepare(raw: Path, clean: Path, options: Options, jobs: int) -> dict[str, A
     log.info("%s: %d images found or named", raw, len(inventory.images))
     slices, series = describe(inventory, options, jobs)
     volumes = _write_packs(study_files(slices, inventory.sources, options), clean / VOLUMES, options, jobs)
-    slices = add_found(slices, volumes.packs)
+    slices = add_found(slices, volumes)
     slices, copies = check_copies(slices, inventory)
-    masks = Plan([], [], [])
+    masks = Plan({}, [])
     if inventory.masks is not None:
         masks = _write_packs(mask_files(slices, inventory.masks, options), clean / MASKS, options, jobs)
-        slices = add_mask_places(slices, masks.packs)
+        slices = add_mask_places(slices, masks)
     slices = final_order(slices)
-    folds = fold_table(slices, inventory.studies, options)
-    tables = Tables(slices, folds, copies, series)
+    folds = fold_table(slices, inventory.studies, options, folds_before(clean, options))
+    tables = Tables(slices, *folds, copies, series)
     return write_tables(clean, raw, tables, inventory, (volumes, masks), inputs, options)
 
 
 def _inputs_fingerprint(inventory: Inventory, options: Options) -> str:
     """Names and sizes of all that is read. Times are compared, not hashed: a copy of the data is as good."""
     images = inventory.images["image_id"].tolist()
-    files = [-1 if source is None else size_of(source) for source in inventory.sources]
+    sizes = [[-1 if source is None else size_of(source) for source in group] for group in _files(inventory)]
     chosen = [file_sha256(file) for file in (options.folds_file, options.folder_config) if file is not None]
-    return fingerprint([images, files, [size_of(source) for source in inventory.inputs], chosen])
+    return fingerprint([images, sizes, chosen])
+
+
+def _files(inventory: Inventory) -> list[list[Source | None]]:
+    copies = [source for _, _, source in inventory.copies]
+    return [inventory.sources, inventory.masks or [], inventory.inputs, copies]
 
 
 def _finished(
@@ -84,9 +99,12 @@ def _finished(
         log.info("%s: settings changed: %s; what depends on them is made anew", clean, differences)
         return None
     made = path.stat().st_mtime_ns
-    sources = [source for source in [*inventory.sources, *inventory.inputs] if source is not None]
-    if manifest["inputs"] != inputs or any(modified_ns(source) > made for source in sources):
-        log.info("%s: the data changed since it was prepared; new and changed studies are added", clean)
+    files = [source for group in _files(inventory) for source in group if source is not None]
+    if manifest["inputs"] != inputs or any(modified_ns(file) > made for file in files):
+        log.info("%s: the data changed since it was prepared; what is new is added", clean)
+        return None
+    if any(not (clean / name).is_file() for name in (SLICES, STUDIES, FOLDS, QUARANTINE)):
+        log.warning("%s: a table is missing; it is made anew", clean)
         return None
     packs = [clean / folder / name for folder in (VOLUMES, MASKS) for name in manifest[folder]]
     damaged = [
@@ -99,6 +117,7 @@ def _finished(
         path_of_pack.unlink(missing_ok=True)
     if damaged:
         return None
+    tidy(clean, manifest)
     log.info("%s: up to date, %d volume files verified", clean, len(packs))
     return manifest
 
@@ -113,8 +132,9 @@ def _damage(path: Path) -> tuple[Path, str] | None:
 
 def _write_packs(studies: list[StudyFiles], folder: Path, options: Options, jobs: int) -> Plan:
     plan = plan_packs(studies, folder, options)
+    weights = [sum(len(study.images) for study in group) for _, group in plan.todo]
     if plan.kept:
-        log.info("%s: %d files are there already, %d to write", folder, len(plan.kept), len(plan.todo))
-    weights = [sum(len(study.image_ids) for study in group) for _, group in plan.todo]
+        there = sum(map(len, plan.kept.values()))
+        log.info("%s: %d images are there already, %d to store", folder, there, sum(weights))
     parallel(write_planned, [(path, group, options) for path, group in plan.todo], jobs, folder.name, weights)
     return plan

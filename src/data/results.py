@@ -10,18 +10,18 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from ..files import fingerprint, write_csv, write_json, write_parquet
+from ..files import PARTIAL, fingerprint, read_json, write_csv, write_json, write_parquet
 from ..labels import LABELS
 from . import checks, geometry
-from .folds import assign_folds, check_folds, read_external_folds
+from .folds import assign_folds, check_folds, read_external_folds, read_fold_file
 from .hu import PADDED_BELOW, Slice
 from .images import decode_source
 from .inventory import Inventory
-from .options import Options
-from .pack import FOUND, Pack
+from .options import Options, fold_choices
+from .pack import FOUND, SUFFIX, Pack
 from .packing import Plan
 from .pixel_hash import pixel_hash
-from .tables import FOLDS, MANIFEST, MASKS, QUARANTINE, SERIES, SLICES, STUDIES, VOLUMES
+from .tables import FOLDS, MANIFEST, MASKS, PREVIOUS, QUARANTINE, SERIES, SLICES, STUDIES, VOLUMES
 
 IDENTITY = ["image_id", "study_id", "series_id", "patient_id", "split"]
 PLACE = ["position_mm", "order", "step_mm", "tilt_deg", "rows", "columns", "pixel_spacing_mm"]
@@ -42,24 +42,26 @@ INTEGERS = (
     "volume_index",
 )
 TEXTS = (*IDENTITY, "units", "pixel_hash", "status", "cause", "volume")
+FOLD_COLUMNS = ["study_id", "patient_id", "split", "pixel_hash", "blank", *LABELS]
 GAP_MM = 15.0  # three times the usual step
 
 
 @dataclass(frozen=True)
 class Tables:
-    """`copies`: rows of quarantine.csv for further files of an image; `series`: what was chosen, where there
-    is choice.
+    """`folds_grew`: they are not those that the same data would get at once; `copies`: rows of quarantine.csv
+    for further files of an image; `series`: what was chosen, where there is choice.
     """
 
     slices: pd.DataFrame
     folds: pd.DataFrame
+    folds_grew: bool
     copies: list[dict[str, str]]
     series: pd.DataFrame | None
 
 
-def add_found(slices: pd.DataFrame, packs: list[Path]) -> pd.DataFrame:
+def add_found(slices: pd.DataFrame, plan: Plan) -> pd.DataFrame:
     """Join what decoding found, and where each image is stored, from the packs' indices."""
-    found = _indices(packs, ["length", *FOUND])
+    found = _indices(plan, ["length", *FOUND])
     found = found.astype(
         {
             "hu_min": "Int32",
@@ -77,24 +79,25 @@ def add_found(slices: pd.DataFrame, packs: list[Path]) -> pd.DataFrame:
     return slices
 
 
-def add_mask_places(slices: pd.DataFrame, packs: list[Path]) -> pd.DataFrame:
+def add_mask_places(slices: pd.DataFrame, plan: Plan) -> pd.DataFrame:
     """Columns mask_volume and mask_index, null for an image without mask."""
-    places = _indices(packs, []).astype({"volume_index": "Int32"})
+    places = _indices(plan, []).astype({"volume_index": "Int32"})
     return slices.join(
         places.rename(columns={"volume": "mask_volume", "volume_index": "mask_index"}), on="image_id"
     )
 
 
-def _indices(packs: list[Path], columns: list[str]) -> pd.DataFrame:
-    """The packs' indices in one table, index image_id, with volume and volume_index."""
+def _indices(plan: Plan, columns: list[str]) -> pd.DataFrame:
+    """The rows in use of the packs' indices in one table, index image_id, with volume and volume_index."""
     place = {"volume": pa.string(), "volume_index": pa.int64()}
     wanted = {"image_id": pa.string(), "length": pa.int32(), **FOUND}
     schema = pa.schema({name: wanted[name] for name in ["image_id", *columns]} | place)
     tables = [schema.empty_table()]
-    for path in packs:
+    for path in plan.packs:
         index = Pack(path).index.select(["image_id", *columns])
-        volume = pa.array([path.name] * len(index), pa.string())
-        arrays = [*index.columns, volume, pa.array(range(len(index)), pa.int64())]
+        rows = pa.array(plan.kept.get(path, range(len(index))), pa.int64())
+        volume = pa.array([path.name] * len(rows), pa.string())
+        arrays = [*index.take(rows).columns, volume, rows]
         tables.append(pa.Table.from_arrays(arrays, schema=schema))
     return pa.concat_tables(tables).to_pandas(integer_object_nulls=True).set_index("image_id")
 
@@ -141,19 +144,25 @@ def final_order(slices: pd.DataFrame) -> pd.DataFrame:
     """Status, and the order among the usable slices of each study, now that all causes are known."""
     usable = slices["cause"].isna()
     slices["status"] = usable.map({True: "ok", False: "quarantined"})
-    slices[["order", "step_mm"]] = geometry.order_slices(slices[usable]).reindex(slices.index)
+    order = geometry.order_slices(slices.loc[usable, geometry.ORDERED_BY])
+    slices[["order", "step_mm"]] = order.reindex(slices.index)
     return slices.sort_values(["study_id", "order", "image_id"], na_position="last", ignore_index=True)
 
 
-def fold_table(slices: pd.DataFrame, studies: pd.DataFrame | None, options: Options) -> pd.DataFrame:
-    """The folds, our own or the given ones, checked for leaks either way."""
+def fold_table(
+    slices: pd.DataFrame, studies: pd.DataFrame | None, options: Options, before: pd.DataFrame | None = None
+) -> tuple[pd.DataFrame, bool]:
+    """The folds, our own or the given ones, checked for leaks either way, and whether they grew: in our own
+    the patients of `before` keep theirs, and without it some would have another.
+    """
     if not (slices["split"].eq("train") & slices["patient_id"].notna()).any():
-        return pd.DataFrame({"patient_id": pd.Series(dtype="str"), "fold": pd.Series(dtype="int64")})
+        return pd.DataFrame({"patient_id": pd.Series(dtype="str"), "fold": pd.Series(dtype="int64")}), False
     if options.folds_file is not None:
-        return read_external_folds(options.folds_file, slices)
-    folds = assign_folds(_with_study_labels(slices, studies), options.folds, options.seed)
-    check_folds(slices, folds)
-    return folds
+        return read_external_folds(options.folds_file, slices), False
+    labelled = _with_study_labels(slices[FOLD_COLUMNS], studies)
+    folds = assign_folds(labelled, options.folds, options.seed, before)
+    check_folds(labelled, folds)
+    return folds, before is not None and not folds.equals(assign_folds(labelled, options.folds, options.seed))
 
 
 def _with_study_labels(slices: pd.DataFrame, studies: pd.DataFrame | None) -> pd.DataFrame:
@@ -177,7 +186,7 @@ def write_tables(
     inputs: str,
     options: Options,
 ) -> dict[str, Any]:
-    """Write everything, the manifest last; then delete volumes that nothing refers to any more."""
+    """Write everything, the manifest last; then delete what nothing refers to any more."""
     quarantine = _quarantine(tables, str(raw) + "/")
     extra = [name for name in inventory.images if name not in (*COLUMNS, "path")]
     slices = _typed(
@@ -189,18 +198,44 @@ def write_tables(
         for folder, plan in zip((VOLUMES, MASKS), plans, strict=True)
     }
     manifest = _manifest(slices, studies, tables.folds, quarantine, inventory.notes, options)
-    (clean / MANIFEST).unlink(missing_ok=True)
+    if (clean / MANIFEST).is_file():
+        (clean / MANIFEST).replace(clean / PREVIOUS)
     write_parquet(clean / SLICES, slices)
     write_parquet(clean / STUDIES, studies)
     write_csv(clean / FOLDS, tables.folds)
     write_csv(clean / QUARANTINE, quarantine)
     if tables.series is not None:
         write_csv(clean / SERIES, tables.series)
-    manifest |= {"inputs": inputs, **packs}
+    manifest |= {"folds_grew": tables.folds_grew, "inputs": inputs, **packs}
     write_json(clean / MANIFEST, manifest)
-    for path in [*plans[0].stale, *plans[1].stale]:
-        path.unlink(missing_ok=True)
+    tidy(clean, manifest)
     return manifest
+
+
+def tidy(clean: Path, manifest: dict[str, Any]) -> None:
+    """Delete volumes that nothing refers to any more, and what a killed run left."""
+    leftovers = [clean / PREVIOUS, *clean.glob(f".*{PARTIAL}")]
+    for folder in (VOLUMES, MASKS):
+        used = set(manifest[folder])
+        leftovers += [path for path in (clean / folder).glob(f"*{SUFFIX}") if path.name not in used]
+        leftovers += (clean / folder).glob(f".*{PARTIAL}")
+    for path in leftovers:
+        path.unlink(missing_ok=True)
+
+
+def folds_before(clean: Path, options: Options) -> pd.DataFrame | None:
+    """The folds that the folder has for the same choice of data and folds; None where there are none.
+
+    A model must not be judged on patients it was trained on, so data that grow keep the fold of every
+    patient. A stopped run has no manifest yet, but the one before it.
+    """
+    path = next((clean / name for name in (MANIFEST, PREVIOUS) if (clean / name).is_file()), None)
+    if path is None or options.folds_file is not None or not (clean / FOLDS).is_file():
+        return None
+    before = read_json(path)["settings"]
+    if fold_choices(before) != fold_choices(options.recorded):
+        return None
+    return read_fold_file(clean / FOLDS)
 
 
 def _quarantine(tables: Tables, below: str) -> pd.DataFrame:

@@ -13,6 +13,7 @@ from ..files import read_json
 
 SLICES, STUDIES, FOLDS, QUARANTINE = "slices.parquet", "studies.parquet", "folds.csv", "quarantine.csv"
 MANIFEST, VOLUMES, MASKS, SERIES = "manifest.json", "volumes", "masks", "series.csv"
+PREVIOUS = ".manifest.json.previous"  # while a run replaces the tables
 
 
 def read_manifest(clean_dir: Path | str) -> dict[str, Any]:

@@ -54,3 +54,11 @@ def test_slices_beyond_the_head_have_no_say():
 
 def test_a_head_that_fills_the_image_is_not_cut():
     assert head_square([head(radius=255, holder=False)], [(0, 0)]) == (0, 0, 512)
+
+
+def test_of_several_pieces_the_largest_is_the_head_wherever_it_lies():
+    hu = np.full((128, 128), -1000, dtype=np.int16)
+    hu[5:15, 5:15] = hu[100:110, 100:120] = 100  # one piece before the head, one after it
+    hu[40:90, 40:90] = 30
+    kept = remove_holder(hu)
+    assert (kept[40:90, 40:90] == 30).all() and (kept[:20] == AIR).all() and (kept[95:] == AIR).all()

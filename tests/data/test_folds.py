@@ -140,3 +140,27 @@ def test_2213_real_studies_are_divided_evenly_in_seconds(realdata):
         axis=None
     )  # each fold within 1 % of all positives, epidural included
     assert ((joined.groupby("fold").size() / len(slices) - 0.2).abs() < 0.01).all()
+
+
+def test_patients_with_a_fold_keep_it_and_the_new_ones_even_the_folds_out():
+    slices = slices_of()
+    old = slices[slices["patient_id"] < "P030"]
+    before = assign_folds(old, 5, seed=0).assign(fold=lambda table: table["fold"].replace({4: 3}))  # uneven
+    folds = assign_folds(slices, 5, seed=0, before=before)
+    kept = before.merge(folds, on="patient_id", suffixes=("", "_now"))
+    assert len(kept) == 30 and (kept["fold"] == kept["fold_now"]).all()
+    per_fold = slices.merge(folds, on="patient_id").groupby("fold").size() / len(slices)
+    assert per_fold.between(0.14, 0.27).all()
+    pd.testing.assert_frame_equal(folds, assign_folds(slices, 5, seed=0, before=folds))
+
+
+def test_the_given_folds_must_fit():
+    slices = slices_of(6)
+    before = pd.DataFrame({"patient_id": ["P001", "P002", "gone"], "fold": [0, 2, 9]})
+    with pytest.raises(UserError, match=r"not one of 0 to 1; delete folds\.csv"):
+        assign_folds(slices, 2, seed=0, before=before)
+    before["fold"] = [0, 1, 9]  # a patient who is not there any more does not matter
+    assert set(assign_folds(slices, 2, seed=0, before=before)["patient_id"]) == set(slices["patient_id"])
+    slices.loc[slices["patient_id"].isin(["P001", "P002"]), "pixel_hash"] = "same"
+    with pytest.raises(UserError, match=r"P001 \(fold 0\) and P002 \(fold 1\) share an identical slice"):
+        assign_folds(slices, 2, seed=0, before=before)

@@ -15,11 +15,13 @@ import pandas as pd
 
 from ...errors import UserError
 from ...labels import LABELS, SUBTYPES
-from ..headerless import from_affine, headerless
-from ..images import gray_pixels, nifti
+from ..headerless import headerless
+from ..images import gray_pixels
 from ..inventory import Inventory
+from ..nifti import SUFFIXES
 from ..options import Options
 from ..source import BareDicom, Source, VolumeSlice, list_files, read_bytes
+from .nifti import volume_slices
 
 TABLES = ("hemorrhage_diagnosis_raw_ct.csv", "hemorrhage_diagnosis.csv", "labels.csv")
 KEYS = ["PatientNumber", "SliceNumber"]
@@ -42,6 +44,7 @@ def read(raw_dir: Path, options: Options, jobs: int) -> Inventory:
     table = next((raw_dir / name for name in TABLES if (raw_dir / name).is_file()), None)
     if table is None:
         raise UserError(f"{raw_dir}: none of {', '.join(TABLES)} there; it comes with the data set")
+    demographics = raw_dir / "Patient_demographics.csv"
     labels = read_diagnoses(table)
     keys = pd.MultiIndex.from_frame(images[KEYS])
     unknown = ~keys.isin(labels.index) & images["cause"].isna().to_numpy()
@@ -59,10 +62,10 @@ def read(raw_dir: Path, options: Options, jobs: int) -> Inventory:
     return Inventory(
         images.drop(columns=KEYS).assign(split="train"),
         [*sources, *nothing],
-        inputs=[table],
+        inputs=[table, *([demographics] if demographics.is_file() else [])],
         headers=headers,
         masks=[*masks, *nothing],
-        studies=read_demographics(raw_dir / "Patient_demographics.csv"),
+        studies=read_demographics(demographics),
     )
 
 
@@ -106,23 +109,19 @@ _Found = tuple[pd.DataFrame, list[Source], list[Source | None], pd.DataFrame]
 
 def _nifti_layout(raw_dir: Path) -> _Found:
     rows, sources, masks, headers = [], [], [], []
-    for path in _with_suffix(raw_dir / "ct_scans", (".nii", ".nii.gz")):
+    for path in _with_suffix(raw_dir / "ct_scans", SUFFIXES):
         name = path.name.split(".")[0]
         patient = _number(path, name)
         mask = next((raw_dir / "masks").glob(f"{name}.nii*"), None)
-        try:
-            image = nifti(str(path))
-        except (ValueError, OSError) as error:
-            rows.append(_row(f"ct_scans/{name}", path, patient, 0, cause=str(error)))
-            sources.append(str(path))
+        slices, table, cause = volume_slices(path)
+        if cause is not None:
+            rows.append(_row(f"ct_scans/{name}", path, patient, 0, cause=cause))
             masks.append(None)
-            headers.append(headerless([0], [(0, 0)]))
-            continue
-        headers.append(from_affine(image.affine, image.shape, str(path)))
-        for index in range(image.shape[2]):
+        for index in range(len(slices) if cause is None else 0):
             rows.append(_row(f"ct_scans/{name}/{index + 1}", path, patient, index + 1))
-            sources.append(VolumeSlice(str(path), index))
             masks.append(None if mask is None else VolumeSlice(str(mask), index))
+        sources += slices
+        headers.append(table)
     table = pd.concat(headers, ignore_index=True)
     return pd.DataFrame(rows).assign(units="hu"), sources, masks, table
 

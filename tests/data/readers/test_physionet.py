@@ -8,12 +8,15 @@ import pandas as pd
 import pydicom
 import pytest
 
+from src.data import packing
 from src.data.options import Options
 from src.data.prepare import prepare
 from src.data.readers.physionet import read_demographics, read_diagnoses
 from src.data.tables import read_slices, read_studies
 from src.data.volumes import open_masks, open_volumes
 from src.errors import UserError
+from src.labels import SUBTYPES
+from tests.data.dicom_files import dataset, write
 
 nibabel = pytest.importorskip("nibabel")
 
@@ -96,6 +99,49 @@ def test_masks_are_cut_like_their_images(tmp_path, volume):
     )
 
 
+def test_a_mask_drawn_later_is_added_and_nothing_else_is_read(tmp_path, volume, monkeypatch):
+    raw, clean = tmp_path / "raw", tmp_path / "clean"
+    options = Options(dataset="physionet", size=256, folds=2)
+    write_nifti(raw, volume)
+    prepare(raw, clean, options)
+    before = {path: path.read_bytes() for path in clean.rglob("*.pack")}
+    decoded = []
+    for name in ("decode_mask", "decode_source"):
+        original = getattr(packing, name)
+        monkeypatch.setattr(packing, name, lambda file, f=original: (decoded.append(str(file)), f(file))[1])
+    shutil.copy(raw / "masks" / "049.nii", raw / "masks" / "050.nii")
+    prepare(raw, clean, options)
+    assert decoded == [f"{raw}/masks/050.nii[{index}]" for index in range(3)]
+    assert len(before) == 2 and all(path.read_bytes() == data for path, data in before.items())
+    masks = open_masks(clean)
+    assert len(masks.image_ids) == 6
+    assert (masks.slice("ct_scans/050/2") == masks.slice("ct_scans/049/2")).all()
+
+
+def test_masks_are_cut_anew_where_a_slice_more_changes_the_square(tmp_path):
+    raw, options = tmp_path / "raw", Options(dataset="physionet", size=256, folds=2, crop=True)
+
+    def add(patient: int, number: int, radius: float) -> None:
+        row, column = np.mgrid[:128, :128] - 63.5
+        head = np.where(np.hypot(row, column) < radius, number + 10 * patient, -1000).astype(np.int16)
+        mask = np.where(np.hypot(row - 5, column) < 10, 32767, -32768).astype(np.int16)
+        for folder, values in (("hemo_subset", head), ("Masks_subset", mask)):
+            write(raw / folder / f"{patient:03d}_{number}.dcm", dataset("1.2", values))
+
+    for patient in (49, 50):
+        add(patient, 1, 30), add(patient, 2, 30)
+    write_table(raw / "labels.csv", {(p, n): SUBDURAL for p in (49, 50) for n in (1, 2, 3)})
+    prepare(raw, tmp_path / "clean", options)
+    before = open_masks(tmp_path / "clean").slice("hemo_subset/049_1")
+    add(49, 3, 50)
+    prepare(raw, tmp_path / "clean", options)
+    prepare(raw, tmp_path / "fresh", options)
+    grown, fresh = open_masks(tmp_path / "clean"), open_masks(tmp_path / "fresh")
+    assert len(grown.image_ids) == 5 and grown.image_ids == fresh.image_ids
+    assert all((grown.slice(name) == fresh.slice(name)).all() for name in fresh.image_ids)
+    assert grown.slice("hemo_subset/049_1").sum() < before.sum() / 2
+
+
 def test_jpeg_images_are_gray_and_say_so(realdata, tmp_path):
     """The real slices of release 1.0, in its layout."""
     source, raw = realdata / "physionet_ctich_jpg", tmp_path / "raw"
@@ -117,15 +163,19 @@ def test_jpeg_images_are_gray_and_say_so(realdata, tmp_path):
         f"Patients_CT/{p:03d}/brain/{n}"
         for p, n in zip(given["PatientNumber"], given["SliceNumber"], strict=True)
     ]
-    assert (slices["epidural"] == given["Epidural"].reindex(slices.index)).all()
+    for label in SUBTYPES:
+        assert (slices[label] == given[label.capitalize()].reindex(slices.index)).all()
     assert (slices["any"] == 1 - given["No_Hemorrhage"].reindex(slices.index)).all()
+    assert 0 < slices["any"].sum() < 277
     order = (
         slices[slices["study_id"] == "049"].sort_values("order").index.str.rsplit("/", n=1).str[1].astype(int)
     )
     assert order.tolist() == list(range(2, 34))  # by number, not by text
     volumes = open_volumes(tmp_path / "clean")
-    image = volumes.slice("Patients_CT/049/brain/14")
-    assert image.min() >= 0 and image.max() <= 255
+    for image_id in slices.index[::10]:
+        file = cv2.imread(str(raw / f"{image_id}.jpg"), cv2.IMREAD_GRAYSCALE).astype(np.int16)
+        assert file.shape == (650, 650) and file.max() > 100
+        np.testing.assert_array_equal(volumes.slice(image_id), cv2.resize(file, (512, 512)))
     masks = open_masks(tmp_path / "clean")
     assert masks.image_ids == ["Patients_CT/049/brain/14"]
     assert masks.slice(masks.image_ids[0]).mean() == pytest.approx(10000 / 650**2, rel=0.03)
@@ -143,6 +193,8 @@ def test_single_slices_in_hu_keep_their_values(real_bare, realdata, tmp_path):
         path = next(real_bare.rglob(f"hemo_subset/{row.file}"))
         image, mask = volumes.slice(name), masks.slice(name)
         np.testing.assert_array_equal(image, np.rot90(pydicom.dcmread(path).pixel_array))
+        drawn = pydicom.dcmread(next(real_bare.rglob(f"Masks_subset/{row.file}"))).pixel_array
+        np.testing.assert_array_equal(mask, np.rot90(drawn) == 32767)
         assert mask.sum() == row.mask_pixels
         assert image[mask == 1].mean() == pytest.approx(row.mean_HU_in_mask, abs=0.1)
 
