@@ -37,13 +37,16 @@ def blend(arguments: Namespace) -> None:
 
     settings = load_settings(arguments.settings)
     name = experiment_name(arguments.experiment)
-    experiment = evaluate_experiment(settings, name, load_ensemble(arguments.experiment))
+    config = load_ensemble(arguments.experiment)
+    experiment = evaluate_experiment(settings, name, config, arguments.jobs)
     folder = settings.submissions / name
     filled = write_experiment_submission(experiment, settings.raw, folder / "submission.csv")
-    quarantined = filled.astype(str).to_dict("records")
+    quarantined = [] if filled is None else filled.astype(str).to_dict("records")
     write_json(folder / "blend.json", experiment.fitted.to_dict() | {"quarantined": quarantined})
-    used = experiment.fitted.members_used()
-    commands = reproduction_commands(settings, Path(arguments.experiment), arguments.settings, used)
+    commands = reproduction_commands(
+        settings, Path(arguments.experiment), arguments.settings, list(experiment.members),
+        experiment.config.external,
+    )  # fmt: skip
     write_text(folder / "commands.txt", "\n".join(commands) + "\n")
     write_report(folder / "report.html", experiment)
     write_json(folder / "scores.json", experiment.scores())
@@ -52,7 +55,8 @@ def blend(arguments: Namespace) -> None:
         for row in quarantined:
             print("{image_id}: quarantined ({cause}), got: {value}".format(**row))
         print("\n  ".join(["the same again:", *commands]))
-        print(f"submission: {folder / 'submission.csv'}\nreport:     {folder / 'report.html'}")
+        submission = "no test part, no submission" if filled is None else folder / "submission.csv"
+        print(f"submission: {submission}\nreport:     {folder / 'report.html'}")
 
 
 def parse_arguments() -> Namespace:

@@ -20,7 +20,8 @@ def main() -> None:
     from src.training.runs import experiment_name
 
     settings = load_settings(arguments.settings)
-    predict_runs(settings, experiment_name(arguments.experiment), arguments.device)
+    name = experiment_name(arguments.experiment)
+    predict_runs(settings, name, arguments.device, arguments.jobs, arguments.quiet)
 
 
 def parse_arguments() -> Namespace:

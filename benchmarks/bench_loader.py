@@ -92,11 +92,10 @@ def measure(volumes: Volumes, clean: Path, files: list[str], repeats: int) -> li
     feed.on_cpu, feed.pinned = False, False  # as for a GPU, which this need not have
     count = ready.steps * BATCH
     peer = DataLoader(PngSlices(files[:count]), BATCH, shuffle=True)
-    mean, std = torch.tensor(0.2), torch.tensor(0.3)
 
     def windowed() -> None:
         for batch in ready.epoch(0):
-            stack_windows(batch["hu"], batch["windows"]).sub_(mean).div_(std)
+            stack_windows(batch["hu"], batch["windows"], mean=0.2, std=0.3)
 
     rates = alternately(
         count, repeats, ours=windowed, feed=lambda: run_through(feed.epoch(0)), peer=lambda: run_through(peer)

@@ -4,7 +4,7 @@
 second of CPU time. The reference: the Dataset of bench_loader, the network in NCHW, memory given back to the
 system after every step. `stage1_limit` compares with training on one batch again and again.
 
-With a GPU use the command line's own log (slices and seconds): this file measures CPU time only.
+This file measures a processor; for a GPU see bench_gpu.
 """
 
 import os

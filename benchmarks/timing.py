@@ -53,6 +53,11 @@ def show(entries: list[dict[str, Any]]) -> None:
 
 
 def arguments(description: str | None) -> argparse.Namespace:
+    return argument_parser(description).parse_args()
+
+
+def argument_parser(description: str | None) -> argparse.ArgumentParser:
+    """The flags every benchmark has."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -61,7 +66,7 @@ def arguments(description: str | None) -> argparse.Namespace:
     parser.add_argument("--files", type=int, default=1280, help="slices to use at most (default: 1280)")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--no-record", action="store_true", help="print only, leave results/bench.json alone")
-    return parser.parse_args()
+    return parser
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ import difflib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -94,10 +94,21 @@ def _siblings(path: Path) -> str:
 def _explain(model: type[BaseModel], item: Any) -> str:
     key = ".".join(str(part) for part in item["loc"]) or "(the whole file)"
     if item["type"] == "extra_forbidden":
-        known = list(model.model_fields)
+        known = list(_holder(model, item["loc"]).model_fields)
         near = difflib.get_close_matches(str(item["loc"][-1]), known, n=1, cutoff=0.4)
         hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
         return f"unknown key {key!r}; {hint}"
     if item["type"] == "missing":
         return f"the key {key!r} is missing"
     return f"{key}: {item['msg']}, got {json.dumps(item['input'], default=str)}"
+
+
+def _holder(model: type[BaseModel], location: tuple[int | str, ...]) -> type[BaseModel]:
+    """The model that the last key of a location should belong to: `model` or one nested in it."""
+    for key in location[:-1]:
+        field = model.model_fields.get(str(key))
+        inner = [] if field is None else [field.annotation, *get_args(field.annotation)]
+        model = next(
+            (kind for kind in inner if isinstance(kind, type) and issubclass(kind, BaseModel)), model
+        )
+    return model

@@ -35,6 +35,7 @@ STACKER = {
     "hidden": 8,
     "heads": 4,
 }
+VIEWS = {"views": ["identity", "hflip"], "view_use": "draw"}
 
 
 def call(*command, folder=ROOT, **environment):
@@ -72,7 +73,7 @@ def write_experiment(home):
     for name, config in {
         "stage1/small": SLICES,
         "stage2/lstm": {"stacker": "lstm", **STACKER},
-        "stage2/transformer": {"stacker": "transformer", **STACKER},
+        "stage2/transformer": {"stacker": "transformer", **STACKER, **VIEWS, "slice_dropout": 0.1},
     }.items():
         path = experiment / f"{name}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -166,6 +167,19 @@ def test_one_fold_trained_again_gives_the_same_predictions(home):
     assert answer.returncode == 0, answer.stderr
     assert ((fold / "oof.parquet").read_bytes(), (fold / "embeddings.npy").read_bytes()) == before
     assert script(home, "predict.py", str(home / "experiments/tiny")).returncode == 0
+
+
+def test_test_predictions_do_not_depend_on_the_number_of_processes(home):
+    def predictions(jobs):
+        for path in (home / "model_dir").rglob("test*"):
+            path.unlink()
+        answer = script(home, "predict.py", str(home / "experiments/tiny"), "--jobs", jobs)
+        assert answer.returncode == 0, answer.stderr
+        return {path: path.read_bytes() for path in (home / "model_dir").rglob("test*")}
+
+    one = predictions("1")
+    assert len(one) == 2 * 6 + 4  # stage 1: embeddings too, and both again for either view; stage 2
+    assert predictions("2") == one
 
 
 @pytest.mark.parametrize(

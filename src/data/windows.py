@@ -16,54 +16,65 @@ BONE = (600.0, 2800.0)
 Order = Literal["slice", "window"]
 
 
-def window(hu: torch.Tensor, center: torch.Tensor | float, width: torch.Tensor | float) -> torch.Tensor:
-    """Map Hounsfield units to [0, 1].  (..., h, w) -> the same float32; center and width broadcast."""
-    scale, shift = _line(torch.as_tensor(center), torch.as_tensor(width), hu.device)
-    return (hu.to(torch.float32) * scale).add_(shift).clamp_(0.0, 1.0)
+def stack_windows(
+    hu: torch.Tensor,
+    windows: torch.Tensor,
+    order: Order = "slice",
+    mean: torch.Tensor | float = 0.0,
+    std: torch.Tensor | float = 1.0,
+) -> torch.Tensor:
+    """Every slice through every window, and normalised: (windowed - mean) / std.
 
+    hu (b, s, h, w) int16 or float; windows (n, 2) or (b, n, 2), rows (center, width) in HU; mean, std: a
+    number or (n,) -> (b, s * n, h, w) float32, in [0, 1] before normalisation; order `slice`: slice 0 window
+    0, slice 0 window 1, ...; `window`: window 0 slice 0, window 0 slice 1, ...
 
-def stack_windows(hu: torch.Tensor, windows: torch.Tensor, order: Order = "slice") -> torch.Tensor:
-    """Every slice through every window.
-
-    hu (b, s, h, w) int16 or float; windows (n, 2) or (b, n, 2), rows (center, width) in HU
-    -> (b, s * n, h, w) float32 in [0, 1]; order `slice`: slice 0 window 0, slice 0 window 1, ...;
-    `window`: window 0 slice 0, window 0 slice 1, ...
+    Normalisation changes slope, intercept and bounds of the ramp: no pass over the images of its own.
     """
     batch, slices, height, width = hu.shape
     windows = windows.to(hu.device, torch.float32).expand(batch, -1, 2)
     number = windows.shape[1]
-    out = (image_by_image if hu.device.type == "cpu" else vectorised)(hu, windows, order)
+    mean, std = (torch.as_tensor(value).to(hu.device, torch.float32).expand(number) for value in (mean, std))
+    out = (image_by_image if hu.device.type == "cpu" else vectorised)(hu, windows, order, mean, std)
     return out.reshape(batch, slices * number, height, width)
 
 
-def image_by_image(hu: torch.Tensor, windows: torch.Tensor, order: Order) -> torch.Tensor:
-    """(b, s, n, h, w) or (b, n, s, h, w): an image stays in the cache through all three operations, which is
-    four times as fast as three passes over a batch."""
+def image_by_image(
+    hu: torch.Tensor, windows: torch.Tensor, order: Order, mean: torch.Tensor, std: torch.Tensor
+) -> torch.Tensor:
+    """(b, s, n, h, w) or (b, n, s, h, w): an image stays in the cache through all operations, which is
+    four times as fast as passes over a batch."""
     batch, slices, *shape = hu.shape
     number = windows.shape[1]
-    scale, shift = (line.tolist() for line in _line(windows[..., 0], windows[..., 1], hu.device))
+    slope, intercept = _line(windows[..., 0], windows[..., 1], hu.device)
+    slopes, intercepts = (slope / std).tolist(), ((intercept - mean) / std).unbind()
+    low, high = (-mean / std).tolist(), ((1 - mean) / std).tolist()
     out = torch.empty(
         (batch, slices, number, *shape) if order == "slice" else (batch, number, slices, *shape)
     )
-    for b in range(batch):
-        for s in range(slices):
-            image = hu[b, s].to(torch.float32)
-            for n in range(number):
-                target = out[b, s, n] if order == "slice" else out[b, n, s]
-                torch.mul(image, scale[b][n], out=target).add_(shift[b][n]).clamp_(0.0, 1.0)
+    targets = (out if order == "slice" else out.transpose(1, 2)).unbind()
+    for sample, of_sample, slope, intercept in zip(hu.unbind(), targets, slopes, intercepts, strict=True):
+        ramps = list(zip(slope, intercept.unbind(), low, high, strict=True))
+        for image, of_image in zip(sample.unbind(), of_sample.unbind(), strict=True):
+            values = image.to(torch.float32)
+            for (a, b, least, most), target in zip(ramps, of_image.unbind(), strict=True):
+                torch.add(b, values, alpha=a, out=target).clamp_(least, most)
     return out
 
 
-def vectorised(hu: torch.Tensor, windows: torch.Tensor, order: Order) -> torch.Tensor:
+def vectorised(
+    hu: torch.Tensor, windows: torch.Tensor, order: Order, mean: torch.Tensor, std: torch.Tensor
+) -> torch.Tensor:
     """The same in three operations on the whole batch, for a GPU."""
+    slope, intercept = _line(windows[..., 0], windows[..., 1], hu.device)
+    values = (slope / std, (intercept - mean) / std, (-mean / std).expand_as(slope))
+    values = (*values, ((1 - mean) / std).expand_as(slope))  # each (b, n)
     if order == "slice":
-        return window(hu[:, :, None], *_columns(windows[:, None]))
-    return window(hu[:, None], *_columns(windows[:, :, None]))
-
-
-def _columns(windows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """(..., 2) -> center and width (..., 1, 1)"""
-    return windows[..., 0, None, None], windows[..., 1, None, None]
+        hu, values = hu[:, :, None], [value[:, None, :, None, None] for value in values]
+    else:
+        hu, values = hu[:, None], [value[:, :, None, None, None] for value in values]
+    slope, intercept, low, high = values
+    return (hu.to(torch.float32) * slope).add_(intercept).clamp_(low, high)
 
 
 def _line(

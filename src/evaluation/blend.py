@@ -43,10 +43,6 @@ class Blend:
     nested_predictions: pd.DataFrame | None = field(default=None, repr=False)  # not saved
     stacking: Stacking | None = None  # in place of averaging; `weights` are then the members' shares of gain
 
-    def members_used(self) -> list[str]:
-        """Members with a weight for some label."""
-        return [name for name, row in self.weights.iterrows() if (row > 0).any()]
-
     def apply(self, members: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
         """Blend predictions by key: index of the first member, columns LABELS.
 

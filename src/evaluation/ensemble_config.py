@@ -31,7 +31,9 @@ class EnsembleConfig(StrictModel):
     alternatives: tuple[Literal["greedy", "boosting"], ...] = ()  # to try after the exact weights
     # to try after the weights
     steps: tuple[StepName, ...] = ("temperature", "platt", "raise_any", "meet_any")
-    quarantined: Literal["prior", "neighbours"] = "prior"  # what an image that could not be read gets
+    # What an image that could not be read gets, where its place in the study is known: between the blend's
+    # predictions of the slices beside it, what stackers trained with slice_dropout say, or the prevalence
+    quarantined: Literal["interpolated", "neighbours", "prior"] = "interpolated"
     submission_eps: Annotated[float, Field(gt=0, lt=0.5)] = 1e-6
     replicates: Annotated[int, Field(ge=100)] = 1000  # of the patient-cluster bootstrap
     seed: int = 0

@@ -1,18 +1,23 @@
 """An experiment as a whole: gather its runs' predictions by key, score, blend, build the submission."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
+from joblib import Parallel, delayed
 
 from ..data.contest_csv import read_long
-from ..data.tables import read_slices
+from ..data.tables import read_manifest, read_slices
 from ..errors import UserError
 from ..labels import LABELS
 from ..settings import Settings
 from ..training.parts import labelled_slices, unlabelled_slices
 from ..training.runs import Run, runs_of
+from ..training.sequences import interpolate
 from ..training.stacker_config import StackerConfig
+from ..training.stage2 import with_quarantined
+from .alignment import positions
 from .blend import Blend, fit_blend
 from .bootstrap import bootstrap_weighted_log_loss, bootstrap_weighted_log_loss_difference
 from .ensemble_config import EnsembleConfig
@@ -20,6 +25,8 @@ from .external import read_external
 from .metrics import SCORING_EPS, constant_predictions, prevalence, weighted_log_loss
 from .selection import backward_elimination
 from .submission import fill_quarantined, read_sample, validate_submission, write_submission
+
+NESTED = "blend, nested"
 
 
 @dataclass(frozen=True)
@@ -47,7 +54,7 @@ class Scored:
 class Comparison:
     """The paired difference of two predictions' scores, with its 95 % patient-cluster bootstrap interval."""
 
-    better: str
+    better: str  # or so one hopes: below 0 it is
     worse: str
     difference: float
     interval: tuple[float, float]
@@ -70,6 +77,8 @@ class Experiment:
     mean: Scored
     blend: Scored
     fitted: Blend
+    nested_interval: tuple[float, float]  # of the nested score
+    gains: tuple[Comparison, ...]  # the nested blend against the mean and against the best single member
     context: Comparison | None  # the best stage-2 run against the best stage-1 run
 
     def scores(self) -> dict:
@@ -83,13 +92,18 @@ class Experiment:
             "test_baseline": self.test_baseline,
             "members": {name: scored.to_json() for name, scored in self.members.items()},
             "mean": self.mean.to_json(),
-            "blend": {**self.blend.to_json(), "nested": self.fitted.nested_score},
+            "blend": {
+                **self.blend.to_json(),
+                "nested": self.fitted.nested_score,
+                "nested_interval": list(self.nested_interval),
+                "nested_gains": [vars(gain) for gain in self.gains],
+            },
             "context": None if self.context is None else vars(self.context),
         }
 
 
-def evaluate_experiment(settings: Settings, name: str, config: EnsembleConfig) -> Experiment:
-    """Score every run of an experiment and their blend.
+def evaluate_experiment(settings: Settings, name: str, config: EnsembleConfig, jobs: int = 1) -> Experiment:
+    """Score every run of an experiment, `jobs` at once, and their blend.
 
     Every member must cover the same folds; a missing fold or test prediction is a UserError with the command
     that makes it. Where RAW_DATA_DIR has the demo's hidden labels, the test part is scored too.
@@ -109,12 +123,13 @@ def evaluate_experiment(settings: Settings, name: str, config: EnsembleConfig) -
     labels = labels.loc[next(iter(members.values()))[0].index.sort_values()]
     test_ids = pd.Index(unlabelled_slices(settings.clean)["image_id"])
     for member, (oof, test) in members.items():
-        _require_same(member, "held-out", oof.index, labels.index)
-        _require_same(member, "test", test.index, test_ids)
+        positions(labels.index, oof.index, f"{member}, held-out predictions")
+        positions(test_ids, test.index, f"{member}, test predictions")
     test_labels, test_patients = hidden_test_labels(settings, slices, test_ids)
 
+    options = {"replicates": config.replicates, "seed": config.seed}
+
     def score(label: str, oof: pd.DataFrame, test: pd.DataFrame) -> Scored:
-        options = {"replicates": config.replicates, "seed": config.seed}
         own = bootstrap_weighted_log_loss(labels, oof, patients, **options)
         hidden = None if test_labels is None else bootstrap_weighted_log_loss(
             test_labels, test, test_patients, **options
@@ -124,10 +139,14 @@ def evaluate_experiment(settings: Settings, name: str, config: EnsembleConfig) -
         return Scored(label, oof, test, own.estimate, (own.low, own.high), test_score, test_interval)
 
     oofs, tests = ({m: pair[i] for m, pair in members.items()} for i in (0, 1))
-    scored = {member: score(member, *pair) for member, pair in members.items()}
+    # threads: numpy lets go of the interpreter, and no table is copied
+    tasks = (delayed(score)(member, *pair) for member, pair in members.items())
+    scored = dict(zip(members, Parallel(jobs, prefer="threads")(tasks), strict=True))
     fitted = fit_ensemble(labels, oofs, patients, config)
     kept = list(fitted.weights.index)
     base = prevalence(labels)
+    mean = score("mean", *(sum(frames.values()) / len(frames) for frames in (oofs, tests)))
+    nested = bootstrap_weighted_log_loss(labels, fitted.nested_predictions, patients, **options)
     return Experiment(
         name=name,
         config=config,
@@ -141,10 +160,12 @@ def evaluate_experiment(settings: Settings, name: str, config: EnsembleConfig) -
             test_labels, constant_predictions(base, test_labels.index)
         ),
         members=scored,
-        mean=score("mean", *(sum(frames.values()) / len(frames) for frames in (oofs, tests))),
+        mean=mean,
         blend=score("blend", *(fitted.apply({m: frames[m] for m in kept}) for frames in (oofs, tests))),
         fitted=fitted,
-        context=_compare_stages(scored, labels, patients, config),
+        nested_interval=(nested.low, nested.high),
+        gains=nested_gains(labels, fitted, mean, scored, patients, **options),
+        context=compare_stages(labels, scored, patients, **options),
     )  # fmt: skip
 
 
@@ -189,7 +210,12 @@ def experiment_runs(settings: Settings, name: str, config: EnsembleConfig) -> li
         for fold in sorted(folds - {run.fold for run in runs if run.name == member}):
             run = Run(member, fold, settings)
             raise UserError(f"{run}: is missing, and others have this fold; run: {run.command}")
+    fingerprint = read_manifest(settings.clean)["fingerprint"]
     for run in runs:
+        if run.metrics()["data_fingerprint"] != fingerprint:
+            raise UserError(
+                f"{run.folder}: was trained on other prepared data; delete it and run: {run.command}"
+            )
         if run.stage == "stage2" and run.read_config(StackerConfig).embedding_space == "per_fold":
             raise UserError(
                 f"{run.name}: its embedding_space per_fold is in-sample, for comparison only; name the other "
@@ -200,38 +226,43 @@ def experiment_runs(settings: Settings, name: str, config: EnsembleConfig) -> li
     return runs
 
 
-def write_experiment_submission(experiment: Experiment, raw: Path, path: Path) -> pd.DataFrame:
+def write_experiment_submission(experiment: Experiment, raw: Path, path: Path) -> pd.DataFrame | None:
     """Write and check the submission of the blend, in the order of the sample submission in RAW_DATA_DIR.
 
-    Only a quarantined image is filled in: returns those (image_id, cause, value), value `prior` (the
-    prevalence of the training slices) or, where ensemble.json asks for it and stackers of the experiment have
-    predicted the image from its neighbours, `neighbours`. Any other image without a prediction is a
-    UserError.
+    Only a quarantined image is filled in: returns those (image_id, cause, value). `value` is what
+    ensemble.json asks for where the image's place among predicted slices is known, else `prior`, the
+    prevalence of the training slices. Any other image without a prediction is a UserError. Of a data set
+    without test part there is nothing to submit: None.
     """
+    if not (experiment.slices["split"] == "test").any():
+        return None
     sample = read_sample(sample_submission(raw))
-    slices = experiment.slices
+    slices, known, how = experiment.slices, experiment.blend.test, experiment.config.quarantined
     causes = slices[slices["status"] == "quarantined"].set_index("image_id")["cause"]
-    prior = prevalence(experiment.labels)
-    known = experiment.blend.test
-    guessed = (
-        neighbour_predictions(experiment) if experiment.config.quarantined == "neighbours" else known[:0]
-    )
+    guessed = GUESSES[how](experiment)
     guessed = guessed[guessed.index.isin(sample.image_ids)]
-    probabilities, filled = fill_quarantined(pd.concat([known, guessed]), sample.image_ids, causes, prior)
-    filled = pd.concat(
-        [
-            filled.assign(value="prior"),
-            causes.loc[guessed.index]
-            .rename("cause")
-            .rename_axis("image_id")
-            .reset_index()
-            .assign(value="neighbours"),
-        ],
-        ignore_index=True,
+    probabilities, filled = fill_quarantined(
+        pd.concat([known, guessed]), sample.image_ids, causes, prevalence(experiment.labels)
     )
+    listed = causes.loc[guessed.index].rename("cause").rename_axis("image_id").reset_index()
     write_submission(path, sample, probabilities, experiment.config.submission_eps)
     validate_submission(path, sample)
-    return filled
+    return pd.concat([filled.assign(value="prior"), listed.assign(value=how)], ignore_index=True)
+
+
+def interpolated_predictions(experiment: Experiment) -> pd.DataFrame:
+    """Quarantined test images whose place is known: the blend's probabilities on the line between the nearest
+    predicted slices to either side, beyond the ends those of the last one.
+    """
+    slices, known = experiment.slices, experiment.blend.test
+    table = with_quarantined(slices[slices["image_id"].isin(known.index)], slices)
+    study = table.groupby("study_id")["missing"].transform("any")
+    guessed = [known[:0]]
+    for _, rows in table[study].groupby("study_id"):
+        missing = rows["missing"].to_numpy()
+        values = interpolate(known.reindex(rows["image_id"]).to_numpy(), missing)
+        guessed.append(pd.DataFrame(values, rows["image_id"], list(LABELS))[missing])
+    return pd.concat(guessed)
 
 
 def neighbour_predictions(experiment: Experiment) -> pd.DataFrame:
@@ -241,9 +272,16 @@ def neighbour_predictions(experiment: Experiment) -> pd.DataFrame:
     if not tables:
         raise UserError(
             "ensemble.json: quarantined is neighbours, but no stacker predicted missing slices; train one "
-            "with slice_dropout, or set it to prior"
+            "with slice_dropout, or set it to interpolated or prior"
         )
     return pd.concat(tables)[list(LABELS)].groupby(level=0).mean()
+
+
+GUESSES: dict[str, Callable[[Experiment], pd.DataFrame]] = {
+    "prior": lambda experiment: experiment.blend.test[:0],
+    "interpolated": interpolated_predictions,
+    "neighbours": neighbour_predictions,
+}
 
 
 def sample_submission(raw: Path) -> Path:
@@ -268,27 +306,42 @@ def hidden_test_labels(
     return read_long(path, labels=True).loc[test_ids], patients.loc[test_ids]
 
 
-def _compare_stages(
-    scored: dict[str, Scored], labels: pd.DataFrame, patients: pd.Series, config: EnsembleConfig
+def compare_stages(
+    labels: pd.DataFrame, members: dict[str, Scored], patients: pd.Series, **options: float
 ) -> Comparison | None:
-    best = {}
-    for stage in ("stage1", "stage2"):
-        names = [name for name in scored if Path(name).parent.name == stage]
-        if not names:
-            return None
-        best[stage] = min(names, key=lambda name: scored[name].oof_score)
-    a, b = scored[best["stage2"]], scored[best["stage1"]]
-    difference = bootstrap_weighted_log_loss_difference(
-        labels, a.oof, b.oof, patients, replicates=config.replicates, seed=config.seed
-    )
-    return Comparison(a.name, b.name, difference.estimate, (difference.low, difference.high))
+    """The best stage-2 run against the best stage-1 run; None where a stage has none."""
+    stages = [[m for name, m in members.items() if Path(name).parent.name == s] for s in ("stage2", "stage1")]
+    if not all(stages):
+        return None
+    later, earlier = (min(stage, key=lambda scored: scored.oof_score) for stage in stages)
+    return _compare(labels, later.name, later.oof, earlier, patients, options)
 
 
-def _require_same(member: str, part: str, found: pd.Index, expected: pd.Index) -> None:
-    missing, extra = expected.difference(found), found.difference(expected)
-    if len(missing) or len(extra) or found.has_duplicates:
-        example = (missing if len(missing) else extra if len(extra) else found[found.duplicated()])[0]
-        raise UserError(
-            f"{member}: its {part} predictions cover other slices than the rest "
-            f"({len(missing)} missing, {len(extra)} unknown, such as {example}); predict or train it again"
-        )
+def nested_gains(
+    labels: pd.DataFrame,
+    blend: Blend,
+    mean: Scored,
+    members: dict[str, Scored],
+    patients: pd.Series,
+    **options: float,
+) -> tuple[Comparison, ...]:
+    """The nested blend against the mean and against the best single member, which was chosen on the rows it
+    is scored on: to the member's advantage.  Of a single member there is nothing to compare.
+    """
+    if len(members) == 1:
+        return ()
+    best = min(members.values(), key=lambda scored: scored.oof_score)
+    nested = blend.nested_predictions
+    return tuple(_compare(labels, NESTED, nested, other, patients, options) for other in (mean, best))
+
+
+def _compare(
+    labels: pd.DataFrame,
+    name: str,
+    oof: pd.DataFrame,
+    other: Scored,
+    patients: pd.Series,
+    options: dict[str, float],
+) -> Comparison:
+    found = bootstrap_weighted_log_loss_difference(labels, oof, other.oof, patients, **options)
+    return Comparison(name, other.name, found.estimate, (found.low, found.high))

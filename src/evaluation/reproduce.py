@@ -1,40 +1,56 @@
-"""The exact commands that make a result again: preparation, every run with weight, prediction, ensemble."""
+"""The exact commands that make a result again: preparation, every run blended, prediction, ensemble."""
 
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..config import StrictModel, load_config
-from ..data.tables import read_folds, read_manifest
+from ..data.tables import FOLDS, read_folds, read_manifest
+from ..files import file_sha256
 from ..settings import Settings
 from ..training.configs import WITHOUT_EFFECT
 from ..training.runs import Run, runs_of
 from ..training.slice_config import SliceConfig
 from ..training.stacker_config import StackerConfig
+from .ensemble_config import External
 
 DEFAULTS = {"dataset": "rsna", "size": 512, "folds": 5, "seed": 0}
 
 
 def reproduction_commands(
-    settings: Settings, experiment: Path, settings_file: Path | str, members: Sequence[str]
+    settings: Settings,
+    experiment: Path,
+    settings_file: Path | str,
+    members: Sequence[str],
+    external: Mapping[str, External],
 ) -> list[str]:
-    """Lines of a shell script; `members` are the runs that have a weight, `experiment` the folder as given.
+    """Lines of a shell script; `members` are the runs the blend was fitted on, with weight or without: what
+    is chosen depends on all of them. `experiment` is the folder as given.
 
     Keys that a run was trained with and its file does not say now are given by --set; a file that is gone is
-    named in a comment.
+    named in a comment. Predictions made elsewhere have no command: their files are checked by SHA-256.
     """
     root = experiment.parent
     tail = "" if str(settings_file) == "SETTINGS.json" else f" --settings {shlex.quote(str(settings_file))}"
     runs = _with_their_inputs(settings, [m for m in members if not m.startswith("external/")])
-    lines = [f"python prepare_data.py{_prepare_flags(read_manifest(settings.clean)['settings'])}{tail}"]
+    lines = [_check(file) for files in external.values() for file in (files.oof, files.test)]
+    prepared = read_manifest(settings.clean)
+    # folds of data that grew are not what the same data would get at once
+    folds = {"folds_file": settings.clean / FOLDS} if prepared.get("folds_grew") else {}
+    lines.append(f"python prepare_data.py{_prepare_flags(prepared['settings'] | folds)}{tail}")
     for name in runs:
         lines.extend(_training(settings, root, name, tail))
     for other in dict.fromkeys(name.split("/")[0] for name in runs):
         lines.append(f"python predict.py {shlex.quote(str(root / other))}{tail}")
     lines.append(f"python ensemble.py {shlex.quote(str(experiment))}{tail}")
     return lines
+
+
+def _check(file: str) -> str:
+    """A line that fails unless the file is the one that was read."""
+    return f"echo {shlex.quote(f'{file_sha256(file)}  {file}')} | sha256sum --check"
 
 
 def _with_their_inputs(settings: Settings, members: Sequence[str]) -> list[str]:

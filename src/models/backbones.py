@@ -2,13 +2,20 @@
 
 import difflib
 import os
+import pickle
 from pathlib import Path
 from typing import Any
 
+import torch
+from safetensors import SafetensorError
 from torch import nn
 
 from ..errors import UserError
 from .pooling import use_gem
+from .pretrained import complete_loads, refuse_another_architecture
+
+# What a file raises that holds other tensors, or is no weights file at all.
+BROKEN = (RuntimeError, KeyError, EOFError, pickle.UnpicklingError, SafetensorError)
 
 
 def create_backbone(
@@ -35,6 +42,8 @@ def create_backbone(
         raise UserError(
             f"backbone {name!r}: not a model of timm {timm.__version__}; nearest: {', '.join(near) or 'none'}"
         )
+    if architecture != name and name not in (tagged := timm.list_pretrained(f"{architecture}.*")):
+        raise UserError(f"backbone {name!r}: timm has no such weights; it has {', '.join(tagged) or 'none'}")
     options: dict[str, Any] = {"num_classes": 0, "in_chans": channels}
     if drop_path:
         options["drop_path_rate"] = drop_path
@@ -44,22 +53,42 @@ def create_backbone(
     if image_size and published is not None and published.fixed_input_size:
         options["img_size"] = image_size  # position tables and attention windows depend on it
     network = _load(name, pretrained, options)
+    if "img_size" in options:
+        _check_size(name, options)
     if pooling == "gem":
         use_gem(network, name)
     return network
 
 
+def _check_size(name: str, options: dict[str, Any]) -> None:
+    """UserError where attention windows or patches do not divide the image; costs no memory."""
+    import timm
+
+    side = options["img_size"]
+    with torch.device("meta"):
+        network = timm.create_model(name, pretrained=False, **options).eval()
+        image = torch.zeros(1, options["in_chans"], side, side)
+    try:
+        network(image)
+    except (AssertionError, RuntimeError, ValueError) as error:
+        raise UserError(
+            f"backbone {name!r}: takes no images of {side} px: {error}; change image_size"
+        ) from error
+
+
 def _load(name: str, pretrained: bool | str, options: dict[str, Any]) -> nn.Module:
     import timm
 
-    if isinstance(pretrained, str):
-        return _from_path(name, Path(pretrained).expanduser(), options)
-    if pretrained:
-        return _from_hub(name, options)
     try:
+        if isinstance(pretrained, str):
+            return _from_path(name, Path(pretrained).expanduser(), options)
+        if pretrained:
+            return _from_hub(name, options)
         return timm.create_model(name, pretrained=False, **options)
     except TypeError as error:  # an argument this architecture does not take, such as drop_path_rate
         raise UserError(f"backbone {name!r}: {error}; leave that option out") from error
+    except AssertionError as error:  # a value it does not take, such as a pooling
+        raise UserError(f"backbone {name!r}: {error}; change that option") from error
 
 
 def _from_path(name: str, path: Path, options: dict[str, Any]) -> nn.Module:
@@ -69,11 +98,15 @@ def _from_path(name: str, path: Path, options: dict[str, Any]) -> nn.Module:
         raise UserError(
             f"pretrained {path}: no such file or folder; give existing weights, or true, or false"
         )
+    if path.is_dir():
+        refuse_another_architecture(path, name)
     try:
-        if path.is_dir():
-            return timm.create_model(f"local-dir:{path}", pretrained=True, **options)
-        return timm.create_model(name, pretrained=True, pretrained_cfg_overlay={"file": str(path)}, **options)
-    except (RuntimeError, KeyError) as error:
+        with complete_loads(f"pretrained {path}"):
+            if path.is_dir():
+                return timm.create_model(f"local-dir:{path}", pretrained=True, **options)
+            overlay = {"file": str(path)}
+            return timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, **options)
+    except BROKEN as error:
         lines = [line.strip() for line in str(error).splitlines()]
         more = f" (and {len(lines) - 4} more)" if len(lines) > 4 else ""
         raise UserError(
@@ -85,7 +118,8 @@ def _from_hub(name: str, options: dict[str, Any]) -> nn.Module:
     import timm
 
     try:
-        return timm.create_model(name, pretrained=True, **options)
+        with complete_loads(f"backbone {name!r}"):
+            return timm.create_model(name, pretrained=True, **options)
     except RuntimeError as error:  # timm: the model has no published weights
         raise UserError(f"backbone {name!r}: {error}; set pretrained to a path or to false") from error
     except (OSError, ValueError) as error:  # the hub's client: no network, offline, not found

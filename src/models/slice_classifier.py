@@ -112,8 +112,11 @@ def build_slice_classifier(
     """
     number = windows if isinstance(windows, int) else len(windows)
     network = create_backbone(backbone, slices * number, pretrained, drop_path, image_size, pooling)
-    to_images = LearnedWindows(windows, order) if learn_windows else FixedWindows(order)
-    scale = build_scale(normalisation, mean, std, slices, number, order)
+    if normalisation == "fixed" and not learn_windows:  # one pass over the images less
+        to_images, scale = FixedWindows(order, mean, std), nn.Identity()
+    else:
+        to_images = LearnedWindows(windows, order) if learn_windows else FixedWindows(order)
+        scale = build_scale(normalisation, mean, std, slices, number, order)
     kind = SliceClassifier if decoder_channels is None else SegmentingClassifier
     model = kind(network, to_images, scale, dropout, dropout_samples, channels_last)
     if decoder_channels is not None:

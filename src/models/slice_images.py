@@ -9,15 +9,20 @@ from ..data.windows import Order, stack_windows
 
 
 class FixedWindows(nn.Module):
-    """Windows given with every batch, so that they may differ from sample to sample."""
+    """Windows given with every batch, so that they may differ from sample to sample; (x - mean) / std."""
 
-    def __init__(self, order: Order = "slice"):
+    def __init__(
+        self, order: Order = "slice", mean: tuple[float, ...] = (0.0,), std: tuple[float, ...] = (1.0,)
+    ):
+        """mean, std: one value or one per window."""
         super().__init__()
         self.order = order
+        self.register_buffer("mean", torch.tensor(mean), persistent=False)
+        self.register_buffer("std", torch.tensor(std), persistent=False)
 
     def forward(self, hu: torch.Tensor, windows: torch.Tensor) -> torch.Tensor:
-        """hu (b, s, h, w); windows (b or 1, n, 2) in HU -> (b, s * n, h, w) in [0, 1]"""
-        return stack_windows(hu, windows, self.order)
+        """hu (b, s, h, w); windows (b or 1, n, 2) in HU -> (b, s * n, h, w), in [0, 1] before mean and std"""
+        return stack_windows(hu, windows, self.order, self.mean, self.std)
 
 
 class LearnedWindows(nn.Module):

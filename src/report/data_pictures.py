@@ -39,7 +39,7 @@ def data_pictures(clean: Path) -> DataPictures | None:
         slices = read_slices(clean, ["image_id", "status", "units", *LABELS])
         histogram = hu_histogram(volumes, volumes.image_ids)
         with matplotlib.style.context(["default", {"text.parse_math": False}]):  # ids are text
-            montage = _data_uri(montage_figure(volumes, slices))
+            montage = data_uri(montage_figure(volumes, slices))
     except (UserError, FileNotFoundError) as error:
         log.warning("no pictures of the data in the report: %s", error)
         return None
@@ -47,7 +47,7 @@ def data_pictures(clean: Path) -> DataPictures | None:
     return DataPictures(hu_figure(histogram, gray), montage, counted, gray)
 
 
-def _data_uri(figure: Figure) -> str:
+def data_uri(figure: Figure) -> str:
     picture = io.BytesIO()
     figure.savefig(picture, dpi=PIXELS_PER_INCH, format="webp", pil_kwargs={"quality": QUALITY})
     return "data:image/webp;base64," + base64.b64encode(picture.getvalue()).decode()

@@ -14,6 +14,7 @@ FACTS = {
     "opencv": "OpenCV",
     "threads": "threads",
     "seed": "seed",
+    "pretrained": "started from",
 }
 
 
@@ -37,12 +38,17 @@ def provenance(runs: Sequence[Run]) -> dict[str, list[str]]:
     everything = [run.metrics() for run in runs]
     facts = {}
     for key, name in FACTS.items():
-        values = {
-            str(m[key])[:12] if key == "git" else str(m[key]) for m in everything if m.get(key) is not None
-        }
+        values = {_said(key, m[key]) for m in everything if m.get(key) is not None}
         if values:
             facts[name] = sorted(values)
     return facts
+
+
+def _said(key: str, value: Any) -> str:
+    if key == "pretrained":  # a hub's weights have a name and a licence, a file has its own name
+        licence = value.get("licence")
+        return value.get("name", value["source"]) + (f" ({licence})" if licence else "")
+    return str(value)[:12] if key == "git" else str(value)
 
 
 def duration(seconds: float) -> str:

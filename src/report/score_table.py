@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..evaluation.experiment import Experiment
+from ..evaluation.experiment import NESTED, Experiment
 
-BASELINE, NESTED = "prevalence baseline", "blend, nested"
+BASELINE = "prevalence baseline"
 SYNTHETIC = "SYNTHETIC demo data: these scores say nothing about patients"
 
 
@@ -48,15 +48,17 @@ def score_rows(scores: Mapping[str, Any]) -> list[ScoreRow]:
             None if test is None else test / test_baseline,
         )
 
-    def point(oof: float, test: float | None) -> dict[str, Any]:
-        return {"oof": oof, "interval": None, "test": test, "test_interval": None}
+    def point(oof: float, test: float | None, interval: Any = None) -> dict[str, Any]:
+        return {"oof": oof, "interval": interval, "test": test, "test_interval": None}
+
+    nested = scores["blend"]["nested"], None, scores["blend"].get("nested_interval")  # a file may lack it
 
     return [
         row(BASELINE, "baseline", point(baseline, test_baseline)),
         *(row(name, Path(name).parent.name, values) for name, values in scores["members"].items()),
         row("mean", "mean", scores["mean"]),
         row("blend", "blend", scores["blend"]),
-        row(NESTED, "nested", point(scores["blend"]["nested"], None)),
+        row(NESTED, "nested", point(*nested)),
     ]
 
 

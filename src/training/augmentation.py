@@ -27,8 +27,12 @@ class Draw:
     blur: np.ndarray  # (n,) float64, standard deviation in output pixels
     holes: np.ndarray  # (n, holes, 4) int64: top, left, bottom, right in output pixels
     reverse: np.ndarray  # (n,) bool: the neighbours change sides
+    noise_seeds: np.ndarray  # (n,) int64
+    partners: np.ndarray  # (n,) int64: number of the sample each is mixed with, never its own
+    kept: np.ndarray  # (n,) float64: share of its labels a sample keeps; 1 where nothing is mixed in
+    pastes: np.ndarray  # (n, 4) int64, as holes: what comes from the partner; without area it is mixup
 
-    def part(self, rows: slice) -> "Draw":
+    def part(self, rows: np.ndarray | slice) -> "Draw":
         """The numbers of some samples."""
         return Draw(*(getattr(self, field.name)[rows] for field in fields(self)))
 
@@ -72,6 +76,8 @@ def draw(
         rng.uniform(0, config.blur_px * config.strength, n) * on["blur"],
         _holes(rng, config, on["erase"], n, size),
         rng.random(n) < config.reverse,
+        rng.integers(2**62, size=n),
+        *_mixing(rng, config, n, size),
     )
 
 
@@ -160,3 +166,23 @@ def _holes(rng: np.random.Generator, config: Augmentation, on: np.ndarray, n: in
     corners = rng.uniform(0, size, (n, many, 2)) - sides / 2
     holes = np.concatenate([corners, corners + sides], axis=2).round().clip(0, size)
     return (holes * cut[..., None]).astype(np.int64)
+
+
+def _mixing(
+    rng: np.random.Generator, config: Augmentation, n: int, size: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Partners, shares kept and pasted rectangles of CutMix (Yun et al., ICCV 2019) and mixup (Zhang et al.,
+    ICLR 2018); the share of a CutMix is that of the area, after rounding.
+    """
+    order = rng.permutation(n)
+    partners = np.empty(n, np.int64)
+    partners[order] = np.roll(order, 1)
+    kind, share = rng.random(n), rng.beta(config.mix_alpha, config.mix_alpha, n)
+    cut, mixed = kind < config.cutmix, kind < config.cutmix + config.mixup
+    if n == 1:
+        cut = mixed = np.zeros(1, bool)
+    side = (np.sqrt(1 - share) * size).round().astype(np.int64)
+    corners = (rng.random((n, 2)) * (size - side)[:, None]).astype(np.int64)
+    pastes = np.concatenate([corners, corners + side[:, None]], axis=1) * cut[:, None]
+    kept = np.where(cut, 1 - (side / size) ** 2, np.where(mixed, share, 1.0))
+    return partners, kept, pastes

@@ -50,8 +50,8 @@ def read_boosted(run: Run) -> BoostedLabels:
 
 def slice_table(inputs: StudyInputs, space: EmbeddingMap, config: StackerConfig) -> SliceTable:
     """Trees see only the order of values, so logits serve for probabilities too."""
-    channels = Scores(len(config.members), ("logits",), config.mean_channel, config.differences)
-    scores = 4 * channels(torch.from_numpy(inputs.logits)[None])[0, :, 0].numpy()
+    channels = Scores(len(config.sources), ("logits",), config.mean_channel, config.differences)
+    scores = 4 * channels(torch.from_numpy(inputs.logits[0])[None])[0, :, 0].numpy()
     others = [inputs.positions]
     if inputs.reads_embeddings:
         mapped = space.on(torch.device("cpu"))

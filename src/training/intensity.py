@@ -1,36 +1,39 @@
 """Changes of HU values and mixing of samples, for a batch on its device; written for CPU and GPU alike."""
 
-import numpy as np
+import math
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 
 from .warps import AIR
 
 
-def add_noise(hu: torch.Tensor, sd: torch.Tensor, seed: int) -> torch.Tensor:
-    """White noise inside the image. hu (b, s, h, w) float; sd (b,) HU. Air outside the scan stays air."""
-    rows = torch.nonzero(sd > 0).flatten()
-    if not len(rows):
-        return hu
-    generator = torch.Generator(hu.device).manual_seed(seed)
-    part = hu[rows]
-    noise = torch.randn(part.shape, generator=generator, device=hu.device) * sd[rows].float().view(
-        -1, 1, 1, 1
-    )
-    hu[rows] = torch.where(part > AIR, part + noise, part)
+def add_noise(hu: torch.Tensor, sds: Sequence[float], seeds: Sequence[int]) -> torch.Tensor:
+    """White noise inside the image. hu (b, s, h, w) float; sds in HU. Air outside the scan stays air.
+
+    A sample has a seed of its own: its noise does not depend on which process draws it.
+    """
+    for image, sd, seed in zip(hu, sds, seeds, strict=True):
+        if sd > 0:
+            generator = torch.Generator(hu.device).manual_seed(seed)
+            noise = torch.randn(image.shape, generator=generator, device=hu.device) * sd
+            image.copy_(torch.where(image > AIR, image + noise, image))
     return hu
 
 
-def blur(hu: torch.Tensor, sd: torch.Tensor) -> torch.Tensor:
-    """Gaussian blur. hu (b, s, h, w) float; sd (b,) pixels."""
-    rows = torch.nonzero(sd > 0).flatten()
-    if not len(rows):
+def blur(hu: torch.Tensor, sds: Sequence[float]) -> torch.Tensor:
+    """Gaussian blur. hu (b, s, h, w) float; sds in pixels."""
+    rows = [row for row, sd in enumerate(sds) if sd > 0]
+    if not rows:
         return hu
-    part, sd = hu[rows], sd[rows].float()
+    part, sd = hu[rows], torch.tensor([sds[row] for row in rows], device=hu.device)
     count, slices, height, width = part.shape
-    radius = max(1, int(torch.ceil(3 * sd.max())))
+    radius = max(1, math.ceil(3 * max(sds)))
     at = torch.arange(-radius, radius + 1, device=hu.device)
     kernels = torch.exp(-0.5 * (at / sd[:, None].clamp_min(1e-3)) ** 2)
+    # Each ends at three deviations of its own, whoever else is in the batch.
+    kernels = kernels * (at.abs() <= (3 * sd[:, None]).ceil())
     kernels = (kernels / kernels.sum(1, keepdim=True)).repeat_interleave(slices, 0)[:, None]  # (b * s, 1, k)
     images = part.reshape(1, count * slices, height, width)
     images = F.pad(images, (radius,) * 4, mode="replicate")
@@ -50,33 +53,24 @@ def erase(hu: torch.Tensor, holes: torch.Tensor) -> torch.Tensor:
     return torch.where(inside, torch.full_like(hu, AIR), hu)
 
 
-def mix(
-    hu: torch.Tensor,
-    labels: torch.Tensor,
-    rng: np.random.Generator,
-    cutmix: float,
-    mixup: float,
-    alpha: float,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """CutMix (Yun et al., ICCV 2019) or mixup (Zhang et al., ICLR 2018) of some samples of a batch.
+Mixing = Sequence[tuple[int, float, Sequence[int]]]  # of each sample: partner, share kept, rectangle pasted
 
-    hu (b, s, h, w); labels (b, 6) float; `cutmix`, `mixup`: probabilities a sample; the partner is another
-    sample of the batch. Labels are mixed by the area pasted, or by the share.
+
+def mix(hu: torch.Tensor, labels: torch.Tensor, mixing: Mixing) -> tuple[torch.Tensor, torch.Tensor]:
+    """CutMix or mixup of the first samples of a batch, those that `mixing` has numbers of.
+
+    hu (b, s, h, w); labels (b, 6) float; a partner is any of the b. A rectangle (top, left, bottom, right)
+    without area stands for mixup. Labels are mixed by the share kept.
     """
-    count, _, height, width = hu.shape
-    partner = torch.from_numpy(rng.permutation(count)).to(hu.device)
-    kind, share = rng.random(count), rng.beta(alpha, alpha, count)
-    corner, side = rng.random((count, 2)), np.sqrt(1 - share)
-    mixed, mixed_labels = hu.clone(), labels.clone()
-    for row in np.flatnonzero(kind < cutmix + mixup):
-        other = partner[row]
-        if kind[row] < cutmix:
-            top, left = (corner[row] * (1 - side[row]) * (height, width)).astype(int)
-            bottom, right = top + round(side[row] * height), left + round(side[row] * width)
+    count = min(len(mixing), len(hu))
+    mixed, mixed_labels = hu[:count].clone(), labels[:count].clone()
+    for row, (partner, kept, (top, left, bottom, right)) in enumerate(mixing[:count]):
+        if kept == 1:
+            continue
+        other = min(partner, len(hu) - 1)  # a part of a batch, cut to try its size, may lack the partner
+        if bottom > top:
             mixed[row, :, top:bottom, left:right] = hu[other, :, top:bottom, left:right]
-            kept = 1 - (min(bottom, height) - top) * (min(right, width) - left) / (height * width)
         else:
-            kept = share[row]
             blend = kept * hu[row].float() + (1 - kept) * hu[other].float()
             mixed[row] = blend if hu.is_floating_point() else blend.round().to(hu.dtype)
         mixed_labels[row] = kept * labels[row] + (1 - kept) * labels[other]

@@ -10,12 +10,15 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import joblib
 import pandas as pd
 import torch
 
+from ..command_line import start_logging
 from ..config import Model, load_config
 from ..data.tables import read_folds, read_manifest
 from ..errors import UserError
+from ..progress import parallel
 from ..settings import Settings, load_settings
 from . import distributed
 from .allocator import keep_freed_memory
@@ -67,25 +70,40 @@ def train_together(
     distributed.barrier()  # the next fold begins when this one is written
 
 
-def predict_runs(settings: Settings, experiment: str, device_name: str) -> None:
-    """Test predictions of every complete fold of an experiment; stage 1 first, stage 2 reads it."""
-    from .stage1 import predict_test_slices
-    from .stage2 import predict_test_studies
+def predict_runs(settings: Settings, experiment: str, device_name: str, jobs: int, quiet: bool) -> None:
+    """Test predictions of every complete fold of an experiment; stage 1 first, stage 2 reads it.
 
+    On a CPU `jobs` folds at once, each in a process with one thread; a GPU takes one after the other.
+    """
     runs = [run for run in runs_of(settings, experiment) if run.complete]
     if not runs:
         raise UserError(
             f"{settings.models / experiment}: no complete run; train experiments/{experiment} first"
         )
     fingerprint = read_manifest(settings.clean)["fingerprint"]
-    device = prepare_torch(device_name, threads=os.cpu_count() or 1)
     for run in runs:
         if run.metrics()["data_fingerprint"] != fingerprint:
             raise UserError(
                 f"{run.folder}: was trained on other prepared data; delete it and run: {run.command}"
             )
-        predict = predict_test_slices if run.stage == "stage1" else predict_test_studies
-        predict(run, device, log)
+    if choose_device(device_name).type != "cpu":
+        jobs = 1
+    threads = int(
+        os.environ.get("OMP_NUM_THREADS", 1)
+    )  # else joblib gives each process its share of the cores
+    with joblib.parallel_config("loky", inner_max_num_threads=threads):
+        for stage in ("stage1", "stage2"):
+            tasks = [(run, device_name, quiet) for run in runs if run.stage == stage]
+            parallel(_predict, tasks, jobs, f"predicting, {stage}", unit="folds")
+
+
+def _predict(run: Run, device_name: str, quiet: bool) -> None:
+    from .stage1 import predict_test_slices
+    from .stage2 import predict_test_studies
+
+    start_logging(quiet)  # in a process of its own nothing else has
+    predict = predict_test_slices if run.stage == "stage1" else predict_test_studies
+    predict(run, prepare_torch(device_name), log)
 
 
 def asked_runs(settings: Settings, name: str, fold: int | None) -> list[Run]:
@@ -98,15 +116,13 @@ def asked_runs(settings: Settings, name: str, fold: int | None) -> list[Run]:
     return [Run(name, k, settings) for k in (known if fold is None else [fold])]
 
 
-def prepare_torch(device_name: str, threads: int = 1) -> torch.device:
-    """Choose the device. A CPU works on `threads` threads unless OMP_NUM_THREADS says otherwise.
-
-    Training takes one: the number of threads changes the last bits of every sum, and folds side by side use
-    the cores better than threads do.
+def prepare_torch(device_name: str) -> torch.device:
+    """Choose the device. A CPU works on one thread unless OMP_NUM_THREADS says otherwise: the number of
+    threads changes the last bits of every sum, and folds side by side use the cores better than threads do.
     """
     device = distributed.local_device(choose_device(device_name))
     if device.type == "cpu":
-        torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", threads)))
+        torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 1)))
         torch.set_flush_denormal(True)
         keep_freed_memory()
     return device

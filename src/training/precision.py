@@ -18,7 +18,8 @@ def autocast_type(precision: str, device: torch.device) -> torch.dtype | None:
         if device.type != "cuda":
             raise UserError("precision fp16 needs a GPU; use auto, fp32 or bf16 on a CPU")
         return torch.float16
-    if precision == "auto" and not torch.cuda.is_bf16_supported():
+    # Older GPUs than Ampere only emulate it, far slower than they compute in float16.
+    if precision == "auto" and not torch.cuda.is_bf16_supported(including_emulation=False):
         return torch.float16
     return torch.bfloat16
 

@@ -44,20 +44,23 @@ def on_device(batch: Batch, config: SliceConfig) -> Batch:
 
 
 def finish(batch: Batch, config: SliceConfig) -> Batch:
-    """Everything after the geometry; takes out of the batch what the network does not read."""
-    changed = dict(batch)
-    seed, draws = changed.pop("seed"), config.augmentation
-    noise, softness, holes = (changed.pop(name) for name in ("noise", "blur", "holes"))
+    """Everything after the geometry; takes out of the batch what the network does not read.
+
+    Single numbers come as lists, not as tensors: asking a GPU for one would wait for all its work.
+    """
+    changed, draws = dict(batch), config.augmentation
+    noise, seeds, softness = (changed.pop(name) for name in ("noise", "noise_seeds", "blur"))
+    holes, mixing = changed.pop("holes"), changed.pop("mixing")
     hu = changed["hu"]
     if draws.blur or draws.noise or "hu_scale" in changed:
         hu = hu.float()
     if "hu_scale" in changed:
         scale, shift = (changed.pop(name).float().view(-1, 1, 1, 1) for name in ("hu_scale", "hu_shift"))
         hu = hu * scale + shift
-    rng = np.random.default_rng(seed)
-    hu = erase(add_noise(blur(hu, softness), noise, int(rng.integers(2**62))), holes)
+    hu = erase(add_noise(blur(hu, softness), noise, seeds), holes)
     if draws.cutmix or draws.mixup:
-        hu, changed["labels"] = mix(hu, changed["labels"], rng, draws.cutmix, draws.mixup, draws.mix_alpha)
+        hu, changed["labels"] = mix(hu, changed["labels"], mixing)
+        changed["windows"] = changed["windows"][: len(hu)]  # without those who only lent their pixels
     changed["hu"] = hu
     if "masks" in changed:
         changed["masks"] = changed["masks"] > HALF

@@ -24,6 +24,8 @@ class StudyInputs:
     """The inputs of every slice of a table, gathered a study at a time from memory-mapped arrays.
 
     `sources[member]` lists the runs that speak for the slices; each slice takes the one whose table holds it.
+    `copies` of the inputs differ by the view through which stage 1 looked; there is one unless views are
+    drawn.
     """
 
     def __init__(
@@ -43,14 +45,18 @@ class StudyInputs:
             self.positions = slice_positions(slices, self.bounds, config.positions)
         has_labels = part != "test" and set(LABELS) <= set(slices.columns)
         self.labels = slices[list(LABELS)].to_numpy(np.float32, copy=True) if has_labels else None
-        self.members = [_Member(self.image_ids, self.missing, sources[name], part) for name in config.members]
+        self.copies = [
+            [_Member(self.image_ids, self.missing, sources[name], part, views) for name, views in copy]
+            for copy in config.copies
+        ]
         self.reads_embeddings = "embeddings" in config.inputs
-        self.logits = np.empty((count, 0), np.float32)
+        self.logits = np.empty((len(self.copies), count, 0), np.float32)
         if config.scores:
-            self.logits = np.hstack([member.logits for member in self.members])
+            self.logits = np.stack([np.hstack([member.logits for member in copy]) for copy in self.copies])
             for study in np.unique(np.searchsorted(self.bounds, np.flatnonzero(self.missing), "right") - 1):
                 rows = slice(self.bounds[study], self.bounds[study + 1])
-                self.logits[rows] = interpolate(self.logits[rows], self.missing[rows])
+                for logits in self.logits:
+                    logits[rows] = interpolate(logits[rows], self.missing[rows])
 
     def __len__(self) -> int:
         return len(self.bounds) - 1
@@ -61,24 +67,24 @@ class StudyInputs:
 
     @property
     def embedding_sizes(self) -> tuple[int, ...]:
-        """Stored width of every member, or nothing where embeddings are no input."""
-        return tuple(m.width for m in self.members) if self.reads_embeddings else ()
+        """Stored widths of what stands side by side, or nothing where embeddings are no input."""
+        return tuple(m.width for m in self.copies[0]) if self.reads_embeddings else ()
 
     def folds(self, studies: np.ndarray) -> np.ndarray:
         """(n,) studies -> (n, members) int64: the fold whose networks speak for a study."""
         first = self.bounds[studies]
-        return np.stack([member.folds[member.source[first]] for member in self.members], 1)
+        return np.stack([member.folds[member.source[first]] for member in self.copies[0]], 1)
 
-    def study(self, index: int) -> StudyValues:
+    def study(self, index: int, copy: int = 0) -> StudyValues:
         """embeddings, a list of (s, d) float16 as stored, one a member; logits (s, 6 * members), position
         (s, p), labels (s, 6) where known, float32; missing (s,) bool.
         """
         rows = slice(self.bounds[index], self.bounds[index + 1])
         values: StudyValues = {
-            "embeddings": [member.embeddings(rows) for member in self.members]
+            "embeddings": [member.embeddings(rows) for member in self.copies[copy]]
             if self.reads_embeddings
             else [],
-            "logits": self.logits[rows],
+            "logits": self.logits[copy, rows],
             "position": self.positions[rows],
             "missing": self.missing[rows],
         }
@@ -88,10 +94,21 @@ class StudyInputs:
 
 
 class _Member:
-    """One stage-1 run: for every slice the fold that speaks for it and the row there (-1: none does)."""
+    """One stage-1 run: for every slice the fold that speaks for it and the row there (-1: none does).
 
-    def __init__(self, image_ids: np.ndarray, missing: np.ndarray, runs: Sequence[Run], part: str):
-        tables = [run.predictions(part) for run in runs]
+    views: the looks that are averaged; none: what the run says by its own `tta`.
+    """
+
+    def __init__(
+        self,
+        image_ids: np.ndarray,
+        missing: np.ndarray,
+        runs: Sequence[Run],
+        part: str,
+        views: Sequence[str] = (),
+    ):
+        parts = [f"{part}_{view}" for view in views] or [part]
+        tables = [_mean_table(run, parts) for run in runs]
         known = pd.concat(
             [pd.DataFrame({"source": i, "row": np.arange(len(t))}, t.index) for i, t in enumerate(tables)]
         )
@@ -111,20 +128,37 @@ class _Member:
         self.source = np.where(place < 0, 0, known["source"].to_numpy()[place])
         self.row = np.where(place < 0, -1, known["row"].to_numpy()[place])
         self.folds = np.array([run.fold for run in runs])
-        self.arrays = [run.embeddings(part) for run in runs]
-        self.width = self.arrays[0].shape[1]
+        self.arrays = [[run.embeddings(part) for part in parts] for run in runs]
+        self.width = self.arrays[0][0].shape[1]
         probabilities = np.concatenate([table.to_numpy(np.float64) for table in tables])[place]
         self.logits = logit(probabilities.clip(EPS, 1 - EPS)).astype(np.float32)
 
     def embeddings(self, rows: slice) -> np.ndarray:
         """(s, d) as stored, zeros for a missing slice.  Folds group patients: a study lies in one fold."""
         row = self.row[rows]
-        array = self.arrays[self.source[rows.start]]
+        arrays = self.arrays[self.source[rows.start]]
         if row[0] >= 0 and row[-1] - row[0] + 1 == len(row) and (np.diff(row) == 1).all():
-            return array[row[0] : row[-1] + 1]  # a run of rows, as stage 1 writes them: one sequential read
-        values = array[row]
+            # a run of rows, as stage 1 writes them: one sequential read
+            return _mean_array([array[row[0] : row[-1] + 1] for array in arrays])
+        values = _mean_array([array[row] for array in arrays])
         values[row < 0] = 0
         return values
+
+
+def _mean_table(run: Run, parts: Sequence[str]) -> pd.DataFrame:
+    """The mean of a run's predictions of the same slices; tables of others are a UserError."""
+    first, *others = (run.predictions(part) for part in parts)
+    for part, table in zip(parts[1:], others, strict=True):
+        if not table.index.equals(first.index):
+            raise UserError(
+                f"{run.folder / f'{part}.parquet'}: holds other slices than {parts[0]}.parquet; delete both"
+            )
+    return sum(others, first) / len(parts) if others else first
+
+
+def _mean_array(copies: Sequence[np.ndarray]) -> np.ndarray:
+    """float16; of a single copy, itself."""
+    return copies[0] if len(copies) == 1 else np.mean(copies, 0, dtype=np.float32).astype(np.float16)
 
 
 def interpolate(values: np.ndarray, missing: np.ndarray) -> np.ndarray:

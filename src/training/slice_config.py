@@ -67,9 +67,9 @@ class SliceConfig(TrainingConfig):
     backbone: str  # any timm model name
     pretrained: bool | str = True  # true: timm's own weights; a path: a local file or folder; false: random
     image_size: Count = 512
-    crop: Annotated[float, Field(gt=0, le=1)] = (
-        1.0  # side of the middle square that is seen, training included
-    )
+    # The side of the middle square that is seen, training included; head: one square around the head for all
+    # slices of a study, as prepare_data.py --crop cuts it, for data prepared without.
+    crop: Annotated[float, Field(gt=0, le=1)] | Literal["head"] = 1.0
     neighbours: tuple[int, ...] = (0,)  # slices seen, by order in the study: 0 the slice, 1 the next one up
     edge: Literal["repeat", "air"] = "repeat"  # what stands for a neighbour beyond the end of a study
     channel_order: Literal["slice", "window"] = "slice"  # which of the two changes last
@@ -94,6 +94,11 @@ class SliceConfig(TrainingConfig):
     tta: tuple[View, ...] = ("identity",)  # views averaged in every prediction
 
     @property
+    def middle(self) -> float:
+        """Side of the middle square that is seen, of the stored slice or of the square around the head."""
+        return 1.0 if self.crop == "head" else self.crop
+
+    @property
     def channels(self) -> int:
         """Of the network's input."""
         return len(self.neighbours) * len(self.windows)
@@ -114,9 +119,12 @@ class SliceConfig(TrainingConfig):
                 raise ValueError(
                     f"{name} has {len(values)} values for {len(self.windows)} windows; give one or one each"
                 )
-        for name, bounds in (("crop", draws.crop), ("erase_holes", draws.erase_holes)):
+        for name in ("crop", "erase_holes", "erase_side"):
+            bounds = getattr(draws, name)
             if bounds is not None and bounds[0] > bounds[1]:
                 raise ValueError(f"augmentation.{name}: {bounds[0]} is above {bounds[1]}")
+        if draws.cutmix + draws.mixup > 1:
+            raise ValueError("augmentation.cutmix and mixup are shares of the samples: together at most 1")
         return self
 
     @model_validator(mode="after")

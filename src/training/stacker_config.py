@@ -6,8 +6,10 @@ from pydantic import Field, model_validator
 
 from ..config import StrictModel
 from .configs import Count, Fraction, NotNegative, Positive, TrainingConfig
+from .slice_config import View
 
 Score = Literal["logits", "probabilities"]
+Source = tuple[str, tuple[View, ...]]  # a member, and the views of it that are averaged; none: its own tta
 
 
 class Boosting(StrictModel):
@@ -30,6 +32,10 @@ class StackerConfig(TrainingConfig):
     members: tuple[str, ...]  # stage-1 runs, such as "baseline/stage1/seresnext50"
 
     # What stands for a slice
+    views: tuple[View, ...] = ()  # copies of the members' outputs, one a look; empty: the mean over their tta
+    # Copies side by side like further members, their mean, or in training a random one a study and epoch
+    # (prediction: the mean of the answers to all)
+    view_use: Literal["concatenate", "average", "draw"] = "concatenate"
     inputs: tuple[Literal["embeddings", "logits", "probabilities", "position"], ...] = (
         "embeddings",
         "logits",
@@ -76,15 +82,35 @@ class StackerConfig(TrainingConfig):
         """The kinds of stage-1 predictions among the inputs."""
         return tuple(kind for kind in ("logits", "probabilities") if kind in self.inputs)
 
+    @property
+    def copies(self) -> tuple[tuple[Source, ...], ...]:
+        """The alternatives a study can be read from, one or with `draw` one a view; each lists what stands
+        side by side.
+        """
+        if self.views and self.view_use == "draw":
+            return tuple(tuple((member, (view,)) for member in self.members) for view in self.views)
+        if self.views and self.view_use == "concatenate":
+            return (tuple((member, (view,)) for member in self.members for view in self.views),)
+        return (tuple((member, self.views) for member in self.members),)
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The member behind each of the outputs that stand side by side."""
+        return tuple(member for member, _ in self.copies[0])
+
     @model_validator(mode="after")
     def _inputs_fit(self) -> "StackerConfig":
         if not self.members or not ("embeddings" in self.inputs or self.scores):
             raise ValueError(
                 "a stacker needs a member, and probabilities, embeddings or logits among its inputs"
             )
-        several = self.scores and len(self.members) > 1
+        several = self.scores and len(self.sources) > 1
         if (self.mean_channel or self.differences) and not several:
             raise ValueError("mean_channel and differences need two members and logits or probabilities")
+        if len(set(self.views)) < len(self.views):
+            raise ValueError("views: one stands twice")
+        if self.view_use != "concatenate" and len(self.views) < 2:
+            raise ValueError(f"view_use {self.view_use}: needs two views at least")
         if self.stacker == "two_branch" and not {"embeddings", "probabilities"} <= set(self.inputs):
             raise ValueError("the two_branch stacker needs embeddings and probabilities among its inputs")
         if self.stacker == "transformer" and self.width is None:
@@ -96,18 +122,33 @@ class StackerConfig(TrainingConfig):
     @model_validator(mode="after")
     def _options_act(self) -> "StackerConfig":
         """An option that would do nothing is a misunderstanding."""
+        trees = self.stacker == "boosting"
         idle = {
             "first_weight": self.first_weight and self.stacker != "two_branch",
             "study_weight": self.study_weight and self.stacker in ("two_branch", "boosting"),
             "instance_weight": self.instance_weight and self.stacker in ("two_branch", "boosting"),
             "residual_sums": self.residual_sums and self.stacker not in ("lstm", "gru"),
             "deltas": self.deltas != "none" and self.stacker in ("two_branch", "boosting"),
-            "seeds": self.seeds > 1 and self.stacker == "boosting",
-            "bag_epochs": self.bag_epochs > 1 and self.stacker == "boosting",
-        }
+            "boosting": self.boosting != Boosting() and not trees,
+            "view_use draw": self.view_use == "draw" and trees,
+            "seeds": self.seeds > 1 and trees,
+            "bag_epochs": self.bag_epochs > 1 and trees,
+            "ema_decay": self.ema_decay is not None and trees,
+        } | {
+            name: getattr(self, name) and trees
+            for name in ("noise", "crop", "subsample", "reverse", "slice_dropout", "tta_reverse")
+        }  # fmt: skip
         wrong = [name for name, misplaced in idle.items() if misplaced]
         if wrong:
             raise ValueError(f"{', '.join(wrong)}: has no effect on the stacker {self.stacker}; leave it out")
+        if "embeddings" not in self.inputs:
+            idle = {
+                "noise": self.noise > 0,
+                "embedding_space": self.embedding_space == "aligned",
+                "selector": self.selector != "none",
+            }
+            if wrong := [name for name, misplaced in idle.items() if misplaced]:
+                raise ValueError(f"{', '.join(wrong)}: acts on embeddings, which are no input; leave it out")
         if self.stacker == "boosting" and not self.scores:
             raise ValueError("the boosting stacker needs logits or probabilities among its inputs")
         if self.stacker == "boosting" and "embeddings" in self.inputs and self.selector == "none":

@@ -1,7 +1,7 @@
 """Training and prediction of stage-2 networks: the shared engine on studies, several networks averaged."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,7 +41,7 @@ class FoldData:
 def build_from_config(config: StackerConfig, embedding_sizes: tuple[int, ...]) -> SequenceModel:
     """embedding_sizes: what comes out of the embedding map; empty where embeddings are no input."""
     sizes = InputSizes(
-        embedding_sizes, len(config.members), len(config.positions) if "position" in config.inputs else 0
+        embedding_sizes, len(config.sources), len(config.positions) if "position" in config.inputs else 0
     )
     return build_stacker(
         config.stacker,
@@ -183,7 +183,7 @@ def predict_studies(
     device: torch.device,
 ) -> np.ndarray:  # fmt: skip
     """Logits (n, 6) float32 of all slices in the order of the table: of the mean probability over the
-    networks and, with `tta_reverse`, both reading directions.
+    networks, the copies of the inputs and, with `tta_reverse`, both reading directions.
     """
     mapped, kind = space.on(device), autocast_type(config.precision, device)
     logits = np.empty((len(inputs.image_ids), len(LABELS)), np.float32)
@@ -193,9 +193,8 @@ def predict_studies(
     with torch.inference_mode():
         for start in range(0, len(by_length), config.batch_size):
             studies = by_length[start : start + config.batch_size]
-            forwards = collate_views(inputs, studies, config.tta_reverse)
             views = []
-            for batch, reverse in forwards:
+            for batch, reverse in collate_views(inputs, studies, config.tta_reverse):
                 batch = to_device(batch, device)
                 for network in networks:
                     with autocast(kind, device):
@@ -210,13 +209,14 @@ def predict_studies(
     return logits
 
 
-def collate_views(inputs: StudyInputs, studies: np.ndarray, reverse: bool) -> list[tuple[Batch, bool]]:
-    """The studies as they lie and, with `reverse`, from the other end."""
-    views = [(collate(inputs, studies), False)]
-    if reverse:
-        backwards = [np.arange(length)[::-1] for length in inputs.lengths[studies]]
-        views.append((collate(inputs, studies, backwards), True))
-    return views
+def collate_views(inputs: StudyInputs, studies: np.ndarray, reverse: bool) -> Iterator[tuple[Batch, bool]]:
+    """Every copy of the studies as they lie and, with `reverse`, from the other end."""
+    backwards = [np.arange(length)[::-1] for length in inputs.lengths[studies]]
+    for copy in range(len(inputs.copies)):
+        copies = np.full(len(studies), copy)
+        yield collate(inputs, studies, copies=copies), False
+        if reverse:
+            yield collate(inputs, studies, backwards, copies=copies), True
 
 
 def mean_logits(views: Sequence[np.ndarray]) -> np.ndarray:

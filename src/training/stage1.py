@@ -11,6 +11,7 @@ import torch
 from ..data.tables import read_manifest
 from ..data.volumes import Volumes, open_volumes
 from ..labels import LABELS
+from ..models.pretrained import weights_record
 from ..models.segmentation import masked_segmentation_loss
 from ..models.slice_classifier import SliceClassifier, build_slice_classifier
 from . import distributed
@@ -50,6 +51,7 @@ def train_slice_fold(
     _say(log, config, training, held_out, run.fold, device)
     torch.manual_seed(config.seed)  # the same start in every fold keeps the folds' embeddings comparable
     model = build_from_config(config)
+    weights = weights_record(config.backbone, config.pretrained) if distributed.is_first() else {}
     model.start_at(torch.from_numpy(training[list(LABELS)].to_numpy(np.float32).mean(0)))
     masks = None
     if config.segmentation is not None:
@@ -80,7 +82,7 @@ def train_slice_fold(
     run.save_weights(model)
     run.save_predictions("oof", probabilities, embeddings)
     scores = score(held_out.set_index("image_id")[list(LABELS)], probabilities)
-    run.finish(scores, config.seed, device, data_fingerprint, progress, log)
+    run.finish({**scores, "pretrained": weights}, config.seed, device, data_fingerprint, progress, log)
 
 
 def _say(

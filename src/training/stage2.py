@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,7 @@ from .stacker_networks import (
     train_networks,
 )
 from .stage1 import predict_test_slices
-from .stage1_outputs import predict_training_slices
+from .stage1_outputs import predict_training_slices, predict_views
 from .study_batches import collate
 
 Score = Callable[[pd.DataFrame, pd.DataFrame], dict[str, Any]]
@@ -96,14 +97,17 @@ def fold_data(
         members, part = {name: [own_fold(runs, run)] for name, runs in members.items()}, "train"
         for (stage1,) in members.values():
             predict_training_slices(stage1, device, log)
+    for stage1 in chain.from_iterable(members.values()):
+        for kind in dict.fromkeys((part, "oof")):
+            predict_views(stage1, kind, config.views, device, log)
     inputs = StudyInputs(training, members, part, config)
     space = (
-        EmbeddingMap(config.members, inputs.embedding_sizes)
+        EmbeddingMap(config.sources, inputs.embedding_sizes)
         if inputs.reads_embeddings
         else EmbeddingMap((), ())
     )
     if config.embedding_space == "aligned" and inputs.reads_embeddings:
-        space = EmbeddingMap(config.members, inputs.embedding_sizes, fit_alignments(members, device, log))
+        space = EmbeddingMap(config.sources, inputs.embedding_sizes, fit_alignments(members, device, log))
     if config.selector != "none" and inputs.reads_embeddings:
         x, y = some_embeddings(inputs, space)
         space = replace(space, selector=fit_selector(config.selector, x, y, config.components, config.seed))
@@ -115,7 +119,7 @@ def some_embeddings(inputs: StudyInputs, space: EmbeddingMap) -> tuple[np.ndarra
     step = -(-len(inputs.image_ids) // SELECTOR_SLICES)
     x, y, mapped = [], [], space.on(torch.device("cpu"))
     for study in range(0, len(inputs), step):
-        batch = collate(inputs, np.array([study]))
+        batch = collate(inputs, np.array([study]), copies=np.array([study // step % len(inputs.copies)]))
         x.append(mapped(batch["embeddings"], batch["folds"])[0].numpy())
         y.append(batch["labels"][0].numpy())
     return np.concatenate(x), np.concatenate(y)
@@ -126,13 +130,16 @@ def predict_test_studies(run: Run, device: torch.device, log: logging.Logger) ->
 
     The stacker predicts once for every stage-1 fold's test outputs; the probabilities are averaged.  One that
     learned to do without some slices (`slice_dropout`) also predicts quarantined slices whose place is known,
-    from their neighbours: missing.parquet.
+    from their neighbours: missing.parquet.  A data set without test part gets an empty table.
     """
     if (run.folder / "test.parquet").exists():
         return
     config = run.read_config(StackerConfig)
     slices = unlabelled_slices(run.settings.clean)
-    if config.slice_dropout > 0 and config.stacker != "boosting":
+    if slices.empty:
+        run.save_predictions("test", probability_frame(np.empty((0, len(LABELS))), slices["image_id"]))
+        return
+    if config.slice_dropout > 0:
         slices = with_quarantined(slices, read_slices(run.settings.clean))
     members = member_runs(run, config, run.metrics()["data_fingerprint"])
     if config.embedding_space == "per_fold":
@@ -143,6 +150,7 @@ def predict_test_studies(run: Run, device: torch.device, log: logging.Logger) ->
     for fold in folds:
         for stage1 in fold.values():
             predict_test_slices(stage1, device, log)
+            predict_views(stage1, "test", config.views, device, log)
         inputs = StudyInputs(slices, {name: [stage1] for name, stage1 in fold.items()}, "test", config)
         predict = predict or load_predictor(run, config, inputs, device)
         mean += expit(predict(inputs).astype(np.float64)) / len(folds)
@@ -160,7 +168,7 @@ def load_predictor(
 ) -> Callable[[StudyInputs], np.ndarray]:
     """StudyInputs -> (n, 6) logits by a complete fold."""
     fitted = inputs.reads_embeddings and (config.embedding_space == "aligned" or config.selector != "none")
-    members = config.members if inputs.reads_embeddings else ()
+    members = config.sources if inputs.reads_embeddings else ()
     space = EmbeddingMap.load(run.folder, members, inputs.embedding_sizes, fitted)
     if config.stacker == "boosting":
         boosted = read_boosted(run)
@@ -191,7 +199,7 @@ def member_runs(run: Run, config: StackerConfig, data_fingerprint: str) -> dict[
         raise UserError(
             f"{run.name}: needs every fold of its members; missing {len(missing)}, run: {commands}"
         )
-    for stage1 in (s for runs in members.values() for s in runs):
+    for stage1 in chain.from_iterable(members.values()):
         if stage1.metrics()["data_fingerprint"] != data_fingerprint:
             raise UserError(
                 f"{stage1.folder}: was trained on other prepared data; delete it and run: {stage1.command}"

@@ -1,5 +1,6 @@
 """Everything a training step reads and changes: model, optimiser, rates, average, scaler, random state."""
 
+import pickle
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -136,7 +137,10 @@ class TrainingState:
         torch.manual_seed(self.config.seed + distributed.rank())
         if not path.exists():
             return Progress()
-        value = torch.load(path, map_location="cpu", weights_only=True)
+        try:
+            value = torch.load(path, map_location="cpu", weights_only=True)
+        except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            raise UserError(f"{path}: damaged; delete it to start this fold afresh") from error
         if value["fingerprint"] != fingerprint:
             raise UserError(
                 f"{path}: belongs to another configuration or data set; delete it to start this fold afresh"

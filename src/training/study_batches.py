@@ -27,6 +27,7 @@ class StudyBatches:
         rng = np.random.default_rng((self.config.seed, epoch))
         picks = draw_slices(self.inputs.lengths, self.config, rng)
         batches = bucketed(np.array([len(pick) for pick in picks]), self.config.batch_size, rng)
+        copies = rng.integers(0, len(self.inputs.copies), len(picks))
 
         def build() -> Iterator[Batch]:
             for index in range(start, self.steps):
@@ -34,7 +35,7 @@ class StudyBatches:
                 own = [picks[study] for study in studies]
                 draw = np.random.default_rng((self.config.seed, epoch, index))
                 hidden = [draw_hidden(len(pick), self.config.slice_dropout, draw) for pick in own]
-                yield collate(self.inputs, studies, own, hidden)
+                yield collate(self.inputs, studies, own, hidden, copies[studies])
 
         return prefetch(build)
 
@@ -87,13 +88,16 @@ def collate(
     studies: np.ndarray,
     picks: Sequence[np.ndarray] | None = None,
     hidden: Sequence[np.ndarray] | None = None,
+    copies: np.ndarray | None = None,
 ) -> Batch:
     """Pad studies to the longest: every array (b, s, k), `mask` (b, s) True for real slices.
 
-    picks: the slices of every study, in the order to be read; hidden: which of those to treat as missing.
+    picks: the slices of every study, in the order to be read; hidden: which of those to treat as missing;
+    copies: the copy of its inputs that each study is read from, else the first.
     `embeddings` are as stored (float16), `folds` (b, members) says whose they are.
     """
-    values = [inputs.study(study) for study in studies]
+    copies = np.zeros(len(studies), int) if copies is None else copies
+    values = [inputs.study(study, copy) for study, copy in zip(studies, copies, strict=True)]
     lengths = [len(v["position"]) for v in values] if picks is None else [len(pick) for pick in picks]
     shape = len(values), max(lengths)
     batch: Batch = {"ids": [str(inputs.image_ids[inputs.bounds[study]]) for study in studies]}

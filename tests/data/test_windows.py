@@ -3,14 +3,15 @@
 import pytest
 import torch
 
-from src.data.windows import BRAIN, stack_windows, vectorised, window
+from src.data.windows import BRAIN, stack_windows, vectorised
 
 
 @pytest.mark.parametrize(
     ("hu", "value"), [(-1024, 0.0), (0, 0.0), (20, 0.25), (40, 0.5), (80, 1.0), (3000, 1.0)]
 )
 def test_the_brain_window_maps_0_to_80_hu_to_0_to_1(hu, value):
-    assert window(torch.tensor([[hu]], dtype=torch.int16), *BRAIN).item() == pytest.approx(value)
+    image = torch.tensor([[[[hu]]]], dtype=torch.int16)
+    assert stack_windows(image, torch.tensor([BRAIN])).item() == pytest.approx(value, abs=1e-6)
 
 
 def test_channels_are_slice_major_and_windows_may_differ_by_sample():
@@ -27,13 +28,26 @@ def test_window_major_channels_hold_the_same_values_in_another_order():
     windows = torch.tensor([[40.0, 80.0], [80.0, 200.0]])
     by_slice, by_window = stack_windows(hu, windows), stack_windows(hu, windows, "window")
     assert torch.equal(by_window.view(2, 2, 3, 4, 5), by_slice.view(2, 3, 2, 4, 5).transpose(1, 2))
-    torch.testing.assert_close(by_slice[:, 4], window(hu[:, 2], 40.0, 80.0))
+    torch.testing.assert_close(by_slice[:, 4], (hu[:, 2] / 80).clamp(0, 1))
+
+
+@pytest.mark.parametrize("order", ["slice", "window"])
+def test_normalisation_is_that_of_the_windowed_values(order):
+    hu = torch.randint(-100, 200, (2, 3, 4, 5), dtype=torch.int16)
+    windows = torch.tensor([[40.0, 80.0], [80.0, 200.0]])
+    mean, std = torch.tensor([0.2, 0.4]), torch.tensor([0.3, 0.5])
+    of_channel = [0, 1] * 3 if order == "slice" else [0] * 3 + [1] * 3
+    plain = stack_windows(hu, windows, order)
+    expected = (plain - mean[of_channel].view(-1, 1, 1)) / std[of_channel].view(-1, 1, 1)
+    torch.testing.assert_close(stack_windows(hu, windows, order, mean, std), expected)
+    torch.testing.assert_close(stack_windows(hu, windows, order, 0.2, 0.3), (plain - 0.2) / 0.3)
 
 
 def test_a_device_computes_what_the_processor_computes():
     hu = torch.randint(-100, 200, (2, 3, 4, 5), dtype=torch.int16)
     windows = torch.tensor([[[40.0, 80.0], [80.0, 200.0]], [[30.0, 90.0], [0.0, 10.0]]])
+    mean, std = torch.tensor([0.2, 0.4]), torch.tensor([0.3, 0.5])
     for order in ("slice", "window"):
-        expected = stack_windows(hu, windows, order)
-        found = vectorised(hu, windows, order).reshape(expected.shape)
+        expected = stack_windows(hu, windows, order, mean, std)
+        found = vectorised(hu, windows, order, mean, std).reshape(expected.shape)
         torch.testing.assert_close(found, expected)

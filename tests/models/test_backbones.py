@@ -53,6 +53,33 @@ def test_an_option_a_backbone_does_not_take_is_an_error():
         create_backbone("densenet121", 3, False, drop_path=0.1)
 
 
+def test_unknown_weights_of_a_known_backbone_name_those_there_are():
+    with pytest.raises(
+        UserError, match=r"'resnet18.nonsense': timm has no such weights; it has .*resnet18.a1_in1k"
+    ):
+        create_backbone("resnet18.nonsense", 3, False)
+
+
+def test_a_size_that_attention_cannot_divide_is_an_error_before_training():
+    with pytest.raises(UserError, match=r"takes no images of 90 px: .*; change image_size"):
+        create_backbone("maxvit_pico_rw_256", 3, False, image_size=90)
+
+
+def test_a_pooling_a_backbone_does_not_take_is_an_error():
+    with pytest.raises(UserError, match=r"coat_lite_tiny.*Only token or avg pooling.*change that option"):
+        create_backbone("coat_lite_tiny", 3, False, image_size=64, pooling="max")
+
+
+@pytest.mark.parametrize(("name", "size"), [("vit_tiny_patch16_224", 96), ("maxvit_pico_rw_256", 192)])
+def test_weights_made_at_another_size_load_completely(tmp_path, name, size):
+    source = create_backbone(name, 3, False, image_size=128)
+    path = tmp_path / "weights.safetensors"
+    save_file({key: value.contiguous() for key, value in source.state_dict().items()}, path)
+    loaded = create_backbone(name, 6, str(path), image_size=size).eval()
+    with torch.inference_mode():
+        assert loaded(torch.randn(1, 6, size, size)).isfinite().all()
+
+
 def test_pretrained_weights_out_of_reach_are_an_error_with_the_remedies():
     with pytest.raises(UserError, match=r"cannot be fetched.*pretrained=\\?\"PATH.*pretrained=false"):
         create_backbone("resnet18", 3, True)

@@ -12,7 +12,9 @@ SIZES = InputSizes((5, 7), 2, 2)
 VARIANTS = {
     "lstm": {},
     "lstm, 3 layers": {"layers": 3},
+    "gru, 1 layer": {"layers": 1},
     "gru, summed": {"residual_sums": True},
+    "lstm, 3 layers summed": {"residual_sums": True, "layers": 3},
     "lstm, no projection": {"width": None},
     "gru": {},
     "transformer": {},

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from src.evaluation.blend import fit_blend
-from src.evaluation.bootstrap import bootstrap_weighted_log_loss, bootstrap_weighted_log_loss_difference
-from src.evaluation.experiment import Comparison, EnsembleConfig, Experiment, Scored
+from src.evaluation.bootstrap import bootstrap_weighted_log_loss
+from src.evaluation.experiment import EnsembleConfig, Experiment, Scored, compare_stages, nested_gains
 from src.evaluation.metrics import prevalence, prevalence_baseline
 from src.files import write_json
 from src.labels import LABELS, SUBTYPES
@@ -102,6 +102,8 @@ def build_experiment(
     oofs = {name: scored.oof for name, scored in members.items()}
     tests = {name: scored.test for name, scored in members.items()}
     blend = fit_blend(labels, oofs, patients.loc[labels.index], replicates=replicates)
+    mean = score("mean", *(sum(frames.values()) / len(frames) for frames in (oofs, tests)))
+    nested = bootstrap_weighted_log_loss(labels, blend.nested_predictions, patients, replicates=replicates)
     return Experiment(
         name="fake",
         config=config,
@@ -113,10 +115,12 @@ def build_experiment(
         baseline=prevalence_baseline(labels),
         test_baseline=prevalence_baseline(labels, test_labels) if test else None,
         members=members,
-        mean=score("mean", *(sum(frames.values()) / len(frames) for frames in (oofs, tests))),
+        mean=mean,
         blend=score("blend", blend.apply(oofs), blend.apply(tests)),
         fitted=blend,
-        context=_context(members, labels, patients, replicates),
+        nested_interval=(nested.low, nested.high),
+        gains=nested_gains(labels, blend, mean, members, patients, replicates=replicates),
+        context=compare_stages(labels, members, patients, replicates=replicates),
     )
 
 
@@ -169,16 +173,3 @@ def _metrics(rng: np.random.Generator, labels: pd.DataFrame, oof: pd.DataFrame, 
             for e, t, v in zip(epochs, train, valid, strict=True)
         ],
     }
-
-
-def _context(
-    members: dict[str, Scored], labels: pd.DataFrame, patients: pd.Series, replicates: int
-) -> Comparison | None:
-    stages = [[s for name, s in members.items() if f"/{stage}/" in name] for stage in ("stage2", "stage1")]
-    if not all(stages):
-        return None
-    later, earlier = (min(stage, key=lambda scored: scored.oof_score) for stage in stages)
-    found = bootstrap_weighted_log_loss_difference(
-        labels, later.oof, earlier.oof, patients, replicates=replicates
-    )
-    return Comparison(later.name, earlier.name, found.estimate, (found.low, found.high))

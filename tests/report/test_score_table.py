@@ -17,6 +17,8 @@ def test_rows_stand_in_order_with_their_share_of_the_baseline(experiment: Experi
     assert rows[6].test_share == pytest.approx(experiment.blend.test_score / experiment.test_baseline)
     assert rows[7].oof == experiment.fitted.nested_score
     assert rows[7].test is None
+    assert rows[7].interval == experiment.nested_interval
+    assert rows[7].interval[0] < rows[7].oof < rows[7].interval[1]
 
 
 def test_text_is_aligned_and_says_what_it_is(experiment: Experiment) -> None:

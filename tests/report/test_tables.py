@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from src.errors import UserError
+from src.labels import LABELS
 from src.report.structure import directory_structure, listed_files
 from src.report.tables import BLOCKS, documents, generated_text, update
 
@@ -84,8 +85,8 @@ def test_readme_of_this_repository_shows_what_results_say() -> None:
     for path in documents(ROOT):
         text = (ROOT / path).read_text(encoding="utf-8")
         assert generated_text(text, ROOT, path) == text, f"{path} is out of date; run: make results"
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert all(f"<!-- generated: {name} -->" in readme for name in BLOCKS)
+    texts = "".join((ROOT / path).read_text(encoding="utf-8") for path in documents(ROOT))
+    assert all(f"<!-- generated: {name} -->" in texts for name in BLOCKS)
 
 
 def test_missing_results_name_the_command_that_makes_them(repository: Path) -> None:
@@ -123,11 +124,52 @@ def test_changed_results_change_the_table(repository: Path) -> None:
 
 def test_scores_of_a_demo_run_are_taken_over(repository: Path, tmp_path: Path) -> None:
     scores = tmp_path / "data" / "scores.json"
-    update(repository, scores)  # not there yet: nothing to take over
+    update(repository, {"demo": scores})  # not there yet: nothing to take over
     assert not (repository / "results" / "demo.json").exists()
     scores.write_text(json.dumps(SCORES))
-    assert Path("results/demo.json") in update(repository, scores)
+    assert Path("results/demo.json") in update(repository, {"demo": scores})
     assert (repository / "results" / "demo.json").read_text() == scores.read_text()
+
+
+def test_an_experiment_shows_its_own_table_in_its_own_readme(repository: Path) -> None:
+    readme = repository / "experiments" / "realistic" / "README.md"
+    readme.parent.mkdir(parents=True)
+    readme.write_text(
+        "<!-- generated: realistic_scores -->\n<!-- end -->\n\n<!-- generated: difficulty -->\n<!-- end -->\n"
+    )
+    update(repository)
+    assert "No results/realistic.json yet" in readme.read_text()
+    assert "No results/difficulty_*.json yet" in readme.read_text()
+    with_results(repository)
+    (repository / "results" / "realistic.json").write_text(json.dumps(SCORES | {"baseline": 0.5}))
+    label = {"positives": 9, "ratio": 0.7, "auc": [0.8, 0.7, 0.9]}
+    row = {"part": "held out", "run": "realistic/stage1/a", "ratio": [0.75, 0.7, 0.8], "slices": 3500}
+    row |= {
+        "labels": {name: label for name in LABELS} | {"epidural": label | {"auc": [None] * 3, "ratio": 1.1}}
+    }
+    other = row | {"run": "realistic/stage2/b", "of_stage1": [0.9, 0.85, 0.95], "studies": 300}
+    result = {
+        "data": {"preset": "realistic", "size": 256, "seed": 1},
+        "rows": [other, row | {"studies": 300}, row | {"studies": 100}],
+    }
+    (repository / "results" / "difficulty_a.json").write_text(json.dumps(result))
+    update(repository)
+    lines = readme.read_text().splitlines()
+    assert "| prevalence baseline | 0.5000 | 100 % | 0.2000 | 100 % |" in lines
+    assert [line.split(" | ")[:3] for line in lines if "3,500" in line] == [
+        ["| realistic/stage1/a", "held out", "100"],
+        ["| realistic/stage1/a", "held out", "300"],
+        ["| realistic/stage2/b", "held out", "300"],
+    ]
+    assert any(
+        line.endswith("| 0.750 [0.700, 0.800] | 0.800 [0.700, 0.900] | 0.900 [0.850, 0.950] |")
+        for line in lines
+    )
+    assert (
+        "| realistic/stage1/a | log loss of baseline | 1.100 | 0.700 | 0.700 | 0.700 | 0.700 | 0.700 |"
+        in lines
+    )
+    assert "| realistic/stage1/a | AUC |  | 0.800 | 0.800 | 0.800 | 0.800 | 0.800 |" in lines
 
 
 def test_real_scores_are_not_called_a_demo(repository: Path) -> None:
@@ -140,7 +182,7 @@ def test_real_scores_are_not_called_a_demo(repository: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("<!-- generated: speed -->\n<!-- end -->\n", "'speed'; known: demo_scores, benchmarks"),
+        ("<!-- generated: speed -->\n<!-- end -->\n", "'speed'; known: demo_scores, realistic_scores, "),
         ("<!-- generated: benchmarks -->\n", "'benchmarks' has no end"),
         ("<!-- generated: benchmarks -->\n" + README, "'benchmarks' has no end"),
     ],

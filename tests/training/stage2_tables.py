@@ -30,12 +30,15 @@ def table(lengths):
     return slices.assign(**{label: (np.arange(len(slices)) + k) % 2 for k, label in enumerate(LABELS)})
 
 
-def write(run, image_ids, part="oof", seed=0, shuffle=True):
-    """Embeddings are study, index, fold, 1; the probability of `any` is the sigmoid of the index."""
+def write(run, image_ids, part="oof", seed=0, shuffle=True, mark=1.0):
+    """Embeddings are study, index, fold, mark; the probability of `any` is the sigmoid of the index, that of
+    `epidural` of the mark less one.
+    """
     ids = list(np.random.default_rng(seed).permutation(image_ids) if shuffle else image_ids)
     numbers = np.array([[int(x) for x in image_id.split("-")] for image_id in ids], np.float32).reshape(-1, 2)
-    embeddings = np.hstack([numbers, np.full((len(ids), 1), run.fold), np.ones((len(ids), 1))])
+    embeddings = np.hstack([numbers, np.full((len(ids), 1), run.fold), np.full((len(ids), 1), mark)])
     probabilities = pd.DataFrame(0.5, ids, list(LABELS))
+    probabilities["epidural"] = 1 / (1 + np.exp(1 - mark))
     probabilities["any"] = 1 / (1 + np.exp(-numbers[:, 1]))
     run.save_predictions(part, probabilities, embeddings)
 

@@ -126,6 +126,15 @@ def test_a_checkpoint_of_another_configuration_is_refused(tmp_path):
         run(tmp_path / "b", config, fingerprint="other")
 
 
+@pytest.mark.parametrize("kept", [0, 100, 3000])
+def test_a_damaged_checkpoint_is_an_error_with_the_remedy(tmp_path, kept):
+    config = TrainingConfig(epochs=1, lr=0.01)
+    run(tmp_path / "b", config)
+    (tmp_path / "b").write_bytes((tmp_path / "b").read_bytes()[:kept])
+    with pytest.raises(UserError, match=r"b: damaged; delete it to start this fold afresh"):
+        run(tmp_path / "b", config)
+
+
 def test_a_loss_that_is_not_finite_names_step_and_batch_and_saves_nothing_after_it(tmp_path):
     class Broken(NoisyBatches):
         def epoch(self, epoch, start=0):

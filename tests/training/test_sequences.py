@@ -40,7 +40,7 @@ def test_what_stage_1_wrote_in_order_is_read_without_a_copy(settings):
     write(run, slices["image_id"], shuffle=False)
     inputs = StudyInputs(slices, {MEMBER: [run]}, "oof", config())
     (embeddings,) = inputs.study(1)["embeddings"]
-    assert np.shares_memory(embeddings, inputs.members[0].arrays[0])
+    assert np.shares_memory(embeddings, inputs.copies[0][0].arrays[0][0])
 
 
 def test_positions_are_those_of_the_definition():

@@ -37,6 +37,14 @@ def test_channels_are_slices_times_windows():
         ({"segmentation": {"masks": "truth"}, "augmentation": {"cutmix": 0.5}}, "masks are not mixed"),
         ({"windows": [[40, 0]]}, "windows.0"),
         ({"agumentation": {}}, "did you mean 'augmentation'"),
+        (
+            {"augmentation": {"rotat_deg": 5.0}},
+            "unknown key 'augmentation.rotat_deg'; did you mean 'rotate_deg'",
+        ),
+        ({"segmentation": {"masks": "truth", "wieght": 1.0}}, "did you mean 'weight'"),
+        ({"augmentation": {"cutmix": 0.6, "mixup": 0.6}}, "cutmix and mixup are shares .* at most 1"),
+        ({"augmentation": {"erase_side": [0.3, 0.1]}}, "augmentation.erase_side: 0.3 is above 0.1"),
+        ({"crop": "heads"}, "crop.*'head'"),
     ],
 )
 def test_what_makes_no_sense_is_refused(values, message):

@@ -8,6 +8,7 @@ from src.data.volumes import open_volumes
 from src.errors import UserError
 from src.training import distributed
 from src.training.parts import labelled_slices
+from src.training.sample_changes import on_device
 from src.training.slice_config import Augmentation, SliceConfig
 from src.training.slices import SliceBatches, SliceReader, middle, plain_batches, prefetch
 from src.training.warps import AIR
@@ -101,6 +102,32 @@ def test_processes_share_a_batch_as_one_would_have_it(clean, monkeypatch):
         assert all(torch.equal(part[key], alone[key][rank::2]) for key in ("hu", "windows", "labels"))
     with pytest.raises(UserError, match="batch_size 5: does not divide among 2 processes"):
         SliceBatches(volumes, slices, config(batch_size=5))
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_processes_mix_the_same_pairs_as_one(clean, monkeypatch, stored):
+    everything = Augmentation(cutmix=0.5, mixup=0.3, noise=0.8, blur=0.8, elastic=0.5, erase=0.5)
+    settings = config(augmentation=everything, batch_size=12)
+    volumes, slices = open_volumes(clean), labelled_slices(clean)
+
+    def first_batch():
+        batches = SliceBatches(volumes, slices, settings)
+        batches.on_cpu = not stored  # stored: as for a GPU, changed on the device
+        return on_device(next(iter(batches.epoch(0))), settings)
+
+    alone = first_batch()
+    assert ((alone["labels"] > 0) & (alone["labels"] < 1)).any()
+    monkeypatch.setattr(distributed, "world_size", lambda: 3)
+    lent = 0
+    for rank in range(3):
+        monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
+        part = first_batch()
+        assert part["ids"][:4] == alone["ids"][rank::3]
+        lent += len(part["ids"]) - 4
+        assert torch.equal(part["labels"], alone["labels"][rank::3])
+        assert torch.equal(part["windows"], alone["windows"][rank::3])
+        torch.testing.assert_close(part["hu"], alone["hu"][rank::3], rtol=0, atol=1e-3)
+    assert lent > 0
 
 
 def test_prediction_shows_every_slice_once_unchanged_and_in_order(clean):

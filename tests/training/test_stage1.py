@@ -87,6 +87,7 @@ def test_every_option_trains_predicts_and_comes_back_from_the_run_folder(setting
     )
     np.testing.assert_array_equal(run.embeddings("oof"), embeddings.astype(np.float16))
     assert run.embeddings("oof").dtype == np.float16 and isinstance(run.embeddings("oof"), np.memmap)
+    assert run.metrics()["pretrained"] == {"source": "random"}
     history = run.metrics()["history"]
     assert len(history) == config.epochs
     assert set(history[0]) == {"epoch", "step", "lr", "train_loss", "valid_loss"}

@@ -12,6 +12,7 @@ from src.errors import UserError
 from src.evaluation.metrics import held_out_scores, prevalence_baseline, weighted_log_loss
 from src.files import write_csv, write_json, write_parquet
 from src.labels import LABELS
+from src.models.sequence_model import StackerOutput
 from src.training import stacker_networks, stage2
 from src.training.runs import Run
 from tests.training.stage2_tables import config, settings_below
@@ -29,7 +30,11 @@ SMALL = {
     "lr": 5e-3,
 }
 LONGER = {"epochs": 12, "batch_size": 4, "lr": 0.02}
-FOLDS = 3
+TREES = {
+    "stacker": "boosting", "inputs": ["logits"], "embedding_space": "pooled",
+    "boosting": {"rounds": 20, "slices_in_leaf": 5},
+}  # fmt: skip
+FOLDS, VIEWS = 3, ["identity", "hflip"]
 
 
 def make_slices(rng, studies, split, first=0):
@@ -91,6 +96,8 @@ def write_stage1(run, slices, rng):
     parts = {"oof": train & own, "train": train & ~own, "test": ~train}
     for part, rows in parts.items():
         run.save_predictions(part, probabilities[rows], embeddings[rows])
+        for k, view in enumerate(VIEWS):
+            run.save_predictions(f"{part}_{view}", probabilities[rows] * 0.9**k, embeddings[rows] + 0.1 * k)
     write_json(run.folder / "metrics.json", {"data_fingerprint": "f"})
 
 
@@ -115,7 +122,8 @@ def shuffle_training_labels(home):
     [
         {"stacker": "lstm", "inputs": ["embeddings", "position"], **LONGER},
         {"stacker": "mlp", "inputs": ["embeddings", "probabilities"], **LONGER},
-        {"stacker": "boosting", "inputs": ["logits"], "boosting": {"rounds": 20, "slices_in_leaf": 5}},
+        {"stacker": "lstm", "inputs": ["embeddings"], "views": VIEWS, "view_use": "draw", **LONGER},
+        TREES,
     ],
 )
 def test_with_shuffled_training_labels_a_stacker_falls_to_the_baseline(home, options):
@@ -124,6 +132,18 @@ def test_with_shuffled_training_labels_a_stacker_falls_to_the_baseline(home, opt
     shuffled = fit(home, "x/stage2/shuffled", **options).metrics()
     assert honest["score"] < 0.5 * honest["baseline"]
     assert shuffled["score"] > 0.95 * shuffled["baseline"]
+
+
+@pytest.mark.parametrize("options", [{"selector": "kbest", "components": 4}, TREES])
+def test_labels_of_held_out_studies_change_no_prediction(home, options):
+    before = fit(home, "x/stage2/before", **options).predictions("oof")
+    path = home.clean / "slices.parquet"
+    slices = pd.read_parquet(path)
+    rows = np.flatnonzero(slices["image_id"].isin(before.index))
+    labels = slices[list(LABELS)].to_numpy(copy=True)
+    labels[rows] = labels[np.random.default_rng(0).permutation(rows)]
+    write_parquet(path, slices.assign(**dict(zip(LABELS, labels.T, strict=True))))
+    pd.testing.assert_frame_equal(fit(home, "x/stage2/after", **options).predictions("oof"), before)
 
 
 def test_a_patient_planted_in_two_folds_is_refused(home):
@@ -168,7 +188,14 @@ def test_predictions_of_the_test_part_are_the_mean_over_stage_1_folds(home):
     assert np.abs(logits[0] - logits[1]).max() > 1e-3
 
 
-@pytest.mark.parametrize("options", [{"bag_epochs": 2, "ema_decay": 0.9}, {"seeds": 2, "bag_epochs": 2}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"bag_epochs": 2, "ema_decay": 0.9},
+        {"seeds": 2, "bag_epochs": 2},
+        {"views": VIEWS, "view_use": "draw", "slice_dropout": 0.2, "reverse": 0.5, "noise": 0.1},
+    ],
+)
 def test_killed_and_continued_equals_uninterrupted_with_bags_and_seeds(home, options, monkeypatch):
     expected = fit(home, "x/stage2/whole", **options)
     calls, deadly = [], [4, 9, 14]
@@ -196,6 +223,40 @@ def test_seeds_and_epochs_are_averaged_as_probabilities(home):
     np.testing.assert_allclose(both, (alone[0] + alone[1]) / 2, atol=1e-6)
 
 
+def test_the_networks_of_the_last_epochs_are_averaged_as_probabilities(home):
+    """At a constant rate the first epoch of two is a run of one."""
+    constant = {"schedule": "constant", "warmup": 0.0}
+    bag = fit(home, "x/stage2/bag", bag_epochs=2, **constant).predictions("oof")
+    alone = [fit(home, f"x/stage2/{k}", epochs=k, **constant).predictions("oof") for k in (1, 2)]
+    np.testing.assert_allclose(bag, (alone[0] + alone[1]) / 2, atol=1e-6)
+    assert np.abs(alone[0] - alone[1]).max().max() > 1e-3
+
+
+def test_the_loss_is_the_metric_and_what_the_other_heads_add():
+    """Two slices and padding: slices at 0 cost log 2; the study shows the last label only."""
+    logits, labels = torch.zeros(1, 3, 6), torch.zeros(1, 3, 6)
+    labels[0, 1, 5] = labels[0, 2, 0] = 1  # the last slice is padding
+    batch = {"labels": labels, "mask": torch.tensor([[True, True, False]])}
+    sure = torch.full((1, 6), -1e3)
+    sure[0, 5] = 1e3
+    out = StackerOutput(logits, first=logits, study=sure, instances=torch.zeros(1, 6))
+    weights = {"study_weight": 0.25, "instance_weight": 0.1}
+    found = stacker_networks.stacker_loss(out, batch, config(**weights))
+    assert found.item() == pytest.approx(1.1 * np.log(2))
+    own = config(stacker="two_branch", inputs=["embeddings", "probabilities"], first_weight=0.5)
+    found = stacker_networks.stacker_loss(StackerOutput(logits, first=logits), batch, own)
+    assert found.item() == pytest.approx(1.5 * np.log(2))
+
+
+def test_without_a_test_part_there_is_nothing_to_predict(home):
+    path = home.clean / "slices.parquet"
+    write_parquet(path, pd.read_parquet(path).query("split == 'train'"))
+    for options in ({"embedding_space": "pooled", "slice_dropout": 0.1}, TREES):
+        run = fit(home, f"x/stage2/{options.get('stacker')}", **options)
+        stage2.predict_test_studies(run, CPU, LOG)
+        assert run.predictions("test").empty
+
+
 def test_read_from_both_ends_a_mirrored_study_gets_the_mirrored_answer(home):
     run = fit(home, tta_reverse=True, inputs=["embeddings", "logits"], deltas="lag_lead", stacker="gru")
     settings = run.read_config(stage2.StackerConfig)
@@ -207,6 +268,32 @@ def test_read_from_both_ends_a_mirrored_study_gets_the_mirrored_answer(home):
         logits = stage2.load_predictor(run, settings, inputs, CPU)(inputs)
         answers.append(pd.DataFrame(logits, table["image_id"]))
     np.testing.assert_allclose(answers[0], answers[1].loc[answers[0].index], atol=1e-5)
+
+
+@pytest.mark.parametrize("space", ["pooled", "aligned"])
+def test_where_views_are_drawn_the_prediction_is_the_mean_over_them(home, space):
+    run = fit(home, embedding_space=space, views=VIEWS, view_use="draw", tta_reverse=True)
+    stage2.predict_test_studies(run, CPU, LOG)
+    settings = run.read_config(stage2.StackerConfig)
+    answers = []
+    for view in VIEWS:
+        single = settings.model_copy(update={"views": (view,), "view_use": "concatenate"})
+        for fold in range(FOLDS):
+            members = {m: [Run(m, fold, home)] for m in MEMBERS}
+            inputs = stage2.StudyInputs(stage2.unlabelled_slices(home.clean), members, "test", single)
+            answers.append(1 / (1 + np.exp(-stage2.load_predictor(run, single, inputs, CPU)(inputs))))
+    np.testing.assert_allclose(run.predictions("test"), np.mean(answers, 0), atol=1e-6)
+    assert np.abs(answers[0] - answers[FOLDS]).max() > 1e-3
+
+
+@pytest.mark.parametrize("use", ["concatenate", "average"])
+@pytest.mark.parametrize("stacker", ["lstm", "two_branch", "boosting"])
+def test_every_stacker_reads_views(home, use, stacker):
+    trees = {"selector": "pca", "components": 4, "boosting": {"rounds": 5}} if stacker == "boosting" else {}
+    inputs = ["embeddings", "probabilities" if stacker == "two_branch" else "logits", "position"]
+    run = fit(home, stacker=stacker, inputs=inputs, views=VIEWS, view_use=use, **trees)
+    stage2.predict_test_studies(run, CPU, LOG)
+    assert len(run.predictions("test")) > 0
 
 
 def test_quarantined_slices_are_predicted_from_their_neighbours(home):

@@ -35,7 +35,8 @@ def test_a_configuration_trains_a_batch_at_small_size(path, tmp_path):
     slices = table([4, 30, 1, 26])
     runs = {name: [Run(name, 0, settings_below(tmp_path))] for name in config.members}
     for (run,) in runs.values():
-        write(run, slices["image_id"])
+        for part in ["oof", *(f"oof_{view}" for view in config.views)]:
+            write(run, slices["image_id"], part)
     inputs = StudyInputs(slices, runs, "oof", small)
     torch.manual_seed(0)
     model = build_from_config(small, inputs.embedding_sizes)

@@ -1,0 +1,97 @@
+"""Pretrained weights: loaded completely or not at all, and where they came from."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+import torch
+from torch import nn
+
+from ..errors import UserError
+from ..files import file_sha256, read_json
+
+SUFFIXES = (".safetensors", ".bin", ".pth", ".pt", ".npz")
+
+
+@contextmanager
+def complete_loads(source: str) -> Iterator[None]:
+    """UserError where a file lacks tensors of the network that it is loaded into.
+
+    timm loads with `strict=False` when a network has no classifier, and then keeps random numbers for every
+    name that a file does not have; it says so at a log level nobody reads.
+    """
+    plain, missing = nn.Module.load_state_dict, []
+
+    def load(self: nn.Module, *args: Any, **options: Any) -> Any:
+        result = plain(self, *args, **options)
+        missing.extend(result.missing_keys)
+        return result
+
+    nn.Module.load_state_dict = load
+    try:
+        yield
+    finally:
+        nn.Module.load_state_dict = plain
+    if missing:
+        more = f" and {len(missing) - 4} more" if len(missing) > 4 else ""
+        raise UserError(
+            f"{source}: these weights have no {', '.join(missing[:4])}{more}, which would stay random; give "
+            "weights of this very backbone"
+        )
+
+
+def weights_record(name: str, pretrained: bool | str) -> dict[str, Any]:
+    """What metrics.json says of the weights a training started from; call it after they were loaded.
+
+    Random weights: {"source": "random"}. Those of a hub: timm's name and tag, where they come from, SHA-256
+    of the file and the licence as timm states it (null where it states none). A path: its name and the
+    SHA-256 of each weights file.
+    """
+    if pretrained is False:
+        return {"source": "random"}
+    if isinstance(pretrained, str):
+        path = Path(pretrained).expanduser()
+        files = [path] if path.is_file() else sorted(p for p in path.iterdir() if p.suffix in SUFFIXES)
+        return {"source": path.name, "sha256": {file.name: file_sha256(file) for file in files}}
+    import timm
+
+    published = timm.get_pretrained_cfg(name)
+    hub = f"https://huggingface.co/{published.hf_hub_id}" if published.hf_hub_id else None
+    file = _from_hub_cache(published.hf_hub_id) if hub else _from_url_cache(published.url)
+    return {
+        "source": hub or published.url,
+        "name": f"{published.architecture}.{published.tag}",
+        "tag": published.tag,
+        "sha256": None if file is None else {file.name: file_sha256(file)},
+        "licence": published.license,
+    }
+
+
+def refuse_another_architecture(folder: Path, name: str) -> None:
+    """UserError where a folder of timm's layout holds another architecture than `name`."""
+    config = folder / "config.json"
+    if not config.is_file():
+        raise UserError(
+            f"pretrained {folder}: no config.json, which timm saves with weights; or give the file itself"
+        )
+    stored, wanted = read_json(config).get("architecture"), name.split(".")[0]
+    if stored != wanted:
+        raise UserError(f"pretrained {folder}: holds {stored}, and the backbone is {wanted}")
+
+
+def _from_hub_cache(hub_id: str) -> Path | None:
+    from huggingface_hub import try_to_load_from_cache
+
+    repository, _, revision = hub_id.partition("@")
+    for file in ("model.safetensors", "pytorch_model.bin"):  # as timm prefers them
+        found = try_to_load_from_cache(repository, file, revision=revision or None)
+        if isinstance(found, str):
+            return Path(found)
+    return None
+
+
+def _from_url_cache(url: str) -> Path | None:
+    file = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(url).path).name
+    return file if file.is_file() else None
