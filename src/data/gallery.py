@@ -34,7 +34,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SEARCHED = 200  # studies among which bleeds and mimics are looked for
 EPIDURAL = 0.1  # share of them, that there is one
 SHOWN_ML = 2.0  # least volume of a bleed that is shown
-STUDIES, COLUMNS = 10, 8
+STUDIES, COLUMNS, AROUND = 10, 9, 3  # studies, slices of each, slices of a finding
 SIDE = 192  # pixels of a slice on the page
 LINE = 20  # height of a title
 LEAST_SLICES = 10  # of a real study that is shown whole
@@ -140,9 +140,9 @@ def around(images: Sequence[np.ndarray], middle: int) -> list[np.ndarray]:
 
 
 def strip(title: str, images: Sequence[np.ndarray], window: tuple[float, float]) -> np.ndarray:
-    """(LINE + SIDE, COLUMNS * SIDE) uint8: a title above a row of slices."""
+    """(LINE + SIDE, width) uint8: a title above a row of slices, room for a finding at least."""
     center, width = window
-    found = np.zeros((LINE + SIDE, COLUMNS * SIDE), np.uint8)
+    found = np.zeros((LINE + SIDE, max(len(images), AROUND) * SIDE), np.uint8)
     cv2.putText(found, title, (4, LINE - 5), cv2.FONT_HERSHEY_SIMPLEX, 0.45, 255, 1, cv2.LINE_AA)
     for place, hu in enumerate(images):
         small = cv2.resize(hu.astype(np.float32), (SIDE, SIDE), interpolation=cv2.INTER_AREA)
@@ -152,7 +152,14 @@ def strip(title: str, images: Sequence[np.ndarray], window: tuple[float, float])
 
 
 def page(strips: Sequence[np.ndarray]) -> np.ndarray:
-    return np.concatenate(list(strips))
+    """(height, COLUMNS * SIDE) uint8: strips in rows, as many to a row as there is room for."""
+    rows = [np.zeros((LINE + SIDE, 0), np.uint8)]
+    for one in strips:
+        if rows[-1].shape[1] + one.shape[1] > COLUMNS * SIDE:
+            rows.append(one)
+        else:
+            rows[-1] = np.hstack([rows[-1], one])
+    return np.concatenate([np.pad(row, ((0, 0), (0, COLUMNS * SIDE - row.shape[1]))) for row in rows])
 
 
 def beside(left: np.ndarray, right: np.ndarray) -> np.ndarray:

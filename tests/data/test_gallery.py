@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from src.data import gallery
-from src.data.gallery import COLUMNS, LINE, ROOT, SIDE, beside, main, strip
+from src.data.gallery import COLUMNS, LINE, ROOT, SIDE, beside, main, page, strip
 from src.data.phantom import generate
 from src.errors import UserError
 
@@ -29,13 +29,32 @@ def test_a_page_shows_studies_every_bleed_and_mimics_with_real_ones_at_the_right
     assert [title for title in titles if title.startswith("real study")] == ["real study 1", "real study 2"]
 
     picture = cv2.imread(str(tmp_path / "page.png"), cv2.IMREAD_GRAYSCALE)
-    assert picture.shape == (len(shown) * (LINE + SIDE), 2 * COLUMNS * SIDE)
+    rows = 2 + -(-len(shown[2:]) // 3)  # studies fill a row, findings share it by three
+    assert picture.shape == (rows * (LINE + SIDE), 2 * COLUMNS * SIDE)
 
 
 def test_a_strip_shows_its_window():
     picture = strip("", [np.full((64, 64), hu, np.int16) for hu in (0, 40, 80, 3000)], (40.0, 80.0))
-    found = [int(picture[LINE + 9, place * SIDE + 9]) for place in range(5)]
-    assert found == [0, 127, 255, 255, 0]
+    found = [int(picture[LINE + 9, place * SIDE + 9]) for place in range(4)]
+    assert found == [0, 127, 255, 255] and picture.shape[1] == 4 * SIDE
+
+
+def test_strips_share_a_row_as_long_as_there_is_room():
+    images = [np.full((64, 64), hu, np.int16) for hu in (40, 80)]
+    one, two, wide = (strip("", (images * 3)[:count], (40.0, 80.0)) for count in (1, 2, 5))
+    rows = np.split(page([one, two, wide, one]), 2)
+    assert [int(rows[0][LINE + 9, place * SIDE + 9]) for place in range(COLUMNS)] == [
+        127,
+        0,
+        0,
+        127,
+        255,
+        0,
+        0,
+        0,
+        0,
+    ]
+    assert [int(rows[1][LINE + 9, place * SIDE + 9]) for place in (0, 4, 5, 6)] == [127, 127, 127, 0]
 
 
 def test_the_shorter_page_is_padded():
