@@ -8,7 +8,7 @@ from typing import Any
 from ..evaluation.experiment import NESTED, Experiment
 
 BASELINE = "prevalence baseline"
-SYNTHETIC = "SYNTHETIC demo data: these scores say nothing about patients"
+SYNTHETIC = "SYNTHETIC data: these scores say nothing about patients"
 
 
 @dataclass(frozen=True)
