@@ -10,10 +10,10 @@ import pandas as pd
 import pydicom
 import pytest
 
-from src.data import realism
 from src.data.phantom import generate
 from src.data.slice_statistics import find_regions, slice_statistics
 from src.errors import UserError
+from src.evaluation import realism
 from src.evaluation.realism import Sample, area, compare, held_out
 
 PIXEL = 0.5
