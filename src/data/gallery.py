@@ -1,7 +1,7 @@
 """A page of synthetic head CTs for the eye: ten whole studies, one of each bleed, one of each mimic.
 
     python -m src.data.gallery --preset realistic --seed 1 --out synthetic.png
-    python -m src.data.gallery --preset realistic --seed 1 --out /tmp/beside.png --real data/raw
+    python -m src.data.gallery --preset realistic --seed 1 --out data/beside.png --real data/raw
 
 Studies are rows of slices from below to above, bleeds and mimics three neighbouring slices each, in the brain
 window (epidural and subdural: 80, 200). The picture says on itself that it is synthetic. With --real, studies
