@@ -23,7 +23,7 @@ from src.data.synthetic.bleeds import (
     Subarachnoid,
     Subdural,
 )
-from src.data.synthetic.head import coverage, sample_head
+from src.data.synthetic.head import sample_head
 from src.data.synthetic.plan import PRESETS, make_plan
 from src.data.synthetic.scanner import (
     SITES,
@@ -230,10 +230,6 @@ def test_studies_of_one_patient_share_the_head_but_not_the_scan():
 
 
 # the scan
-
-
-def test_coverage_is_half_on_the_edge_and_linear_across_it():
-    assert coverage(np.array([-2.0, -0.25, 0.0, 0.25, 2.0]), 1.0).tolist() == [1.0, 0.75, 0.5, 0.25, 0.0]
 
 
 def test_slices_follow_the_normal_of_a_tilted_gantry_by_the_step():

@@ -6,7 +6,7 @@ subarachnoid      blood in the CSF of sulci, fissures and cisterns of a region
 intraparenchymal  a lumpy ball with an oedematous rim, pushing its surroundings
 intraventricular  a level in the dependent (posterior) horns of a supine patient, or a cast
 
-Each class answers four questions about a plane: `layer` (mm of blood under the skull), `pushes` (mass
+Each class answers four questions about a slab: `layer` (mm of blood under the skull), `pushes` (mass
 effect), `widen` (mm by which CSF spaces swell), `coverage` (share of each pixel that is blood); `density` is
 its HU. Ages of blood and their HU stand in lesions.py.
 """
@@ -15,7 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .head import Fields, Head, Push, coverage, radius
+from .head import Fields, Head, Push
+from .shapes import column, coverage, level, radius, total
 from .tissue import Brain
 
 OEDEMA = 13.0  # HU; vasogenic oedema takes 5-12 HU from white matter
@@ -31,7 +32,7 @@ class Bleed:
     label = ""
 
     def layer(self, fields: Fields) -> np.ndarray | None:
-        """Thickness of blood between skull and brain, (rows, columns) mm, or None where there is none."""
+        """Thickness of blood between skull and brain, (planes, rows, columns) mm, or None without any."""
         return None
 
     def pushes(self) -> list[Push]:
@@ -41,7 +42,7 @@ class Bleed:
         return None
 
     def coverage(self, head: Head, fields: Fields, brain: Brain) -> np.ndarray:
-        """Share of each pixel filled with this blood, (rows, columns) in [0, 1]."""
+        """Share of each pixel filled with this blood, (planes, rows, columns) in [0, 1]."""
         raise NotImplementedError
 
     def density(self, fields: Fields, share: np.ndarray) -> np.ndarray | float:
@@ -54,10 +55,10 @@ class Bleed:
 
 def _beside(fields: Fields, site: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Squared distance along the skull from `site`, and distance into the head from it, mm."""
-    inward = (-site / np.linalg.norm(site)).tolist()
-    dx, dy, dz = fields.offset(site)
-    along = dx * inward[0] + dy * inward[1] + dz * inward[2]
-    return dx * dx + dy * dy + dz * dz - along * along, along
+    away = fields.xyz - column(site)
+    along = total(away * column(_inward(site, 1.0)))
+    away *= away
+    return total(away) - along * along, along
 
 
 def _on_vault(fields: Fields) -> np.ndarray:
@@ -84,7 +85,7 @@ class Epidural(Bleed):
     label = "epidural"
 
     def layer(self, fields: Fields) -> np.ndarray | None:
-        if fields.plane.misses([self.site], self.radius * 1.5):
+        if fields.slab.box(self.site, self.radius * 1.5) is None:
             return None
         aside, along = _beside(fields, self.site)
         lens = np.maximum(1.0 - aside / self.radius**2, 0.0)
@@ -134,7 +135,7 @@ class Subdural(Bleed):
         return [Push(self.site * 0.7, _inward(self.site, 0.45 * self.thickness), 45.0)]
 
     def coverage(self, head: Head, fields: Fields, brain: Brain) -> np.ndarray:
-        side, pixel = float(np.sign(self.site[0])), fields.plane.pixel
+        side, pixel = float(np.sign(self.site[0])), fields.slab.pixel
         layer = self.layer(fields)
         blood = _filled(fields.depth, layer, fields.soften)
         if self.falx > 0:
@@ -143,7 +144,7 @@ class Subdural(Bleed):
             sheet = coverage(np.abs(beside - 0.5 * self.falx) - 0.5 * self.falx * reach, pixel)
             blood = np.maximum(blood, sheet * (brain.falx > 0.5) * (reach > 0))
         if self.tentorium > 0:
-            width = max(pixel, fields.plane.z_step)
+            width = max(pixel, fields.slab.z_step)
             sheet = coverage(np.abs(brain.tentorium - 0.5 * self.tentorium) - 0.5 * self.tentorium, width)
             open_ring = (radius(fields.x, fields.y - 10.0) > 25.0) & (fields.x * side > 1.0)
             leaf = open_ring & (fields.y > 8.0 + 0.42 * np.abs(fields.x))
@@ -162,11 +163,9 @@ class Subarachnoid(Bleed):
     label = "subarachnoid"
 
     def region(self, fields: Fields) -> np.ndarray:
-        """1 in the midst of the bleed, falling to 0, (rows, columns)."""
-        nearest = np.full(fields.x.shape, np.inf, np.float32)
-        for site in np.vstack([self.site[None], self.branches]):
-            dx, dy, dz = fields.offset(site)
-            nearest = np.minimum(nearest, dx * dx + dy * dy + dz * dz)
+        """1 in the midst of the bleed, falling to 0, (planes, rows, columns)."""
+        sites = np.vstack([self.site[None], self.branches])
+        nearest = np.minimum.reduce([fields.squared(site) for site in sites])
         return np.clip(2.2 * (1.0 - np.sqrt(nearest) / self.radius), 0.0, 1.0)
 
     def widen(self, fields: Fields) -> np.ndarray:
@@ -188,13 +187,12 @@ class Intraparenchymal(Bleed):
     def distance(self, head: Head, fields: Fields) -> np.ndarray:
         """Signed distance to the surface, mm; far where it does not matter."""
         distance = np.full(fields.x.shape, 99.0, np.float32)
-        box = fields.plane.box(self.site, 1.5 * float(self.radii.max()) + 3.0 * self.rim)
+        box = fields.slab.box(self.site, 1.5 * self.radii, 3.0 * self.rim)
         if box is not None:
-            x, y, z = (c[box] for c in fields.offset(self.site))
-            q = [d / r for d, r in zip((x, y, z), self.radii.tolist(), strict=True)]
-            small = float(self.radii.min())
-            lumps = head.lumps.sample(fields.x[box] * 1.6, fields.y[box] * 1.6, fields.plane.z * 1.6)
-            distance[box] = (np.sqrt(q[0] ** 2 + q[1] ** 2 + q[2] ** 2) - 1.0 + 0.16 * lumps) * small
+            xyz = fields.xyz[box]
+            lumps = head.lumps.sample(xyz[0], xyz[1], fields.slab.z, 1.6)
+            surface = level(xyz, self.site, self.radii) - 1.0 + 0.16 * lumps
+            distance[box] = surface * float(self.radii.min())
         return distance
 
     def density(self, fields: Fields, share: np.ndarray) -> np.ndarray | float:
@@ -214,9 +212,9 @@ class Intraparenchymal(Bleed):
         brain.hu += 0.9 * fade * (1.0 - brain.csf) * np.minimum(OEDEMA - brain.hu, 0.0)
 
     def coverage(self, head: Head, fields: Fields, brain: Brain) -> np.ndarray:
-        free = 1.0 - coverage(brain.ventricle, fields.plane.pixel)
+        free = 1.0 - coverage(brain.ventricle, fields.slab.pixel)
         within = np.clip(fields.depth * 0.5 - 0.5, 0.0, 1.0) * brain.inside
-        return coverage(self.distance(head, fields), fields.plane.pixel) * free * within
+        return coverage(self.distance(head, fields), fields.slab.pixel) * free * within
 
 
 @dataclass(frozen=True)
@@ -234,15 +232,14 @@ class Intraventricular(Bleed):
     label = "intraventricular"
 
     def coverage(self, head: Head, fields: Fields, brain: Brain) -> np.ndarray:
-        x, y, z = fields.x, fields.y, fields.z
+        x, y, z = fields.xyz
         level = np.where(x < 0, np.float32(self.levels[0]), np.float32(self.levels[1]))
         middle = (np.abs(x) < 5.0) & (y > -16.0) & (y < 26.0) & (z < 9.0)
         fourth = (np.abs(x) < 16.0) & (y >= 26.0) & (z < -15.0)
         level = np.where(middle, np.float32(-50.0 if self.third else 200.0), level)
         level = np.where(fourth, np.float32(-50.0 if self.fourth else 200.0), level)
-        pixel = fields.plane.pixel
+        pixel = fields.slab.pixel
         blood = coverage(brain.ventricle, pixel) * coverage(level - y, pixel) * brain.inside
         if np.isfinite(self.clot):
-            dx, dy, dz = fields.offset(self.site)
-            blood *= coverage(np.sqrt(dx * dx + dy * dy + dz * dz) - np.float32(self.clot), pixel)
+            blood *= coverage(np.sqrt(fields.squared(self.site)) - self.clot, pixel)
         return blood

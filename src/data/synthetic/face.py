@@ -8,7 +8,8 @@ HU: muscle 50-65, fat -110 to -80, gland 10-40, cortical bone above 1000, spongy
 
 import numpy as np
 
-from .head import AIR, CORTICAL_BONE, CSF, FAT, MUSCLE, Fields, Head, _ellipsoid, capsule, coverage, radius
+from .head import AIR, CORTICAL_BONE, CSF, FAT, MUSCLE, Fields, Head
+from .shapes import Lattice, capsule, column, coverage, ellipsoid, radius
 
 GLAND, CONNECTIVE, ENAMEL, MARROW, CORD = 18.0, 22.0, 2300.0, 280.0, 32.0
 
@@ -70,17 +71,14 @@ def _scale(head: Head) -> tuple[float, float, float]:
 
 
 def _blobs(head: Head, fields: Fields, parts, spare: float = 2.0):
-    """Ellipsoids that the plane meets: (box, signed distance in mm), one for each side."""
+    """Ellipsoids that the slab meets: (box, signed distance in mm), one for each side."""
     scale = _scale(head)
     for center, radii in parts:
         for side in (-1, 1) if center[0] else (1,):
             place = (side * center[0] * scale[0], center[1] * scale[1], center[2])
-            if abs(place[2] - fields.plane.z) > radii[2] + 40.0:  # a tilted plane spans some height
-                continue
-            box = fields.plane.box(place, max(radii) + spare)
+            box = fields.slab.box(place, radii, spare)
             if box is not None:
-                x, y, z = fields.x[box] - place[0], fields.y[box] - place[1], fields.z[box] - place[2]
-                yield box, _ellipsoid(x, y, z, radii)
+                yield box, ellipsoid(fields.xyz[box], place, radii)
 
 
 def _tubes(head: Head, fields: Fields, parts):
@@ -92,11 +90,9 @@ def _tubes(head: Head, fields: Fields, parts):
                 tuple(p * s for p, s in zip((side * e[0], e[1], e[2]), scale, strict=True))
                 for e in (start, stop)
             ]
-            reach = float(np.linalg.norm(np.subtract(*ends)) / 2 + max(first, last) + 2.0)
-            box = fields.plane.box(np.add(*ends) / 2, reach)
+            box = fields.slab.tube_box(*ends, max(first, last) + 2.0)
             if box is not None:
-                xyz = (fields.x[box], fields.y[box], fields.z[box])
-                yield box, capsule(*xyz, *ends, first, last)
+                yield box, capsule(fields.xyz[box], *ends, first, last)
 
 
 def _lay(hu: np.ndarray, box, distance: np.ndarray, value, width: float = 1.5) -> None:
@@ -111,7 +107,7 @@ def _bone(distance: np.ndarray) -> np.ndarray:
 
 def paint_face(head: Head, fields: Fields, skin: np.ndarray, hu: np.ndarray) -> None:
     """Everything below the base of the skull and before it, laid on fat; `skin`: distance to it, mm."""
-    if fields.plane.z > 40.0:
+    if fields.slab.middle > 40.0:
         return
     paint_facial_bones(head, fields, hu)
     paint_canal(head, fields, hu)
@@ -129,8 +125,8 @@ def paint_soft_tissue(head: Head, fields: Fields, skin: np.ndarray, hu: np.ndarr
     deep = np.clip((-skin - 7.0) * 0.3, 0.0, 1.0) * np.clip((-22.0 - fields.z) * 0.1, 0.0, 1.0)
     outside = fields.depth < -3.0
     hu += deep * (CONNECTIVE - hu)
-    ragged = 1.6 * head.lumps.sample(fields.x * 1.7, fields.y * 1.7, fields.plane.z * 1.7)
-    for box, distance in _blobs(head, fields, MUSCLES):
+    ragged = 1.6 * head.lumps.texture(fields.x, fields.y, fields.slab.z, 1.7)
+    for box, distance in _blobs(head, fields, MUSCLES, 4.0):
         distance = np.where(outside[box], distance + ragged[box], 9.0)
         _lay(hu, box, distance - 1.4, FAT + 10.0, 2.6)
         _lay(hu, box, distance, MUSCLE + head.muscle, 2.2)
@@ -143,10 +139,10 @@ def paint_facial_bones(head: Head, fields: Fields, hu: np.ndarray) -> None:
     outside = fields.depth < -0.5
     for box, distance in (*_blobs(head, fields, BONES), *_tubes(head, fields, TUBES)):
         _lay(hu, box, np.where(outside[box], distance, 9.0), _bone(distance), 1.4)
-    box = fields.plane.box((0, -62, -92), 40)
+    box = fields.slab.box((0, -62, -92), (34, 36, 24))
     if box is None:
         return
-    x, y, z = fields.x[box], fields.y[box], fields.z[box]
+    x, y, z = fields.xyz[box]
     arch = radius(x / 25.0, (y + 52.0) / 36.0)
     ridge = np.abs(arch - 1.0) * 27.0 - 5.0 + np.maximum(y + 46.0, 0.0) + np.maximum(-80.0 - z, -8.0) * 0
     height = np.maximum(np.abs(z + 93.0) - 15.0, 0.0)
@@ -159,23 +155,23 @@ def paint_facial_bones(head: Head, fields: Fields, hu: np.ndarray) -> None:
 
 def paint_canal(head: Head, fields: Fields, hu: np.ndarray) -> None:
     """Spinal canal with its cord below the cranial cavity."""
-    box = fields.plane.box((0, 34, -85), 30)
+    box = fields.slab.box((0, 34, -85), (15, 13, 32))
     if box is None:
         return
-    outside = (fields.depth[box] < 0.0) & (fields.z[box] < -58.0)
-    away = radius(fields.x[box], (fields.y[box] - 34.0) * 1.1)
-    _lay(hu, box, np.where(outside, away - 12.5, 9.0), CSF + 8.0)
-    _lay(hu, box, np.where(outside, radius(fields.x[box] * 0.8, fields.y[box] - 33.0) - 5.5, 9.0), CORD)
+    x, y, z = fields.xyz[box]
+    outside = (fields.depth[box] < 0.0) & (z < -58.0)
+    _lay(hu, box, np.where(outside, radius(x, (y - 34.0) * 1.1) - 12.5, 9.0), CSF + 8.0)
+    _lay(hu, box, np.where(outside, radius(x * 0.8, y - 33.0) - 5.5, 9.0), CORD)
 
 
 def paint_nose(head: Head, fields: Fields, hu: np.ndarray) -> None:
     """Nasal cavity with septum and turbinates, the pharynx behind it."""
     center, radii = (0, -66, -62), (14.5, 33, 20)
-    box = fields.plane.box(center, 36)
+    box = fields.slab.box(center, radii, 2.0)
     if box is not None:
-        x, y, z = fields.x[box], fields.y[box], fields.z[box]
+        x, y, z = xyz = fields.xyz[box]
         hollow = fields.depth[box] < -2.0
-        cavity = np.where(hollow, np.maximum(_ellipsoid(x, y + 66.0, z + 62.0, radii), -89.0 - y), 9.0)
+        cavity = np.where(hollow, np.maximum(ellipsoid(xyz, center, radii), -89.0 - y), 9.0)
         _lay(hu, box, cavity, AIR)
         bend = 1.2 * head.face[0] * np.sin((y + 66.0) / 14.0)
         _lay(hu, box, np.maximum(np.abs(x - bend) - 1.1, cavity), 180.0)
@@ -189,49 +185,56 @@ def paint_nose(head: Head, fields: Fields, hu: np.ndarray) -> None:
 
 def paint_air_cells(head: Head, fields: Fields, skin: np.ndarray, hu: np.ndarray) -> None:
     """Air cells of ethmoid, sphenoid, mastoid and frontal bone, maxillary sinuses, ear canals, some fluid."""
-    folds = np.abs(head.sulci.sample(fields.x * 2.2, fields.y * 2.2, fields.plane.z * 2.2))
     fluid = [25.0 if value > 1.6 else AIR for value in head.face]
     size = [1.0 + 0.14 * value for value in head.face.clip(-2, 2)]
     for side, k in ((-1, 3), (1, 4)):
         maxillary = (18 * size[k], 17 * size[k], 19 * size[k])
-        _air(fields, (side * 30, -59, -58), maxillary, None, hu, fluid[k], skin + 7.0)
-        _air(fields, (side * 55, 30, -42), (9 * size[5], 13 * size[5], 15), folds, hu, fluid[k + 3])
-        _air(fields, (side * 8, -64, -38), (8, 20, 12), folds, hu, fluid[8])
-        _air(fields, (side * 7, -18, -32), (8 * size[k], 11 * size[9], 9), None, hu, fluid[9])
-        _air(fields, (side * 11, -84, -14), (10 * size[k + 7], 3.4, 10 * size[12]), None, hu, AIR)
-        _air(fields, (side * 66, 12, -44), (13, 3, 3), None, hu, AIR)
+        _air(fields, (side * 30, -59, -58), maxillary, hu, fluid[k], limit=skin)
+        _air(fields, (side * 55, 30, -42), (9 * size[5], 13 * size[5], 15), hu, fluid[k + 3], head.sulci)
+        _air(fields, (side * 8, -64, -38), (8, 20, 12), hu, fluid[8], head.sulci)
+        _air(fields, (side * 7, -18, -32), (8 * size[k], 11 * size[9], 9), hu, fluid[9])
+        _air(fields, (side * 11, -84, -14), (10 * size[k + 7], 3.4, 10 * size[12]), hu, AIR)
+        _air(fields, (side * 66, 12, -44), (13, 3, 3), hu, AIR)
 
 
 def _air(
-    fields: Fields, center, radii, walls: np.ndarray | None, hu: np.ndarray, content: float, limit=None
+    fields: Fields,
+    center,
+    radii,
+    hu: np.ndarray,
+    content: float,
+    honeycomb: Lattice | None = None,
+    limit: np.ndarray | None = None,
 ) -> None:
-    box = fields.plane.box(center, max(radii) + 2)
+    box = fields.slab.box(center, radii, 4.0)
     if box is None:
         return
-    xyz = (fields.x[box], fields.y[box], fields.z[box])
-    cell = _ellipsoid(*(c - p for c, p in zip(xyz, center, strict=True)), radii)
-    if limit is not None:  # flat against the nose, slanted behind, below the cheek
-        side = np.abs(xyz[0])
-        cell = np.maximum(cell, np.maximum(15.0 - side, 0.55 * side + 0.8 * xyz[1] + 13.0))
-        cell = np.maximum(cell, limit[box])
+    x, y, _ = xyz = fields.xyz[box]
+    cell = ellipsoid(xyz, center, radii)
+    if limit is not None:  # flat against the nose, slanted behind, 7 mm below the skin of the cheek
+        side = np.abs(x)
+        cell = np.maximum(cell, np.maximum(15.0 - side, 0.55 * side + 0.8 * y + 13.0))
+        cell = np.maximum(cell, limit[box] + 7.0)
     hollow = fields.depth[box] < -2.0
     view = hu[box]
-    if walls is None:
+    if honeycomb is None:
         view += coverage(cell - 1.1, 1.5) * hollow * (700.0 - view)
-    else:  # honeycomb with a ragged border
-        cell = cell + 3.0 * walls[box] - 1.0
+    else:  # walls between the cells, and a ragged border
+        walls = np.abs(honeycomb.sample(x, y, fields.slab.z, 2.2))
+        cell = cell + 3.0 * walls - 1.0
         view += coverage(cell - 1.5, 2.5) * hollow * (600.0 - view)
-        cell = np.maximum(cell, 1.0 - walls[box] * 2.8)
+        cell = np.maximum(cell, 1.0 - walls * 2.8)
     view += coverage(cell, 1.5) * hollow * (content - view)
 
 
 def paint_orbit(head: Head, fields: Fields, side: int, hu: np.ndarray) -> None:
     """Bony wall, fat, globe (vitreous 5-15 HU) with lens (60-90 HU), optic nerve and muscles in the plane."""
     center = (side * 32 * head.half_width / 66.0, -62 * head.half_length / 83.0, -33)
-    box = fields.plane.box(center, 30)
+    box = fields.slab.box(center, 30)
     if box is None:
         return
-    x, y, z = (fields.x[box] - center[0]) * side, fields.y[box] - center[1], fields.z[box] - center[2]
+    x, y, z = fields.xyz[box] - column(center)
+    x *= side
     free = fields.depth[box] < -1.5
     axis = x + 0.3 * y + 3
     cone = np.maximum(radius(axis * 1.05, z) - 17.0 + 0.42 * np.maximum(y, 0), -y - 40)
@@ -242,7 +245,7 @@ def paint_orbit(head: Head, fields: Fields, side: int, hu: np.ndarray) -> None:
     nerve = radius(axis, z * 0.8) - 2.2 + np.maximum(-y - 8, 0) + np.maximum(y - 30, 0)
     recti = radius(np.abs(axis) - 11 + 0.26 * np.maximum(y, 0), z * 0.35) - 2.0 + np.maximum(-y - 10, 0)
     view += coverage(np.minimum(nerve, recti), 1.5) * coverage(cone, 1.5) * free * (42.0 - view)
-    globe = np.sqrt(x * x + (y + 18) ** 2 + z * z)
+    globe = radius(radius(x, y + 18), z)
     view += coverage(globe - 12.3, 1.5) * (50.0 - view)
     view += coverage(globe - 10.8, 1.5) * (10.0 - view)
     lens = np.sqrt((x / 4.5) ** 2 + ((y + 26.5) / 2.2) ** 2 + (z / 4.5) ** 2)

@@ -1,9 +1,9 @@
 """A synthetic head: anatomy as continuous functions of position, painted into slices in Hounsfield units.
 
 Head coordinates are millimetres: x to the patient's left, y to the back, z to the vertex; the origin lies in
-the third ventricle. A `Plane` is one infinitely thin sample of a slice; averaging several over the slice
-thickness gives the partial volume of a 5 mm slice. Edges are drawn by coverage (a signed distance over the
-pixel's width), so a coarse grid shows no steps. `depth` grows inwards from the inner table of the skull.
+the third ventricle. A `Slab` is a slice as a few infinitely thin planes; their average over the thickness
+gives the partial volume of a 5 mm slice. Edges are drawn by coverage (a signed distance over the pixel's
+width), so a coarse grid shows no steps. `depth` grows inwards from the inner table of the skull.
 
 Shapes and sizes are ordinary adult anatomy; HU: CSF 0-10, white matter 22-32, grey matter 30-40, muscle
 50-65, fat -110 to -80, cortical bone 1000-1900, diploe 300-900 (Kamalian, Lev & Gupta, Handb Clin Neurol
@@ -12,141 +12,13 @@ Shapes and sizes are ordinary adult anatomy; HU: CSF 0-10, white matter 22-32, g
 """
 
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 
 import cv2
 import numpy as np
 
+from .shapes import Box, Lattice, Point, Slab, bounds, column, from_center, smooth_noise, total
+
 AIR, FAT, CSF, WHITE, MUSCLE, CORTICAL_BONE, DIPLOE = -1000.0, -95.0, 6.0, 26.5, 54.0, 1780.0, 400.0
-
-
-def coverage(distance: np.ndarray, width: np.ndarray | float) -> np.ndarray:
-    """Share of a pixel inside a shape: signed distance (negative inside) and width of the edge in mm."""
-    return np.clip(0.5 - distance / width, 0.0, 1.0)
-
-
-def radius(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Length of (x, y): np.hypot guards against overflow at ten times the time."""
-    return np.sqrt(x * x + y * y)
-
-
-def smooth_noise(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """White noise of unit variance on a coarse lattice; interpolation between its nodes makes it smooth."""
-    return rng.standard_normal(shape, dtype=np.float32)
-
-
-@dataclass(frozen=True)
-class Plane:
-    """A thin sampling plane; origin and unit axes in head coordinates, lengths in mm."""
-
-    origin: np.ndarray
-    right: np.ndarray
-    down: np.ndarray
-    pixel: float
-    shape: tuple[int, int]  # rows, columns
-    z_step: float  # distance to the next sample along the normal, for edges that lie in the plane
-
-    @cached_property
-    def normal(self) -> np.ndarray:
-        return np.cross(self.right, self.down)
-
-    @cached_property
-    def z(self) -> float:
-        """Mean z of the plane."""
-        rows, columns = self.shape
-        middle = self.origin + self.right * self.pixel * columns / 2 + self.down * self.pixel * rows / 2
-        return float(middle[2])
-
-    def coordinates(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """x, y, z of every pixel, each (rows, columns) float32."""
-        rows, columns = self.shape
-        across = np.arange(columns, dtype=np.float32)[None, :] * self.pixel
-        along = np.arange(rows, dtype=np.float32)[:, None] * self.pixel
-        return tuple(
-            (
-                np.float32(self.origin[k])
-                + np.float32(self.right[k]) * across
-                + np.float32(self.down[k]) * along
-            )
-            for k in range(3)
-        )
-
-    def box(
-        self, center: tuple[float, float, float] | np.ndarray, reach: float
-    ) -> tuple[slice, slice] | None:
-        """The pixels within `reach` mm of a point, with room for the warp; None when the plane misses it."""
-        reach = reach + 5.0
-        if abs(self._along(center, 0)) > reach:
-            return None
-        column, row, half = (
-            value / self.pixel for value in (self._along(center, 1), self._along(center, 2), reach)
-        )
-        rows = slice(max(0, int(row - half)), min(self.shape[0], int(row + half) + 1))
-        columns = slice(max(0, int(column - half)), min(self.shape[1], int(column + half) + 1))
-        return (rows, columns) if rows.start < rows.stop and columns.start < columns.stop else None
-
-    def misses(self, points: list[tuple[float, float, float]], reach: float) -> bool:
-        """True when all points lie further than `reach` mm (and the warp) on one side of the plane."""
-        heights = [self._along(point, 0) for point in points]
-        return min(heights) > reach + 5.0 or max(heights) < -reach - 5.0
-
-    def _along(self, point, axis: int) -> float:
-        """Distance of a point from the origin along the normal (0), the rows (1) or the columns (2), mm."""
-        ox, oy, oz, axes = self._frame
-        ax, ay, az = axes[axis]
-        return (float(point[0]) - ox) * ax + (float(point[1]) - oy) * ay + (float(point[2]) - oz) * az
-
-    @cached_property
-    def _frame(self) -> tuple[float, float, float, list[list[float]]]:
-        """Origin and axes as Python floats: an order of magnitude faster than arrays of three."""
-        return *self.origin.tolist(), [axis.tolist() for axis in (self.normal, self.right, self.down)]
-
-    def crop(self, rows: slice, columns: slice) -> "Plane":
-        """A part of the plane."""
-        origin = self.origin + (self.down * rows.start + self.right * columns.start) * self.pixel
-        shape = (rows.stop - rows.start, columns.stop - columns.start)
-        return replace(self, origin=origin, shape=shape)
-
-    def strip(self, reach: float) -> tuple[slice, slice]:
-        """The pixels within `reach` mm (plus room for the head's warp) of the midplane x = 0."""
-        rows, columns = self.shape
-        x = (
-            self.origin[0] + self.down[0] * self.pixel * np.array([0, rows]) + 0.0
-        )  # of column 0, at both ends
-        at = -x / (self.right[0] * self.pixel)
-        margin = (reach + 5.0) / self.pixel
-        return slice(0, rows), slice(
-            max(0, int(at.min() - margin)), max(1, min(columns, int(at.max() + margin) + 1))
-        )
-
-
-@dataclass(frozen=True)
-class Lattice:
-    """Smooth random field: noise nodes every `spacing` mm, cubic in the plane and linear between planes."""
-
-    FINE = (
-        4  # the layer is refined by cubic interpolation, then sampled linearly: cheaper than cubic sampling
-    )
-
-    nodes: np.ndarray  # (z, y, x)
-    spacing: float
-
-    def sample(self, x: np.ndarray, y: np.ndarray, z: float) -> np.ndarray:
-        depth, rows, columns = self.nodes.shape
-        position = np.clip(z / self.spacing + depth / 2, 0, depth - 1.001)
-        lower, share = int(position), float(position % 1.0)
-        layer = self.nodes[lower] * (1 - share) + self.nodes[lower + 1] * share
-        layer = layer / np.float32(np.hypot(1 - share, share))  # keep the variance between the nodes
-        size = (columns * self.FINE, rows * self.FINE)
-        layer = cv2.resize(layer, size, interpolation=cv2.INTER_CUBIC)
-        scale = np.float32(self.FINE / self.spacing)
-        return cv2.remap(
-            layer,
-            x * scale + np.float32(size[0] / 2),
-            y * scale + np.float32(size[1] / 2),
-            cv2.INTER_LINEAR,
-            borderMode=cv2.BORDER_REFLECT_101,
-        )
 
 
 @dataclass(frozen=True)
@@ -224,6 +96,7 @@ def sample_head(rng: np.random.Generator, ages: tuple[float, float] = (0.0, 1.0)
 
 
 FLOOR_HALF = (80.0, 100.0)  # the height map spans x in [-80, 80], y in [-100, 100], one node a millimetre
+BASE_TOP, BASE_REACH = 0.0, 45.0  # mm: highest point of the base, and how far above it depth refers to it
 
 
 def skull_base(rng: np.random.Generator) -> np.ndarray:
@@ -258,90 +131,90 @@ class Push:
 
 @dataclass
 class Fields:
-    """What the painters know about every pixel of a plane; arrays (rows, columns) float32, lengths in mm."""
+    """What the painters know about every pixel of a slab; lengths in mm.
 
-    plane: Plane
-    x: np.ndarray
-    y: np.ndarray
-    z: np.ndarray
+    Arrays are (planes, rows, columns) float32; `xyz` is a stack of three of them.
+    """
+
+    slab: Slab
+    xyz: np.ndarray  # head coordinates
     depth: np.ndarray  # below the inner table, negative outside the cranial cavity
     vault: np.ndarray  # signed distance to the vault's inner ellipsoid, negative inside
     soften: np.ndarray  # width of an edge parallel to the vault
 
-    def offset(self, point: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """x, y, z of every pixel from a point; Python floats, so the arrays stay float32."""
-        px, py, pz = np.asarray(point, float).tolist()
-        return self.x - px, self.y - py, self.z - pz
+    @property
+    def x(self) -> np.ndarray:
+        return self.xyz[0]
 
-    def cranial(self) -> tuple[slice, slice]:
-        """The smallest box around the cranial cavity; two empty slices when the plane misses it."""
-        within = self.depth > -2.0
-        rows, columns = np.flatnonzero(within.any(axis=1)), np.flatnonzero(within.any(axis=0))
-        if len(rows) == 0:
-            return slice(0, 0), slice(0, 0)
-        return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+    @property
+    def y(self) -> np.ndarray:
+        return self.xyz[1]
 
-    def crop(self, box: tuple[slice, slice]) -> "Fields":
-        """The same in a part of the plane, as views."""
-        arrays = (self.x, self.y, self.z, self.depth, self.vault, self.soften)
-        return Fields(self.plane.crop(*box), *(array[box] for array in arrays))
+    @property
+    def z(self) -> np.ndarray:
+        return self.xyz[2]
+
+    def squared(self, point: Point) -> np.ndarray:
+        """Squared distance of every pixel from a point, mm^2."""
+        away = self.xyz - column(point)
+        away *= away
+        return total(away)
+
+    def loosened(self, pushes: list[Push]) -> "Fields":
+        """The same with boxes that have room for shapes displaced by masses."""
+        if not pushes:
+            return self
+        shift = sum(float(np.linalg.norm(push.shift)) for push in pushes)
+        return replace(self, slab=replace(self.slab, room=self.slab.room + shift))
+
+    def cranial(self) -> Box | None:
+        """The smallest box around the cranial cavity; None when the slab misses it."""
+        return bounds(self.depth, -2.0)
+
+    def crop(self, box: Box) -> "Fields":
+        """The same in a part of the slab, as views."""
+        arrays = (self.xyz, self.depth, self.vault, self.soften)
+        return Fields(self.slab.crop(box), *(array[box] for array in arrays))
 
 
-def measure(head: Head, plane: Plane) -> Fields:
+def measure(head: Head, slab: Slab) -> Fields:
     """Positions relative to the skull: the part of the anatomy that no bleed changes."""
-    x, y, z = plane.coordinates()
-    x, y, z = _warped(head, x, y, z)
+    x, y, z = xyz = _warped(head, slab.coordinates())
     a, b, c = head.half_width, head.half_length, head.height
-    vault = _ellipsoid(x / (1.0 + head.egg / b * y), y, z, (a, b, c))
-    floor = cv2.remap(
-        head.floor, x + FLOOR_HALF[0], y + FLOOR_HALF[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-    )
-    soften = plane.pixel + np.abs(z) * np.float32(plane.z_step / c * 0.9)
-    return Fields(plane, x, y, z, -np.maximum(vault, (floor - z) * 0.85), vault, soften)
+    round_head = xyz.copy()
+    round_head[0] /= 1.0 + head.egg / b * y
+    vault = from_center(round_head, (a, b, c))
+    soften = np.abs(z)
+    soften *= slab.z_step / c * 0.9
+    soften += slab.pixel
+    depth = -vault
+    if z.min() < BASE_TOP + BASE_REACH:
+        border = {"interpolation": cv2.INTER_LINEAR, "borderMode": cv2.BORDER_REPLICATE}
+        maps = zip(x + FLOOR_HALF[0], y + FLOOR_HALF[1], strict=True)
+        above = z - np.stack([cv2.remap(head.floor, *at, **border) for at in maps])
+        above *= 0.85
+        np.minimum(depth, above, out=depth)
+    return Fields(slab, xyz, depth, vault, soften)
 
 
-def _warped(
-    head: Head, x: np.ndarray, y: np.ndarray, z: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _warped(head: Head, xyz: np.ndarray) -> np.ndarray:
     """Bend the head by a few millimetres. The waves follow the grid's axes, so they cost two vectors each."""
-    across, along, height = x[x.shape[0] // 2].copy(), y[:, y.shape[1] // 2].copy(), float(z.mean())
-    for coordinate, (amplitude, p, q, r, _) in zip((x, y, z), head.warp.tolist(), strict=True):
-        down = np.sin(along / 31 + (p + height / 47)) * np.float32(amplitude)
-        coordinate += down[:, None] * np.cos(across / 36 + (q + height / 39 + r))
-    return x, y, z
+    x, y, z = xyz
+    _, rows, columns = x.shape
+    across, along = x[:, rows // 2, None, :].copy(), y[:, :, columns // 2, None].copy()
+    height = z.mean(axis=(1, 2), keepdims=True)
+    for coordinate, (amplitude, p, q, r, _) in zip(xyz, head.warp.tolist(), strict=True):
+        down = amplitude * np.sin(along / 31 + (p + height / 47))
+        coordinate += down * np.cos(across / 36 + (q + height / 39 + r))
+    return xyz
 
 
-def _ellipsoid(x: np.ndarray, y: np.ndarray, z: np.ndarray, radii: tuple[float, float, float]) -> np.ndarray:
-    """Approximate signed distance to an ellipsoid at the origin, mm."""
-    a, b, c = (np.float32(1.0 / radius) for radius in radii)
-    x, y, z = x * a, y * b, z * c
-    x *= x
-    y *= y
-    z *= z
-    k0 = np.sqrt(x + y + z)
-    x *= a * a
-    y *= b * b
-    z *= c * c
-    x += y
-    x += z
-    return k0 * (k0 - np.float32(1.0)) / (np.sqrt(x) + np.float32(1e-6))
-
-
-def capsule(x, y, z, start, stop, radius, radius_stop) -> np.ndarray:
-    """Signed distance to a straight tube whose radius tapers from `start` to `stop`, mm."""
-    ax, ay, az = (stop[k] - start[k] for k in range(3))
-    px, py, pz = x - start[0], y - start[1], z - start[2]
-    along = np.clip((px * ax + py * ay + pz * az) * (1.0 / (ax * ax + ay * ay + az * az)), 0.0, 1.0)
-    px, py, pz = px - along * ax, py - along * ay, pz - along * az
-    return np.sqrt(px * px + py * py + pz * pz) - (radius + (radius_stop - radius) * along)
-
-
-def displaced(fields: Fields, pushes: list[Push]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Where the tissue now at each pixel lay before the mass effect: x, y, z (rows, columns), mm."""
-    x, y, z = fields.x, fields.y, fields.z
+def displaced(fields: Fields, pushes: list[Push]) -> np.ndarray:
+    """Where the tissue now at each pixel lay before the mass effect, (3, planes, rows, columns) mm."""
+    xyz = fields.xyz
     for push in pushes:
-        dx, dy, dz = fields.offset(push.site)
-        pull = np.exp((dx * dx + dy * dy + dz * dz) * np.float32(-0.5 / push.reach**2))
-        sx, sy, sz = push.shift.tolist()
-        x, y, z = x - pull * sx, y - pull * sy, z - pull * sz
-    return x, y, z
+        pull = fields.squared(push.site)
+        pull *= -0.5 / push.reach**2
+        np.exp(pull, out=pull)
+        xyz = xyz - column(push.shift) * pull
+    return xyz

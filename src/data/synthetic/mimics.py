@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .head import Fields, Head, capsule, coverage
+from .head import Fields, Head
+from .shapes import capsule, coverage, level
 from .tissue import Brain
 
 
@@ -38,14 +39,11 @@ class Vessel(Mimic):
     radius: float
 
     def paint(self, head: Head, fields: Fields, brain: Brain) -> None:
-        box = fields.plane.box(
-            (self.site + self.stop) / 2, float(np.linalg.norm(self.stop - self.site)) / 2 + 3
-        )
+        box = fields.slab.tube_box(self.site, self.stop, self.radius + 1.0)
         if box is None:
             return
-        xyz = (brain.x[box], brain.y[box], brain.z[box])
-        tube = capsule(*xyz, self.site.tolist(), self.stop.tolist(), self.radius, self.radius)
-        brain.hu[box] += coverage(tube, fields.plane.pixel) * (self.hu - brain.hu[box])
+        tube = capsule(brain.xyz[box], self.site, self.stop, self.radius, self.radius)
+        brain.hu[box] += coverage(tube, fields.slab.pixel) * (self.hu - brain.hu[box])
 
 
 @dataclass(frozen=True)
@@ -55,14 +53,12 @@ class Infarct(Mimic):
     radii: np.ndarray
 
     def paint(self, head: Head, fields: Fields, brain: Brain) -> None:
-        box = fields.plane.box(self.site, 1.4 * float(self.radii.max()))
+        box = fields.slab.box(self.site, 1.5 * self.radii)
         if box is None:
             return
-        x, y, z = (c[box] for c in (brain.x, brain.y, brain.z))
-        place = zip((x, y, z), self.site.tolist(), self.radii.tolist(), strict=True)
-        q = [(c - s) / r for c, s, r in place]
-        ragged = 0.25 * head.lumps.sample(x * 1.8, y * 1.8, fields.plane.z * 1.8)
-        inside = coverage((np.sqrt(q[0] ** 2 + q[1] ** 2 + q[2] ** 2) - 1.0 + ragged) * 4.0, 1.0)
+        xyz = brain.xyz[box]
+        ragged = 0.25 * head.lumps.sample(xyz[0], xyz[1], fields.slab.z, 1.8)
+        inside = coverage((level(xyz, self.site, self.radii) - 1.0 + ragged) * 4.0, 1.0)
         brain.hu[box] += inside * np.minimum(self.hu - brain.hu[box], 0.0)
 
 
@@ -74,15 +70,14 @@ class Calcification(Mimic):
     speckle: float
 
     def paint(self, head: Head, fields: Fields, brain: Brain) -> None:
-        box = fields.plane.box(self.site, float(self.radii.max()))
+        box = fields.slab.box(self.site, self.radii, 2.0)
         if box is None:
             return
-        x, y, z = (c[box] for c in (brain.x, brain.y, brain.z))
-        q = [(c - s) / r for c, s, r in zip((x, y, z), self.site.tolist(), self.radii.tolist(), strict=True)]
-        distance = (np.sqrt(q[0] ** 2 + q[1] ** 2 + q[2] ** 2) - 1.0) * float(self.radii.min())
-        share = coverage(distance, fields.plane.pixel)
+        xyz = brain.xyz[box]
+        distance = (level(xyz, self.site, self.radii) - 1.0) * float(self.radii.min())
+        share = coverage(distance, fields.slab.pixel)
         if self.speckle > 0:
-            grains = head.lumps.sample(x * 4.0, y * 4.0, fields.plane.z * 2.0)
+            grains = head.lumps.sample(xyz[0], xyz[1], fields.slab.z * 0.5, 4.0)
             share *= np.clip(0.55 + self.speckle * grains, 0.0, 1.0)
         brain.hu[box] += share * (self.hu - brain.hu[box])
 

@@ -3,7 +3,8 @@
 import numpy as np
 
 from .face import paint_face, paint_soft_tissue
-from .head import CORTICAL_BONE, DIPLOE, FAT, Fields, Head, _ellipsoid, capsule, coverage
+from .head import CORTICAL_BONE, DIPLOE, FAT, Fields, Head
+from .shapes import capsule, column, coverage, from_center
 
 SKIN, SWELLING = 38.0, 48.0
 
@@ -12,11 +13,11 @@ def paint_outside(head: Head, fields: Fields, background: np.ndarray) -> np.ndar
     """Skull, face and scalp before a background (air, head holder), HU; the cavity is left to the brain."""
     skin = skin_distance(head, fields)
     firm = skin > -1.8
-    if fields.plane.z < 20.0:  # nose and ears are cartilage and skin
+    if fields.slab.middle < 20.0:  # nose and ears are cartilage and skin
         ahead, beside = head.half_length + head.skull + head.scalp, head.half_width + head.skull + head.scalp
         firm |= (fields.y < 1.0 - ahead) | (np.abs(fields.x) > beside + 1.0)
     hu = np.where(firm, np.float32(SKIN), np.float32(FAT))
-    if fields.plane.z < 60.0:
+    if fields.slab.middle < 60.0:
         paint_galea(fields, skin, hu)
     if head.swelling[3] > 0:
         paint_swelling(head, fields, hu)
@@ -34,13 +35,13 @@ def skin_distance(head: Head, fields: Fields) -> np.ndarray:
     x, y, z = fields.x, fields.y, fields.z
     grow = head.skull + head.scalp
     radii = (head.half_width + grow, head.half_length + grow, head.height + grow)
-    if fields.plane.z > 40.0:
+    if fields.slab.middle > 40.0:
         skin = fields.vault - grow
     else:
         down = np.clip((-18.0 - z) * np.float32(1 / 75.0), 0.0, 1.2)
         width = 1.0 + (head.egg + 0.16 * down) / radii[1] * y - 0.04 * down
         back = 1.0 + down * np.float32(0.30) * (y > 0)
-        skin = _ellipsoid(x / width, y * back, np.where(z < 0, z * np.float32(0.24), z), radii)
+        skin = from_center(np.stack([x / width, y * back, np.where(z < 0, z * np.float32(0.24), z)]), radii)
         _add_nose_and_ears(head, fields, radii, skin)
     if head.swelling[3] > 0:
         skin -= head.swelling[3] * _swollen(head, fields)
@@ -50,18 +51,18 @@ def skin_distance(head: Head, fields: Fields) -> np.ndarray:
 def _add_nose_and_ears(head: Head, fields: Fields, radii, skin: np.ndarray) -> None:
     front = -radii[1]
     nose = ((0, front + 14.0, -38), (0, front - 3.0 - float(np.clip(head.face[13], -2, 2)), -66), 8.0, 12.0)
-    box = fields.plane.box((0, front, -50), 34)
+    box = fields.slab.tube_box(nose[0], nose[1], 14.0)
     if box is not None:
-        tube = capsule(fields.x[box], fields.y[box], fields.z[box], *nose)
+        tube = capsule(fields.xyz[box], *nose)
         np.minimum(skin[box], tube, out=skin[box])
     for side in (-1, 1):
         base = side * (radii[0] - 3.0)
-        box = fields.plane.box((base, 22, -36), 34)
+        box = fields.slab.box((base, 22, -36), (14, 20, 28))
         if box is None:
             continue
-        x, y, z = fields.x[box], fields.y[box], fields.z[box]
-        flap = (base, 12, -36), (base + side * (7.0 + 2.0 * head.face[14]), 34, -36), 2.6, 1.8
-        ear = capsule(x, y, z * 0 - 36.0, *flap) + np.maximum(np.abs(z + 36.0) - 24.0, 0.0)
+        flap = (base, 12, 0), (base + side * (7.0 + 2.0 * head.face[14]), 34, 0), 2.6, 1.8
+        upright = fields.xyz[box] * column((1, 1, 0))
+        ear = capsule(upright, *flap) + np.maximum(np.abs(fields.z[box] + 36.0) - 24.0, 0.0)
         np.minimum(skin[box], ear, out=skin[box])
 
 
@@ -72,8 +73,7 @@ def paint_galea(fields: Fields, skin: np.ndarray, hu: np.ndarray) -> None:
 
 
 def _swollen(head: Head, fields: Fields) -> np.ndarray:
-    dx, dy, dz = fields.offset(head.swelling[:3])
-    return np.exp((dx * dx + dy * dy + dz * dz) * np.float32(-0.5 / head.swelling[4] ** 2))
+    return np.exp(fields.squared(head.swelling[:3]) * (-0.5 / head.swelling[4] ** 2))
 
 
 def paint_swelling(head: Head, fields: Fields, hu: np.ndarray) -> None:
@@ -87,7 +87,7 @@ def paint_skull(head: Head, fields: Fields, low: np.ndarray, hu: np.ndarray) -> 
     Thinner at the temples, thicker before and behind, uneven; cortical bone 1000-1900, diploe 300-900 HU.
     """
     out = -fields.depth
-    uneven = head.lumps.sample(fields.x * 0.45, fields.y * 0.45, fields.plane.z * 0.45)
+    uneven = head.lumps.texture(fields.x, fields.y, fields.slab.z, 0.45)
     ahead = fields.y * np.float32(1.0 / head.half_length)
     vault = head.skull * (0.78 + 0.36 * ahead * ahead + 0.17 * np.clip(uneven, -2.0, 2.0))
     thickness = vault * (1.0 - low) + low * _base_thickness(fields) if low.max() > 0 else vault

@@ -6,6 +6,7 @@ through the image; the distance along the normal is the slice step. Most contest
 
 import io
 from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 
 import numpy as np
 import pydicom
@@ -13,7 +14,8 @@ from pydicom.config import disable_value_validation
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from .head import AIR, Head, Plane
+from .head import AIR, Head
+from .shapes import Box, Slab
 
 NO_UID, NO_ID, POSITION_TAG = b"1.2.826.0.1.100000000000", b"ID_000000000", b"\x20\x00\x32\x00"
 PADDING = -2000  # stored value outside the scan circle, -3024 HU after the intercept
@@ -75,13 +77,17 @@ class Acquisition:
     noise: float
     sharpness: float
 
-    @property
+    @cached_property
     def row(self) -> np.ndarray:
         return np.array([1.0, 0.0, 0.0])
 
-    @property
+    @cached_property
     def column(self) -> np.ndarray:
         return np.array([0.0, np.cos(self.tilt), -np.sin(self.tilt)])
+
+    @cached_property
+    def normal(self) -> np.ndarray:
+        return np.cross(self.row, self.column)
 
     @property
     def grid(self) -> int:
@@ -95,14 +101,13 @@ class Acquisition:
     def image_position(self, points: np.ndarray, index: int) -> np.ndarray:
         """Head coordinates (n, 3) -> row, column (mm) in a slice and height above it, (n, 3)."""
         place = self.center + points @ self.rotation.T - self.position(index)
-        return place @ np.stack([self.column, self.row, np.cross(self.row, self.column)], axis=1)
+        return place @ np.stack([self.column, self.row, self.normal], axis=1)
 
-    def planes(self, index: int, head: Head) -> tuple[tuple[slice, slice], list[Plane]]:
-        """The part of the painting grid that holds the head, and sampling planes through the slice there."""
+    def slab(self, index: int, head: Head) -> tuple[Box, Slab]:
+        """The part of the painting grid that holds the head, and planes through the slice there."""
         pixel = self.pixel * self.size / self.grid
         corner = self.position(index) + (self.row + self.column) * (pixel - self.pixel) / 2
-        normal = np.cross(self.row, self.column)
-        height = float((corner - self.center) @ normal)
+        height = float((corner - self.center) @ self.normal)
         top = head.height + head.skull + head.scalp + 4.0
         shrink = np.sqrt(max(1.0 - (max(height, 0.0) / top) ** 2, 0.02)) * 0.95 + 0.12
         half = np.array([head.half_length, head.half_width]) + head.skull + head.scalp + np.array([4.0, 7.0])
@@ -118,18 +123,17 @@ class Acquisition:
         upright = height < -50.0 or 0.0 < height < 0.65 * head.height or thickness < 3.0
         samples = SUBSLICES[0] if upright else SUBSLICES[1]
         z_step = thickness / samples
-        planes = [
-            Plane(
-                inverse @ (origin + normal * (k - (samples - 1) / 2) * z_step - self.center),
-                inverse @ self.row,
-                inverse @ self.column,
-                pixel,
-                (int(stop[0] - start[0]), int(stop[1] - start[1])),
-                z_step,
-            )
-            for k in range(samples)
-        ]
-        return (slice(start[0], stop[0]), slice(start[1], stop[1])), planes
+        slab = Slab(
+            inverse @ (origin - self.normal * (samples - 1) / 2 * z_step - self.center),
+            inverse @ self.row,
+            inverse @ self.column,
+            inverse @ self.normal,
+            pixel,
+            (samples, int(stop[0] - start[0]), int(stop[1] - start[1])),
+            z_step,
+            float(np.linalg.norm(head.warp[:, 0])),
+        )
+        return (..., slice(start[0], stop[0]), slice(start[1], stop[1])), slab
 
 
 def _rotation(yaw: float, pitch: float, roll: float) -> np.ndarray:
@@ -245,6 +249,7 @@ def holder(rng: np.random.Generator, acquisition: Acquisition) -> np.ndarray:
     return hu
 
 
+@lru_cache(maxsize=4)
 def scan_circle(size: int) -> np.ndarray:
     """Pixels outside the reconstructed circle, (size, size) bool."""
     y, x = np.mgrid[:size, :size] - (size - 1) / 2

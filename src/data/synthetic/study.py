@@ -102,29 +102,27 @@ def paint_slice(
 
     -> HU (grid, grid) float32, share of blood per label present (grid, grid), share of the cranial cavity
     """
-    box, planes = study.acquisition.planes(index, study.head)
+    box, slab = study.acquisition.slab(index, study.head)
     hu, inside = study.background.copy(), np.zeros_like(study.background)
     blood = {bleed.label: np.zeros_like(hu) for bleed in study.bleeds}
-    total = np.zeros(planes[0].shape, np.float32)
-    for plane in planes:
-        fields = measure(study.head, plane)
-        layer = paint_outside(study.head, fields, study.background[box]) if skull else np.zeros_like(total)
-        part = fields.cranial()
-        if part[0].stop > 0:
-            brain, shares = _paint_brain(study, fields.crop(part))
-            layer[part] += brain.inside * (brain.hu - layer[part])
-            inside[box][part] += brain.inside / len(planes)
-            for label, share in shares:
-                blood[label][box][part] += share / len(planes)
-        total += layer
-    hu[box] = total / len(planes)
+    fields = measure(study.head, slab)
+    planes = paint_outside(study.head, fields, hu[box]) if skull else np.zeros(slab.shape, np.float32)
+    part = fields.cranial()
+    if part is not None:
+        brain, shares = _paint_brain(study, fields.crop(part))
+        planes[part] += brain.inside * (brain.hu - planes[part])
+        inside[box][part] = brain.inside.mean(axis=0)
+        for label, share in shares:
+            blood[label][box][part] += share.mean(axis=0)
+    hu[box] = planes.mean(axis=0)
     return hu, blood, inside
 
 
 def _paint_brain(study: Study, fields: Fields) -> tuple[Brain, list[tuple[str, np.ndarray]]]:
-    """The brain of one plane with its mimics and bleeds, and the share of every bleed in it."""
+    """The brain of one slab with its mimics and bleeds, and the share of every bleed in it."""
     head, bleeds = study.head, study.bleeds
     pushes = [push for bleed in bleeds for push in bleed.pushes()]
+    fields = fields.loosened(pushes)
     layers = [layer for bleed in bleeds if (layer := bleed.layer(fields)) is not None]
     swellings = [swelling for bleed in bleeds if (swelling := bleed.widen(fields)) is not None]
     swelling = np.maximum.reduce(swellings) if swellings else 0.0  # blood in one sulcus is blood in it once
@@ -224,14 +222,14 @@ def _slice_table(
     plan: StudyPlan, preset: Preset, acquisition: Acquisition, image_ids: list[str], blood: np.ndarray
 ) -> pd.DataFrame:
     pixel = acquisition.pixel * acquisition.size / acquisition.grid
-    volumes = blood.sum(axis=(2, 3)) * (pixel**2 * acquisition.thickness[:, None] / 1000.0)  # millilitres
-    table = pd.DataFrame({"image_id": image_ids, "study_id": plan.study_id, "patient_id": plan.patient_id})
-    table["split"], table["order"] = plan.split, np.arange(len(table))
-    for k, label in enumerate(SUBTYPES):
-        table[label] = (volumes[:, k] >= preset.label_ml).astype(int)
-    table["any"] = table[list(SUBTYPES)].max(axis=1)
-    for k, label in enumerate(SUBTYPES):
-        table[f"ml_{label}"] = volumes[:, k].round(4)
+    pixels = np.array([[np.count_nonzero(mask) for mask in masks] for masks in blood])
+    volumes = pixels * (pixel**2 * acquisition.thickness[:, None] / 1000.0)  # millilitres
+    labels = (volumes >= preset.label_ml).astype(int)
+    columns = {"image_id": image_ids, "study_id": plan.study_id, "patient_id": plan.patient_id}
+    columns |= {"split": plan.split, "order": np.arange(len(image_ids))}
+    columns |= {label: labels[:, k] for k, label in enumerate(SUBTYPES)} | {"any": labels.max(axis=1)}
+    columns |= {f"ml_{label}": volumes[:, k].round(4) for k, label in enumerate(SUBTYPES)}
+    table = pd.DataFrame(columns)
     assert tuple(table.columns[5:11]) == LABELS
     return table
 

@@ -1,29 +1,19 @@
-"""Paint the brain on a plane: grey and white matter, CSF spaces, dura, in HU.
+"""Paint the brain on a slab: grey and white matter, CSF spaces, dura, in HU.
 
 Bleeds and mimics can be laid on it before it is set into the skull (outside.py). All arrays are
-(rows, columns) float32; see head.py for coordinates and HU.
+(planes, rows, columns) float32; see head.py for coordinates and HU.
 """
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 
-from .head import (
-    CSF,
-    WHITE,
-    Fields,
-    Head,
-    Push,
-    _ellipsoid,
-    capsule,
-    coverage,
-    displaced,
-    radius,
-)
+from .head import CSF, WHITE, Fields, Head, Push, displaced
+from .shapes import bounds, capsule, coverage, ellipsoid, radius
 
 FOLD_MM = 5.0  # |value| of the sulcal lattice times this approximates the distance to the nearest sulcus
 FAR = np.float32(50.0)
+HALO = 12.0  # mm from the ventricles that the white matter disease of age reaches
 
 # Lateral ventricle of one side: end points (|x|, y, z) and radii of tapered capsules.
 LATERAL_VENTRICLE = (
@@ -53,12 +43,10 @@ CISTERNS = (  # both sides where x > 0: end points and radii of capsules
 
 @dataclass
 class Brain:
-    """The brain on a plane, and the spaces that decide where blood can lie."""
+    """The brain on a slab, and the spaces that decide where blood can lie."""
 
     hu: np.ndarray
-    x: np.ndarray  # where the tissue lay before any mass effect, mm
-    y: np.ndarray
-    z: np.ndarray
+    xyz: np.ndarray  # where the tissue lay before any mass effect, (3, planes, rows, columns) mm
     inside: np.ndarray  # coverage of the cranial cavity
     csf: np.ndarray  # coverage of sulci, fissures and cisterns
     ventricle: np.ndarray  # signed distance to the ventricles, mm, negative inside
@@ -67,39 +55,40 @@ class Brain:
     falx: np.ndarray  # 1 where the falx reaches, 0 elsewhere
 
 
-def tubes(fields: Fields, brain_xyz, parts, scales: tuple[float, float], spread: float = 1.0) -> np.ndarray:
-    """Union of capsules on both sides (scales: right, left): signed distance, `FAR` away from all of them."""
+def tubes(
+    fields: Fields,
+    xyz: np.ndarray,
+    parts,
+    scales: tuple[float, float],
+    spread: float = 1.0,
+    spare: float = 2.0,
+) -> np.ndarray:
+    """Union of capsules on both sides (scales: right, left): signed distance, `FAR` where over `spare` mm."""
     distance = np.full(fields.x.shape, FAR, np.float32)
     for start, stop, thin, wide in parts:
-        for side, scale in zip((-1, 1), scales, strict=True):
+        for side, scale in zip((-1, 1), scales, strict=True) if start[0] or stop[0] else ((1, scales[1]),):
             ends = [(side * point[0] * spread, point[1], point[2]) for point in (start, stop)]
-            thick = max(thin, wide) * scale + 3.0
-            if fields.plane.misses(ends, thick):
-                continue
-            reach = math.dist(*ends) / 2 + thick
-            box = fields.plane.box([(p + q) / 2 for p, q in zip(*ends, strict=True)], reach)
-            if box is None:
-                continue
-            tube = capsule(*(c[box] for c in brain_xyz), *ends, thin * scale, wide * scale)
-            np.minimum(distance[box], tube, out=distance[box])
+            box = fields.slab.tube_box(*ends, max(thin, wide) * scale + spare)
+            if box is not None:
+                tube = capsule(xyz[box], *ends, thin * scale, wide * scale)
+                np.minimum(distance[box], tube, out=distance[box])
     return distance
 
 
-def ventricles(head: Head, fields: Fields, xyz) -> np.ndarray:
+def ventricles(head: Head, fields: Fields, xyz: np.ndarray) -> np.ndarray:
     """Signed distance to lateral, third and fourth ventricle and the aqueduct, mm."""
     scale, tilt = head.ventricle, head.ventricle_asymmetry
-    distance = tubes(
-        fields, xyz, LATERAL_VENTRICLE, (scale * (1 - tilt), scale * (1 + tilt)), 0.88 + 0.12 * scale
-    )
-    x, y, z = xyz
+    scales = (scale * (1 - tilt), scale * (1 + tilt))
+    spare = HALO if head.leukoaraiosis > 0 else 2.0
+    distance = tubes(fields, xyz, LATERAL_VENTRICLE, scales, 0.88 + 0.12 * scale, spare)
     for center, radii in (
         ((0, 2, -2), (1.6 + 1.2 * scale, 15, 10)),
         ((0, 38, -32), (5 + 3 * scale, 4.5 + scale, 11)),
         ((0, 27, -13), (1.4, 2.5, 12)),
     ):
-        box = fields.plane.box(center, max(radii))
+        box = fields.slab.box(center, radii, 3.0)
         if box is not None:
-            ball = _ellipsoid(x[box] - center[0], y[box] - center[1], z[box] - center[2], radii)
+            ball = ellipsoid(xyz[box], center, radii)
             np.minimum(distance[box], ball, out=distance[box])
     return distance
 
@@ -108,49 +97,47 @@ def paint_brain(
     head: Head, fields: Fields, layer: np.ndarray | float, pushes: list[Push], widen: np.ndarray | float
 ) -> Brain:
     """The brain below an extra-axial layer (mm), displaced by masses, its CSF spaces wider by `widen` mm."""
-    plane = fields.plane
-    x, y, z = displaced(fields, pushes)
+    slab = fields.slab
+    x, y, z = xyz = displaced(fields, pushes)
     depth = fields.depth - layer
     inside = coverage(-fields.depth, fields.soften)
     side = np.abs(x)
     tentorium = (z - tentorium_height(x, y)) * np.float32(0.87)
-    supratentorial = plane.z > 40.0
+    supratentorial = slab.middle > 40.0
     below = np.zeros_like(x) if supratentorial else _infratentorial(tentorium, y, side)
     arch = radius((y - 4.0) / 46.0, (z - 4.0) / 31.0)  # 1 at the corpus callosum's upper edge
     falx = np.clip((arch - 1.0) * 12.0, 0.0, 1.0) * (1.0 - below) * np.clip((z + 14.0) * 0.5, 0.0, 1.0)
 
     # sulci run inwards from the surface: sample the lattice nearer to it than the point lies
     stretch = 1.0 + 0.55 * np.clip(depth, 0.0, 30.0) / np.sqrt(x * x + y * y + 900.0)
-    folds = np.abs(head.sulci.sample(x * stretch, y * stretch, plane.z)) * FOLD_MM
+    folds = np.abs(head.sulci.sample(x * stretch, y * stretch, slab.z)) * FOLD_MM
     width = head.sulcus * np.clip(1.2 - depth / 20.0, 0.0, 1.0) * (1.0 - 0.6 * below) + widen
     near = np.minimum(folds - width + np.maximum(depth - 15.0, 0.0) * 0.4, depth - head.rim)
     fissure = 0.4 + head.sulcus * (
         0.5 + 0.035 * np.clip(-15.0 - y, 0.0, 30.0)
     )  # atrophy opens its front first
     near = np.minimum(near, side - (fissure + widen) + (1.0 - falx) * 20.0)
-    spaces = np.minimum(
-        near, tubes(fields, (x, y, z), CISTERNS, (0.8 + 0.38 * head.sulcus,) * 2) - widen * 0.7
-    )
-    box = plane.box((0, 13, -26), 36)
+    spaces = np.minimum(near, tubes(fields, xyz, CISTERNS, (0.8 + 0.38 * head.sulcus,) * 2) - widen * 0.7)
+    box = slab.box((0, 13, -26), (25, 28, 30))
     if box is not None:
-        ring = _around_brainstem(head, x[box], y[box], z[box])
-        ring += 0.8 * head.lumps.sample(x[box] * 2.0, y[box] * 2.0, plane.z * 2.0)
+        ring = _around_brainstem(head, *xyz[box])
+        ring += 0.8 * head.lumps.sample(x[box], y[box], slab.z, 2.0)
         np.minimum(spaces[box], ring, out=spaces[box])
-    csf = coverage(spaces, plane.pixel)
+    csf = coverage(spaces, slab.pixel)
 
     grey = np.clip((5.2 - near) / 2.4, 0.0, 1.0)
-    strength = head.cupping * (1.0 + max(plane.z, 0.0) / 50.0)  # the vault's partial volume adds to it
+    strength = head.cupping * (1.0 + np.maximum(slab.z, 0.0) / 50.0)  # the vault's partial volume adds to it
     cupping = strength * np.square(np.clip(1.0 - depth * np.float32(1 / 22.0), 0.0, 1.0))
-    hu = WHITE + head.brain_offset + cupping + head.grey * grey + 1.8 * head.lumps.sample(x, y, plane.z)
-    _paint_deep_grey(head, fields, (x, y, z), hu)
-    if not supratentorial and below.max() > 0:
-        _paint_cerebellum(head, x, depth, folds, below, hu)
-    ventricle = ventricles(head, fields, (x, y, z))
+    hu = WHITE + head.brain_offset + cupping + head.grey * grey + 1.8 * head.lumps.texture(x, y, slab.z)
+    _paint_deep_grey(head, fields, xyz, hu)
+    if not supratentorial and (box := bounds(below, 0.0)) is not None:
+        _paint_cerebellum(head, *(field[box] for field in (x, depth, folds, below, hu)))
+    ventricle = ventricles(head, fields, xyz)
     if head.leukoaraiosis > 0:
         _paint_leukoaraiosis(head, ventricle, below, hu)
     hu += csf * (CSF - hu)
-    hu += coverage(ventricle, plane.pixel) * (CSF - hu)
-    brain = Brain(hu, x, y, z, inside, csf, ventricle, tentorium, below, falx)
+    hu += coverage(ventricle, slab.pixel) * (CSF - hu)
+    brain = Brain(hu, xyz, inside, csf, ventricle, tentorium, below, falx)
     _paint_dura(head, fields, brain)
     return brain
 
@@ -197,42 +184,39 @@ def _paint_leukoaraiosis(head: Head, ventricle: np.ndarray, below: np.ndarray, h
     hu -= head.leukoaraiosis * halo * (1.0 - below)
 
 
-def _paint_deep_grey(head: Head, fields: Fields, xyz, hu: np.ndarray) -> None:
+def _paint_deep_grey(head: Head, fields: Fields, xyz: np.ndarray, hu: np.ndarray) -> None:
     for center, radii in DEEP_GREY:
         for side in (-1, 1):
             place = (side * center[0], center[1], center[2])
-            box = fields.plane.box(place, max(radii))
-            if box is None:
-                continue
-            nucleus = _ellipsoid(*(c[box] - p for c, p in zip(xyz, place, strict=True)), radii)
-            hu[box] += coverage(nucleus, 2.5) * (WHITE + head.brain_offset + 0.8 * head.grey - hu[box])
+            box = fields.slab.box(place, radii, 2.0)
+            if box is not None:
+                nucleus = ellipsoid(xyz[box], place, radii)
+                hu[box] += coverage(nucleus, 2.5) * (WHITE + head.brain_offset + 0.8 * head.grey - hu[box])
 
 
 def _paint_dura(head: Head, fields: Fields, brain: Brain) -> None:
     """Falx, tentorium and the venous sinuses at their rims."""
-    strip = fields.plane.strip(8.0)
+    strip, pixel = fields.slab.strip(8.0), fields.slab.pixel
     x, y = fields.x[strip], fields.y[strip]
     rim = np.clip(fields.depth[strip], 0.0, 20.0) - 2.2
-    membrane = (
-        coverage(np.abs(x - 0.8 * np.sin(y / 40.0)) - head.falx, fields.plane.pixel) * brain.falx[strip]
-    )
+    membrane = coverage(np.abs(x - 0.8 * np.sin(y / 40.0)) - head.falx, pixel) * brain.falx[strip]
     brain.hu[strip] += membrane * (head.falx_hu - brain.hu[strip])
     sagittal = radius(x, rim) - head.sinus + (1.0 - brain.falx[strip]) * 20.0 + np.maximum(-y - 40.0, 0) * 0.1
-    vessel = coverage(sagittal, fields.plane.pixel)
+    vessel = coverage(sagittal, pixel)
     brain.hu[strip] += vessel * (head.sinus_hu - brain.hu[strip])
-    if np.abs(fields.plane.z + 12.0) < 50.0:
+    if abs(fields.slab.middle + 12.0) < 50.0:
         _paint_tentorium(head, fields, brain)
 
 
 def _paint_tentorium(head: Head, fields: Fields, brain: Brain) -> None:
-    box = fields.plane.box((0, 50, -5), 80)
+    box = fields.slab.box((0, 50, -5), 80)
     if box is None:
         return
-    hu, height, pixel = brain.hu[box], brain.tentorium[box], fields.plane.pixel
-    x, y = brain.x[box], brain.y[box]
+    hu, height, pixel = brain.hu[box], brain.tentorium[box], fields.slab.pixel
+    x, y, _ = brain.xyz[box]
     open_ring = np.clip((radius(x, y - 10.0) - 24.0) * 0.4, 0.0, 1.0)
     open_ring *= np.clip((y - 6.0 - 0.42 * np.abs(x)) * 0.4, 0.0, 1.0)
-    leaf = coverage(np.abs(height) - 0.8 * head.falx, max(pixel, fields.plane.z_step)) * open_ring
+    leaf = coverage(np.abs(height) - 0.8 * head.falx, max(pixel, fields.slab.z_step)) * open_ring
     hu += leaf * (head.falx_hu - hu)
     rim = np.clip(fields.depth[box], 0.0, 20.0) - 2.2
     transverse = radius(height, rim) - head.sinus + np.maximum(25.0 - fields.y[box], 0.0)
