@@ -15,7 +15,7 @@ def volumes() -> tuple[dict[tuple[int, int], np.ndarray], np.ndarray]:
     preset = PRESETS["demo"]
     bounds = [(low, high) for low in (45, 50, 55, 60, 65) for high in (85, 110)]
     found, labels = {bound: [] for bound in bounds}, []
-    for plan in make_plan(preset, 48, seed=2, size=128, slices=12):
+    for plan in make_plan(preset, 144, seed=2, size=128, slices=12):
         study, rng = draw_study(plan, preset), np.random.default_rng(plan.index)
         voxel = (study.acquisition.pixel) ** 2 * 5.0 / 1000  # as of 5 mm slices
         for index in range(2, 12):

@@ -13,6 +13,8 @@ from .shapes import Lattice, capsule, column, coverage, ellipsoid, radius
 
 GLAND, CONNECTIVE, ENAMEL, MARROW, CORD = 18.0, 22.0, 2300.0, 280.0, 32.0
 
+SWELL = 4.5  # mm by which muscles are larger than below: they touch, and fat keeps them apart
+
 # center (|x|, y, z), radii; painted on both sides where |x| > 0
 MUSCLES = (
     ((61, -32, -32), (10, 27, 34)),  # temporal
@@ -20,14 +22,14 @@ MUSCLES = (
     ((53, -30, -76), (9, 17, 24)),  # masseter
     ((32, -26, -58), (16, 15, 19)),  # lateral pterygoid
     ((33, -24, -84), (8, 14, 20)),  # medial pterygoid
-    ((56, 30, -84), (11, 19, 38)),  # sternocleidomastoid
+    ((56, 30, -92), (11, 19, 52)),  # sternocleidomastoid
     ((43, 15, -76), (7, 10, 18)),  # digastric
-    ((12, 68, -82), (12, 14, 38)),  # semispinalis
-    ((37, 60, -82), (17, 11, 36)),  # splenius
+    ((12, 68, -96), (12, 14, 52)),  # semispinalis
+    ((37, 60, -96), (17, 11, 50)),  # splenius
     ((14, 52, -72), (12, 7, 16)),  # small and great rectus
-    ((31, 42, -74), (10, 7, 14)),  # oblique muscles
-    ((21, 84, -88), (19, 5, 28)),  # trapezius
-    ((9, 0, -76), (8, 7, 28)),  # long muscles before the spine
+    ((31, 42, -88), (10, 7, 30)),  # oblique muscles
+    ((21, 84, -102), (19, 5, 42)),  # trapezius
+    ((9, 0, -90), (8, 7, 42)),  # long muscles before the spine
     ((33, -84, -78), (16, 6, 24)),  # muscles of the cheek
     ((17, -20, -70), (5, 10, 14)),  # muscles of the palate
     ((0, -52, -98), (23, 28, 12)),  # tongue and soft palate
@@ -56,7 +58,7 @@ TUBES = (  # start, stop, radii
     ((46, -70, -26), (44, -66, -50), 3.0, 3.5),  # frontozygomatic pillar
     ((12, -34, -50), (15, -29, -80), 1.8, 1.2),  # pterygoid plates
     ((12, -34, -52), (20, -22, -76), 1.5, 1.2),
-    ((7, -92, -34), (17, -86, -64), 2.0, 2.2),  # nasal bone and frontal process
+    ((5, -87, -36), (15, -84, -64), 1.3, 1.8),  # nasal bone and frontal process
     ((6, 7, -76), (17, 13, -76), 3.0, 3.0),  # anterior arch of the atlas
     ((18, 28, -77), (0, 52, -77), 3.2, 3.6),  # its posterior arch
 )
@@ -118,18 +120,29 @@ def paint_face(head: Head, fields: Fields, skin: np.ndarray, hu: np.ndarray) -> 
 
 
 def paint_soft_tissue(head: Head, fields: Fields, skin: np.ndarray, hu: np.ndarray) -> None:
-    """Chewing, neck and facial muscles, parotid gland and great vessels, with fat between them.
+    """Chewing, neck and facial muscles with thin planes of fat between them, parotid gland and great vessels.
 
-    Laid on before any bone. `skin`: signed distance to the surface, mm; 7 mm below it fat gives way.
+    Laid on before any bone. `skin`: signed distance to the surface, mm; 7 mm below it strands of connective
+    tissue begin to run through the fat.
     """
+    ragged = head.lumps.texture(fields.x, fields.y, fields.slab.z, 1.7)
     deep = np.clip((-skin - 7.0) * 0.3, 0.0, 1.0) * np.clip((-22.0 - fields.z) * 0.1, 0.0, 1.0)
+    hu += deep * np.clip(0.65 + 0.5 * ragged, 0.0, 0.95) * (CONNECTIVE - hu)
     outside = fields.depth < -3.0
-    hu += deep * (CONNECTIVE - hu)
-    ragged = 1.6 * head.lumps.texture(fields.x, fields.y, fields.slab.z, 1.7)
+    nearest, second = np.full((2, *fields.x.shape), 9.0, np.float32)
     for box, distance in _blobs(head, fields, MUSCLES, 4.0):
-        distance = np.where(outside[box], distance + ragged[box], 9.0)
-        _lay(hu, box, distance - 1.4, FAT + 10.0, 2.6)
-        _lay(hu, box, distance, MUSCLE + head.muscle, 2.2)
+        first, next_one = nearest[box], second[box]
+        np.minimum(next_one, np.maximum(first, distance), out=next_one)
+        np.minimum(first, distance, out=first)
+    between = coverage(second - nearest - 1.6, 1.5)  # the fat between two muscles
+    swollen = nearest + 2.0 * ragged - SWELL
+    marbled = (
+        MUSCLE
+        + head.muscle
+        + 3.0
+        - 14.0 * head.sulci.texture(fields.x, fields.y, fields.slab.z, 1.5).clip(0.0, 1.6)
+    )
+    hu += coverage(swollen, 2.2) * (1.0 - 0.8 * between) * outside * (marbled - hu)
     for box, distance in _blobs(head, fields, GLANDS):
         _lay(hu, box, np.where(outside[box], distance, 9.0), GLAND + head.muscle, 2.2)
 
@@ -185,16 +198,25 @@ def paint_nose(head: Head, fields: Fields, hu: np.ndarray) -> None:
 
 def paint_air_cells(head: Head, fields: Fields, skin: np.ndarray, hu: np.ndarray) -> None:
     """Air cells of ethmoid, sphenoid, mastoid and frontal bone, maxillary sinuses, ear canals, some fluid."""
+    ragged = 1.3 * head.lumps.texture(fields.x, fields.y, fields.slab.z, 1.7)
     fluid = [25.0 if value > 1.6 else AIR for value in head.face]
     size = [1.0 + 0.14 * value for value in head.face.clip(-2, 2)]
     for side, k in ((-1, 3), (1, 4)):
         maxillary = (18 * size[k], 17 * size[k], 19 * size[k])
-        _air(fields, (side * 30, -59, -58), maxillary, hu, fluid[k], limit=skin)
-        _air(fields, (side * 55, 30, -42), (9 * size[5], 13 * size[5], 15), hu, fluid[k + 3], head.sulci)
-        _air(fields, (side * 8, -64, -38), (8, 20, 12), hu, fluid[8], head.sulci)
-        _air(fields, (side * 7, -18, -32), (8 * size[k], 11 * size[9], 9), hu, fluid[9])
-        _air(fields, (side * 11, -84, -14), (10 * size[k + 7], 3.4, 10 * size[12]), hu, AIR)
-        _air(fields, (side * 66, 12, -44), (13, 3, 3), hu, AIR)
+        _air(fields, (side * 30, -59, -58), maxillary, hu, fluid[k], ragged, limit=skin)
+        _air(
+            fields,
+            (side * 55, 30, -42),
+            (9 * size[5], 13 * size[5], 15),
+            hu,
+            fluid[k + 3],
+            ragged,
+            head.sulci,
+        )
+        _air(fields, (side * 8, -64, -38), (8, 20, 12), hu, fluid[8], ragged, head.sulci)
+        _air(fields, (side * 7, -18, -32), (8 * size[k], 11 * size[9], 9), hu, fluid[9], ragged)
+        _air(fields, (side * 11, -84, -14), (10 * size[k + 7], 3.4, 10 * size[12]), hu, AIR, ragged)
+        _air(fields, (side * 66, 12, -44), (13, 3, 3), hu, AIR, ragged)
 
 
 def _air(
@@ -203,6 +225,7 @@ def _air(
     radii,
     hu: np.ndarray,
     content: float,
+    ragged: np.ndarray,
     honeycomb: Lattice | None = None,
     limit: np.ndarray | None = None,
 ) -> None:
@@ -210,7 +233,7 @@ def _air(
     if box is None:
         return
     x, y, _ = xyz = fields.xyz[box]
-    cell = ellipsoid(xyz, center, radii)
+    cell = ellipsoid(xyz, center, radii) + ragged[box]
     if limit is not None:  # flat against the nose, slanted behind, 7 mm below the skin of the cheek
         side = np.abs(x)
         cell = np.maximum(cell, np.maximum(15.0 - side, 0.55 * side + 0.8 * y + 13.0))

@@ -18,7 +18,7 @@ import numpy as np
 
 from .shapes import Box, Lattice, Point, Slab, bounds, column, from_center, smooth_noise, total
 
-AIR, FAT, CSF, WHITE, MUSCLE, CORTICAL_BONE, DIPLOE = -1000.0, -95.0, 6.0, 26.5, 54.0, 1780.0, 400.0
+AIR, FAT, CSF, WHITE, MUSCLE, CORTICAL_BONE, DIPLOE = -1000.0, -95.0, 6.0, 25.8, 54.0, 1780.0, 400.0
 
 
 @dataclass(frozen=True)
@@ -73,14 +73,14 @@ def sample_head(rng: np.random.Generator, ages: tuple[float, float] = (0.0, 1.0)
         egg=rng.uniform(0.05, 0.13),
         skull=float(np.clip(rng.normal(6.0, 1.1), 3.8, 9.0)),
         scalp=rng.uniform(3.0, 8.0),
-        sulcus=0.35 + 1.35 * age + rng.uniform(0, 0.3),
-        rim=0.5 + 2.6 * age**2,
-        ventricle=0.95 + 0.95 * age**1.5 + rng.uniform(-0.2, 0.25) + rng.gamma(0.3, 0.45),
+        sulcus=0.35 + 1.5 * age + rng.uniform(0, 0.3),
+        rim=0.5 + 3.0 * age**1.7,
+        ventricle=1.0 + 1.0 * age**1.5 + rng.uniform(-0.2, 0.25) + rng.gamma(0.3, 0.45),
         ventricle_asymmetry=rng.normal(0, 0.11),
         grey=rng.uniform(6.5, 9.5),
-        brain_offset=rng.normal(0, 4.5),
+        brain_offset=rng.normal(0, 5.2),
         cupping=rng.uniform(4, 14),
-        falx=rng.uniform(0.3, 1.5),
+        falx=rng.uniform(0.25, 1.15),
         falx_hu=rng.uniform(46, 80),
         sinus_hu=rng.uniform(50, 80),
         sinus=rng.uniform(3.0, 6.5),
@@ -106,7 +106,7 @@ def skull_base(rng: np.random.Generator) -> np.ndarray:
     wing = -27 - 0.22 * side  # y of the sphenoid wing's crest
     petrous = 4 + 0.45 * side  # y of the petrous ridge's crest
     anterior = (
-        -19 + 13 * np.exp(-(((side - 27) / 13) ** 2) - ((y + 54) / 17) ** 2) - 4 * np.exp(-((x / 5) ** 2))
+        -19 + 10 * np.exp(-(((side - 28) / 18) ** 2) - ((y + 54) / 21) ** 2) - 4 * np.exp(-((x / 5) ** 2))
     )
     middle = np.where(side < 13, -15.0, -38 + 0.012 * (side - 34) ** 2 + 0.008 * (y + 10) ** 2)
     clivus = -14 - 1.9 * np.clip(y - 2, 0, 40) - 40 * np.clip((side - 16) / 6, 0, 1)
@@ -117,7 +117,7 @@ def skull_base(rng: np.random.Generator) -> np.ndarray:
     ridge = -14 + 3 * np.exp(-(((side - 38) / 10) ** 2)) - 1.35 * np.abs(y - petrous)
     base = np.maximum(base, np.where(side > 13, ridge, -200))
     bumps = cv2.resize(smooth_noise(rng, (26, 21)), base.shape[::-1], interpolation=cv2.INTER_CUBIC)
-    return cv2.GaussianBlur(base.astype(np.float32), (0, 0), 2.2) + 1.6 * bumps
+    return cv2.GaussianBlur(base.astype(np.float32), (0, 0), 2.2) + 2.0 * bumps
 
 
 @dataclass(frozen=True)

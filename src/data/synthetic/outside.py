@@ -50,7 +50,7 @@ def skin_distance(head: Head, fields: Fields) -> np.ndarray:
 
 def _add_nose_and_ears(head: Head, fields: Fields, radii, skin: np.ndarray) -> None:
     front = -radii[1]
-    nose = ((0, front + 14.0, -38), (0, front - 3.0 - float(np.clip(head.face[13], -2, 2)), -66), 8.0, 12.0)
+    nose = ((0, front + 12.0, -36), (0, front + 5.0 - float(np.clip(head.face[13], -2, 2)), -68), 6.0, 12.0)
     box = fields.slab.tube_box(nose[0], nose[1], 14.0)
     if box is not None:
         tube = capsule(fields.xyz[box], *nose)

@@ -111,10 +111,11 @@ def paint_brain(
     # sulci run inwards from the surface: sample the lattice nearer to it than the point lies
     stretch = 1.0 + 0.55 * np.clip(depth, 0.0, 30.0) / np.sqrt(x * x + y * y + 900.0)
     folds = np.abs(head.sulci.sample(x * stretch, y * stretch, slab.z)) * FOLD_MM
-    width = head.sulcus * np.clip(1.2 - depth / 20.0, 0.0, 1.0) * (1.0 - 0.6 * below) + widen
-    near = np.minimum(folds - width + np.maximum(depth - 15.0, 0.0) * 0.4, depth - head.rim)
+    vertex = 1.0 + 0.5 * np.clip((slab.z - 25.0) / 30.0, 0.0, 1.0)  # where sulci are widest
+    width = vertex * head.sulcus * np.clip(1.3 - depth / 20.0, 0.0, 1.0) * (1.0 - 0.6 * below) + widen
+    near = np.minimum(folds - width + np.maximum(depth - 15.0, 0.0) * 0.4, depth - vertex * head.rim)
     fissure = 0.4 + head.sulcus * (
-        0.5 + 0.035 * np.clip(-15.0 - y, 0.0, 30.0)
+        0.5 + 0.05 * np.clip(-15.0 - y, 0.0, 30.0)
     )  # atrophy opens its front first
     near = np.minimum(near, side - (fissure + widen) + (1.0 - falx) * 20.0)
     spaces = np.minimum(near, tubes(fields, xyz, CISTERNS, (0.8 + 0.38 * head.sulcus,) * 2) - widen * 0.7)
@@ -126,7 +127,7 @@ def paint_brain(
     csf = coverage(spaces, slab.pixel)
 
     grey = np.clip((5.2 - near) / 2.4, 0.0, 1.0)
-    strength = head.cupping * (1.0 + np.maximum(slab.z, 0.0) / 50.0)  # the vault's partial volume adds to it
+    strength = head.cupping * (1.0 + np.maximum(slab.z, 0.0) / 80.0)  # the vault's partial volume adds to it
     cupping = strength * np.square(np.clip(1.0 - depth * np.float32(1 / 22.0), 0.0, 1.0))
     hu = WHITE + head.brain_offset + cupping + head.grey * grey + 1.8 * head.lumps.texture(x, y, slab.z)
     _paint_deep_grey(head, fields, xyz, hu)
