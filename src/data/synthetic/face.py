@@ -136,12 +136,8 @@ def paint_soft_tissue(head: Head, fields: Fields, skin: np.ndarray, hu: np.ndarr
         np.minimum(first, distance, out=first)
     between = coverage(second - nearest - 1.6, 1.5)  # the fat between two muscles
     swollen = nearest + 2.0 * ragged - SWELL
-    marbled = (
-        MUSCLE
-        + head.muscle
-        + 3.0
-        - 14.0 * head.sulci.texture(fields.x, fields.y, fields.slab.z, 1.5).clip(0.0, 1.6)
-    )
+    streaks = head.sulci.texture(fields.x, fields.y, fields.slab.z, 1.5).clip(0.0, 1.6)  # of fat
+    marbled = MUSCLE + head.muscle + 3.0 - 14.0 * streaks
     hu += coverage(swollen, 2.2) * (1.0 - 0.8 * between) * outside * (marbled - hu)
     for box, distance in _blobs(head, fields, GLANDS):
         _lay(hu, box, np.where(outside[box], distance, 9.0), GLAND + head.muscle, 2.2)
@@ -204,15 +200,8 @@ def paint_air_cells(head: Head, fields: Fields, skin: np.ndarray, hu: np.ndarray
     for side, k in ((-1, 3), (1, 4)):
         maxillary = (18 * size[k], 17 * size[k], 19 * size[k])
         _air(fields, (side * 30, -59, -58), maxillary, hu, fluid[k], ragged, limit=skin)
-        _air(
-            fields,
-            (side * 55, 30, -42),
-            (9 * size[5], 13 * size[5], 15),
-            hu,
-            fluid[k + 3],
-            ragged,
-            head.sulci,
-        )
+        mastoid = (9 * size[5], 13 * size[5], 15)
+        _air(fields, (side * 55, 30, -42), mastoid, hu, fluid[k + 3], ragged, head.sulci)
         _air(fields, (side * 8, -64, -38), (8, 20, 12), hu, fluid[8], ragged, head.sulci)
         _air(fields, (side * 7, -18, -32), (8 * size[k], 11 * size[9], 9), hu, fluid[9], ragged)
         _air(fields, (side * 11, -84, -14), (10 * size[k + 7], 3.4, 10 * size[12]), hu, AIR, ragged)

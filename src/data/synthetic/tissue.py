@@ -66,7 +66,8 @@ def tubes(
     """Union of capsules on both sides (scales: right, left): signed distance, `FAR` where over `spare` mm."""
     distance = np.full(fields.x.shape, FAR, np.float32)
     for start, stop, thin, wide in parts:
-        for side, scale in zip((-1, 1), scales, strict=True) if start[0] or stop[0] else ((1, scales[1]),):
+        sides = zip((-1, 1), scales, strict=True) if start[0] or stop[0] else ((1, scales[1]),)
+        for side, scale in sides:
             ends = [(side * point[0] * spread, point[1], point[2]) for point in (start, stop)]
             box = fields.slab.tube_box(*ends, max(thin, wide) * scale + spare)
             if box is not None:
@@ -114,9 +115,8 @@ def paint_brain(
     vertex = 1.0 + 0.5 * np.clip((slab.z - 25.0) / 30.0, 0.0, 1.0)  # where sulci are widest
     width = vertex * head.sulcus * np.clip(1.3 - depth / 20.0, 0.0, 1.0) * (1.0 - 0.6 * below) + widen
     near = np.minimum(folds - width + np.maximum(depth - 15.0, 0.0) * 0.4, depth - vertex * head.rim)
-    fissure = 0.4 + head.sulcus * (
-        0.5 + 0.05 * np.clip(-15.0 - y, 0.0, 30.0)
-    )  # atrophy opens its front first
+    forward = np.clip(-15.0 - y, 0.0, 30.0)  # atrophy opens the fissure's front first
+    fissure = 0.4 + head.sulcus * (0.5 + 0.05 * forward)
     near = np.minimum(near, side - (fissure + widen) + (1.0 - falx) * 20.0)
     spaces = np.minimum(near, tubes(fields, xyz, CISTERNS, (0.8 + 0.38 * head.sulcus,) * 2) - widen * 0.7)
     box = slab.box((0, 13, -26), (25, 28, 30))
