@@ -107,25 +107,26 @@ def _bone(distance: np.ndarray) -> np.ndarray:
     return CORTICAL_BONE + np.clip((-distance - 1.3) * 0.8, 0.0, 1.0) * (MARROW - CORTICAL_BONE)
 
 
-def paint_face(head: Head, fields: Fields, skin: np.ndarray, hu: np.ndarray) -> None:
-    """Everything below the base of the skull and before it, laid on fat; `skin`: distance to it, mm."""
+def paint_face(head: Head, fields: Fields, skin: np.ndarray, ragged: np.ndarray, hu: np.ndarray) -> None:
+    """Everything below the base of the skull and before it, laid on fat; for `skin`, `ragged` see below."""
     if fields.slab.middle > 40.0:
         return
     paint_facial_bones(head, fields, hu)
     paint_canal(head, fields, hu)
     paint_nose(head, fields, hu)
-    paint_air_cells(head, fields, skin, hu)
+    paint_air_cells(head, fields, skin, ragged, hu)
     for side in (-1, 1):
         paint_orbit(head, fields, side, hu)
 
 
-def paint_soft_tissue(head: Head, fields: Fields, skin: np.ndarray, hu: np.ndarray) -> None:
+def paint_soft_tissue(
+    head: Head, fields: Fields, skin: np.ndarray, ragged: np.ndarray, hu: np.ndarray
+) -> None:
     """Chewing, neck and facial muscles with thin planes of fat between them, parotid gland and great vessels.
 
     Laid on before any bone. `skin`: signed distance to the surface, mm; 7 mm below it strands of connective
-    tissue begin to run through the fat.
+    tissue begin to run through the fat. `ragged`: smooth deviates for borders.
     """
-    ragged = head.lumps.texture(fields.x, fields.y, fields.slab.z, 1.7)
     deep = np.clip((-skin - 7.0) * 0.3, 0.0, 1.0) * np.clip((-22.0 - fields.z) * 0.1, 0.0, 1.0)
     hu += deep * np.clip(0.65 + 0.5 * ragged, 0.0, 0.95) * (CONNECTIVE - hu)
     outside = fields.depth < -3.0
@@ -192,9 +193,9 @@ def paint_nose(head: Head, fields: Fields, hu: np.ndarray) -> None:
         _lay(hu, box, np.where(fields.depth[box] < -3.0, distance, 9.0), AIR)
 
 
-def paint_air_cells(head: Head, fields: Fields, skin: np.ndarray, hu: np.ndarray) -> None:
+def paint_air_cells(head: Head, fields: Fields, skin: np.ndarray, ragged: np.ndarray, hu: np.ndarray) -> None:
     """Air cells of ethmoid, sphenoid, mastoid and frontal bone, maxillary sinuses, ear canals, some fluid."""
-    ragged = 1.3 * head.lumps.texture(fields.x, fields.y, fields.slab.z, 1.7)
+    ragged = 1.3 * ragged
     fluid = [25.0 if value > 1.6 else AIR for value in head.face]
     size = [1.0 + 0.14 * value for value in head.face.clip(-2, 2)]
     for side, k in ((-1, 3), (1, 4)):

@@ -23,10 +23,11 @@ def paint_outside(head: Head, fields: Fields, background: np.ndarray) -> np.ndar
         paint_swelling(head, fields, hu)
     low = np.clip((-6.0 - fields.z) * 0.1, 0.0, 1.0)
     if low.max() > 0:
-        paint_soft_tissue(head, fields, skin, hu)
+        ragged = head.lumps.texture(fields.x, fields.y, fields.slab.z, 1.7)
+        paint_soft_tissue(head, fields, skin, ragged, hu)
     paint_skull(head, fields, low, hu)
     if low.max() > 0:
-        paint_face(head, fields, skin, hu)
+        paint_face(head, fields, skin, ragged, hu)
     return background + coverage(skin, fields.soften) * (hu - background)
 
 

@@ -267,7 +267,7 @@ def stored_values(hu: np.ndarray, site: Site, outside: np.ndarray) -> np.ndarray
     value = np.rint(np.clip(value, low, high, out=value), out=value)
     value = value.astype(np.int16 if site.signed else np.uint16)
     if site.padded:
-        value[outside] = PADDING
+        np.copyto(value, PADDING, where=outside)
     return value
 
 
@@ -335,15 +335,18 @@ class SliceWriter:
         uid = f"1.2.826.0.1.{int(image_id[3:], 16) + 10**11}"
         position = "\\".join(self._number(v) for v in self.acquisition.position(index)).encode()
         position += b" " * (len(position) % 2)
-        pixels = self._element(b"\xe0\x7f\x10\x00", b"OW", values.tobytes())
+        pixels = self._head(b"\xe0\x7f\x10\x00", b"OW", values.nbytes)
         before, after = self.parts
         before = before.replace(NO_UID, uid.encode()).replace(NO_ID, image_id.encode())
-        return b"".join((before, self._element(POSITION_TAG, b"DS", position), after, pixels))
+        return b"".join((before, self._element(POSITION_TAG, b"DS", position), after, pixels, values.data))
 
     def _element(self, tag: bytes, kind: bytes, value: bytes) -> bytes:
-        size = len(value)
+        return self._head(tag, kind, len(value)) + value
+
+    def _head(self, tag: bytes, kind: bytes, size: int) -> bytes:
+        """What stands before an element's value."""
         if self.site.implicit:
-            return tag + size.to_bytes(4, "little") + value
+            return tag + size.to_bytes(4, "little")
         if kind == b"OW":
-            return tag + kind + bytes(2) + size.to_bytes(4, "little") + value
-        return tag + kind + size.to_bytes(2, "little") + value
+            return tag + kind + bytes(2) + size.to_bytes(4, "little")
+        return tag + kind + size.to_bytes(2, "little")

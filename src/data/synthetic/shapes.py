@@ -6,7 +6,7 @@ columns) of head coordinates in mm, see head.py.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from types import EllipsisType
@@ -58,51 +58,44 @@ class Slab:
     def box(self, center: Point, radii: Point | float, spare: float = 0.0) -> Box | None:
         """The pixels within `spare` mm (and `room`) of an ellipsoid or ball; None when the slab misses it."""
         a, b, c = (radii,) * 3 if isinstance(radii, float | int) else radii
-        reach = []
-        for (x, y, z), at, end in zip(self._axes, self.along(center), self._ends, strict=True):
-            half = math.sqrt((a * x) ** 2 + (b * y) ** 2 + (c * z) ** 2) + spare + self.room
+        px, py, pz = center
+        spare += self.room
+        window = []
+        for x, y, z, start, end in self._axes:  # most shapes lie above or below: the normal comes first
+            at = px * x + py * y + pz * z - start
+            half = math.sqrt((a * x) ** 2 + (b * y) ** 2 + (c * z) ** 2) + spare
             if at + half < 0.0 or at - half > end:
                 return None
-            reach.append((at - half, at + half))
-        return self._window(reach)
+            window.append(self._pixels(at - half, at + half, end))
+        return ..., *window[1:]
 
     def tube_box(self, start: Point, stop: Point, radius: float) -> Box | None:
         """The pixels within `radius` mm (and `room`) of a line between two points; None when it is missed."""
-        half, reach = radius + self.room, []
-        for one, other, end in zip(self.along(start), self.along(stop), self._ends, strict=True):
-            low, high = (one, other) if one < other else (other, one)
+        (px, py, pz), (qx, qy, qz) = start, stop
+        half = radius + self.room
+        window = []
+        for x, y, z, begin, end in self._axes:
+            low, high = px * x + py * y + pz * z - begin, qx * x + qy * y + qz * z - begin
+            if low > high:
+                low, high = high, low
             if high + half < 0.0 or low - half > end:
                 return None
-            reach.append((low - half, high + half))
-        return self._window(reach)
+            window.append(self._pixels(low - half, high + half, end))
+        return ..., *window[1:]
 
-    def along(self, point: Point) -> Iterator[float]:
-        """A point's distance from the origin along the normal, a column and a row, mm."""
-        px, py, pz = point
-        for (x, y, z), start in zip(self._axes, self._starts, strict=True):
-            yield px * x + py * y + pz * z - start
-
-    def _window(self, reach: list[tuple[float, float]]) -> Box:
-        _, rows, columns = (
-            slice(max(0, int(low / self.pixel)), min(count, int(high / self.pixel) + 1))
-            for (low, high), count in zip(reach, self.shape, strict=True)
-        )
-        return ..., rows, columns
+    def _pixels(self, low: float, high: float, end: float) -> slice:
+        return slice(int(max(low, 0.0) / self.pixel), int(min(high, end) / self.pixel) + 1)
 
     @cached_property
-    def _axes(self) -> list[list[float]]:
-        """Python floats: for three numbers an order of magnitude faster than arrays."""
-        return [axis.tolist() for axis in (self.normal, self.down, self.right)]
+    def _axes(self) -> list[tuple[float, ...]]:
+        """Normal, column and row: direction, position of the origin along it, and length of the slab, mm.
 
-    @cached_property
-    def _starts(self) -> list[float]:
-        return [float(self.origin @ axis) for axis in (self.normal, self.down, self.right)]
-
-    @cached_property
-    def _ends(self) -> list[float]:
-        """Length of the slab along the normal, a column and a row, mm."""
+        Python floats, for three numbers an order of magnitude faster than arrays.
+        """
         planes, rows, columns = self.shape
-        return [(planes - 1) * self.z_step, (rows - 1) * self.pixel, (columns - 1) * self.pixel]
+        ends = (planes - 1) * self.z_step, (rows - 1) * self.pixel, (columns - 1) * self.pixel
+        axes = zip((self.normal, self.down, self.right), ends, strict=True)
+        return [(*axis.tolist(), float(self.origin @ axis), end) for axis, end in axes]
 
     def crop(self, box: Box) -> "Slab":
         """A part of the slab."""

@@ -51,7 +51,6 @@ class Brain:
     csf: np.ndarray  # coverage of sulci, fissures and cisterns
     ventricle: np.ndarray  # signed distance to the ventricles, mm, negative inside
     tentorium: np.ndarray  # height above the tentorium, mm
-    below: np.ndarray  # 1 below the tentorium, 0 above it
     falx: np.ndarray  # 1 where the falx reaches, 0 elsewhere
 
 
@@ -105,7 +104,7 @@ def paint_brain(
     side = np.abs(x)
     tentorium = (z - tentorium_height(x, y)) * np.float32(0.87)
     supratentorial = slab.middle > 40.0
-    below = np.zeros_like(x) if supratentorial else _infratentorial(tentorium, y, side)
+    below = 0.0 if supratentorial else _infratentorial(tentorium, y, side)
     arch = radius((y - 4.0) / 46.0, (z - 4.0) / 31.0)  # 1 at the corpus callosum's upper edge
     falx = np.clip((arch - 1.0) * 12.0, 0.0, 1.0) * (1.0 - below) * np.clip((z + 14.0) * 0.5, 0.0, 1.0)
 
@@ -138,7 +137,7 @@ def paint_brain(
         _paint_leukoaraiosis(head, ventricle, below, hu)
     hu += csf * (CSF - hu)
     hu += coverage(ventricle, slab.pixel) * (CSF - hu)
-    brain = Brain(hu, xyz, inside, csf, ventricle, tentorium, below, falx)
+    brain = Brain(hu, xyz, inside, csf, ventricle, tentorium, falx)
     _paint_dura(head, fields, brain)
     return brain
 
@@ -179,7 +178,9 @@ def _paint_cerebellum(head: Head, x, depth, folds, below: np.ndarray, hu: np.nda
     hu += below * (tissue - hu)
 
 
-def _paint_leukoaraiosis(head: Head, ventricle: np.ndarray, below: np.ndarray, hu: np.ndarray) -> None:
+def _paint_leukoaraiosis(
+    head: Head, ventricle: np.ndarray, below: np.ndarray | float, hu: np.ndarray
+) -> None:
     """Periventricular hypodensity of age, 5-12 HU (van Swieten, JNNP 1990;53:1080-1083)."""
     halo = np.exp(np.float32(-1 / 55.0) * np.maximum(ventricle, 0.0) ** 2)
     hu -= head.leukoaraiosis * halo * (1.0 - below)
