@@ -109,7 +109,7 @@ def sets(tmp_path_factory) -> dict[str, Path]:
     for path in sorted((folder / "second" / "raw").glob("stage_2_*/*.dcm")):
         file = pydicom.dcmread(path)
         if len(file.PixelData) == 2 * 128 * 128:
-            noisy = file.pixel_array + rng.normal(8, 8, (128, 128))
+            noisy = file.pixel_array + rng.normal(6, 8, (128, 128))
             limits = np.iinfo(file.pixel_array.dtype)
             values = np.clip(np.rint(noisy), max(limits.min, -2000), min(limits.max, 4095))
             file.PixelData = values.astype(file.pixel_array.dtype).tobytes()
@@ -131,11 +131,11 @@ def test_two_sets_of_one_generator_cannot_be_told_apart(sets, monkeypatch):
 
 
 def test_brighter_and_noisier_images_are_told_apart_and_the_reason_is_named(sets, monkeypatch):
-    monkeypatch.setattr(realism, "EPOCHS", 10)
+    monkeypatch.setattr(realism, "EPOCHS", 20)
     result = compare(sets["noisy"], sets["first"], slices=120)
     assert result["critics"]["statistics"]["low"] > 0.9
     assert result["critics"]["heads_64px"]["auc"] > 0.75
-    assert result["histogram"]["wasserstein_hu"]["distance"] == pytest.approx(8, abs=2.5)
+    assert result["histogram"]["wasserstein_hu"]["distance"] == pytest.approx(6, abs=2.5)
     telling = list(result["statistics"])[:8]
     assert {"band_0.5mm_hu", "brain_mean_hu"} <= set(telling)
     assert result["statistics"]["band_0.5mm_hu"]["auc"] > 0.9
