@@ -54,6 +54,13 @@ def test_a_box_holds_every_pixel_of_a_tube(seed):
     assert inside.sum() == (0 if box is None else inside[box].sum())
 
 
+@pytest.mark.parametrize("pixel", np.linspace(0.8, 1.1, 60).tolist())
+def test_a_box_around_the_whole_slab_reaches_its_last_row_and_column(pixel):
+    slab = Slab(np.zeros(3), *np.eye(3), pixel, (2, 203, 171), 2.0, 0.0)
+    whole = (..., slice(0, 203), slice(0, 171))
+    assert slab.box((90, 90, 0), 300) == slab.tube_box((0, 0, 0), (180, 220, 0), 90.0) == whole
+
+
 def test_room_widens_a_box_on_all_sides():
     rng = np.random.default_rng(3)
     slab, wide = tilted_slab(rng), tilted_slab(np.random.default_rng(3), room=4.4)

@@ -61,12 +61,19 @@ class Slab:
         px, py, pz = center
         spare += self.room
         window = []
-        for x, y, z, start, end in self._axes:  # most shapes lie above or below: the normal comes first
+        for (
+            x,
+            y,
+            z,
+            start,
+            end,
+            count,
+        ) in self._axes:  # most shapes lie above or below: the normal comes first
             at = px * x + py * y + pz * z - start
             half = math.sqrt((a * x) ** 2 + (b * y) ** 2 + (c * z) ** 2) + spare
             if at + half < 0.0 or at - half > end:
                 return None
-            window.append(self._pixels(at - half, at + half, end))
+            window.append(self._pixels(at - half, at + half, count))
         return ..., *window[1:]
 
     def tube_box(self, start: Point, stop: Point, radius: float) -> Box | None:
@@ -74,28 +81,28 @@ class Slab:
         (px, py, pz), (qx, qy, qz) = start, stop
         half = radius + self.room
         window = []
-        for x, y, z, begin, end in self._axes:
+        for x, y, z, begin, end, count in self._axes:
             low, high = px * x + py * y + pz * z - begin, qx * x + qy * y + qz * z - begin
             if low > high:
                 low, high = high, low
             if high + half < 0.0 or low - half > end:
                 return None
-            window.append(self._pixels(low - half, high + half, end))
+            window.append(self._pixels(low - half, high + half, count))
         return ..., *window[1:]
 
-    def _pixels(self, low: float, high: float, end: float) -> slice:
-        return slice(int(max(low, 0.0) / self.pixel), int(min(high, end) / self.pixel) + 1)
+    def _pixels(self, low: float, high: float, count: int) -> slice:
+        return slice(max(0, int(low / self.pixel)), min(count, int(high / self.pixel) + 1))
 
     @cached_property
     def _axes(self) -> list[tuple[float, ...]]:
-        """Normal, column and row: direction, position of the origin along it, and length of the slab, mm.
+        """Normal, column, row: direction, position of the origin along it, length of the slab (mm), samples.
 
         Python floats, for three numbers an order of magnitude faster than arrays.
         """
         planes, rows, columns = self.shape
         ends = (planes - 1) * self.z_step, (rows - 1) * self.pixel, (columns - 1) * self.pixel
-        axes = zip((self.normal, self.down, self.right), ends, strict=True)
-        return [(*axis.tolist(), float(self.origin @ axis), end) for axis, end in axes]
+        axes = zip((self.normal, self.down, self.right), ends, self.shape, strict=True)
+        return [(*axis.tolist(), float(self.origin @ axis), end, count) for axis, end, count in axes]
 
     def crop(self, box: Box) -> "Slab":
         """A part of the slab."""
