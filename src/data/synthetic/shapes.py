@@ -61,14 +61,7 @@ class Slab:
         px, py, pz = center
         spare += self.room
         window = []
-        for (
-            x,
-            y,
-            z,
-            start,
-            end,
-            count,
-        ) in self._axes:  # most shapes lie above or below: the normal comes first
+        for x, y, z, start, end, count in self._axes:
             at = px * x + py * y + pz * z - start
             half = math.sqrt((a * x) ** 2 + (b * y) ** 2 + (c * z) ** 2) + spare
             if at + half < 0.0 or at - half > end:
@@ -97,7 +90,8 @@ class Slab:
     def _axes(self) -> list[tuple[float, ...]]:
         """Normal, column, row: direction, position of the origin along it, length of the slab (mm), samples.
 
-        Python floats, for three numbers an order of magnitude faster than arrays.
+        The normal comes first, for most shapes lie above or below. Python floats, for three numbers an order
+        of magnitude faster than arrays.
         """
         planes, rows, columns = self.shape
         ends = (planes - 1) * self.z_step, (rows - 1) * self.pixel, (columns - 1) * self.pixel
