@@ -17,12 +17,9 @@ def main() -> None:
     arguments = training_command_line(__doc__).parse_args()
     start_logging(arguments.quiet)
 
-    from src.evaluation.metrics import held_out_scores
     from src.training.launch import train_folds
-    from src.training.slices.slice_config import SliceConfig
-    from src.training.slices.slice_fold import train_slice_fold
 
-    train_folds(__file__, arguments, SliceConfig, train_slice_fold, held_out_scores)
+    train_folds(__file__, arguments, "stage1")
 
 
 if __name__ == "__main__":

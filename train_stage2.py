@@ -17,12 +17,9 @@ def main() -> None:
     arguments = training_command_line(__doc__).parse_args()
     start_logging(arguments.quiet)
 
-    from src.evaluation.metrics import held_out_scores
     from src.training.launch import train_folds
-    from src.training.studies.stacker_config import StackerConfig
-    from src.training.studies.study_fold import train_stacker_fold
 
-    train_folds(__file__, arguments, StackerConfig, train_stacker_fold, held_out_scores)
+    train_folds(__file__, arguments, "stage2")
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ from benchmarks.timing import ROOT, argument_parser, contest_folder, entry, show
 from src.config import load_config
 from src.data.preparation.options import Options
 from src.data.preparation.prepare import prepare
-from src.data.volumes import open_volumes
+from src.data.prepared import Prepared
 from src.errors import UserError
 from src.files import read_json, write_json
 from src.training.engine.precision import Batch, to_device
@@ -78,7 +78,7 @@ class Training:
     """Steps of one configuration, from the loader or from one batch in the GPU's memory."""
 
     def __init__(self, clean: Path, config: SliceConfig, device: torch.device):
-        self.batches = SliceBatches(open_volumes(clean), labelled_slices(clean), config, device)
+        self.batches = SliceBatches(Prepared(clean), labelled_slices(Prepared(clean)), config, device)
         model = build_from_config(config)
         self.state = TrainingState(model, training_loss(config), config, device, 10**6)
         self.device, self.batch_size = device, config.batch_size

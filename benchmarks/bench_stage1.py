@@ -24,8 +24,8 @@ from benchmarks.record import record
 from benchmarks.timing import alternately, arguments, contest_folder, entry, show
 from src.data.preparation.options import Options
 from src.data.preparation.prepare import prepare
-from src.data.volumes import open_volumes
-from src.training.engine.allocator import keep_freed_memory
+from src.data.prepared import Prepared
+from src.training.engine.devices import keep_freed_memory
 from src.training.engine.precision import Batch
 from src.training.engine.state import TrainingState
 from src.training.losses import weighted_bce
@@ -67,7 +67,7 @@ def main() -> None:
 
 
 def our_loops(clean: Path) -> tuple:
-    batches = SliceBatches(open_volumes(clean), labelled_slices(clean), SETTINGS)
+    batches = SliceBatches(Prepared(clean), labelled_slices(Prepared(clean)), SETTINGS)
     state = TrainingState(
         build_from_config(SETTINGS), training_loss(SETTINGS), SETTINGS, torch.device("cpu"), 1000
     )

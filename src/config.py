@@ -35,6 +35,11 @@ def load_config(model: type[Model], path: Path | str, overrides: Sequence[str] =
 
     Raises UserError naming file and key when anything is unknown, missing, doubled or of a wrong type.
     """
+    return parse_config(model, read_values(path, overrides), str(path))
+
+
+def read_values(path: Path | str, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """The JSON object in a file, with overrides, not validated yet."""
     path = Path(path)
     try:
         text = path.read_text(encoding="utf-8")
@@ -50,10 +55,7 @@ def load_config(model: type[Model], path: Path | str, overrides: Sequence[str] =
         raise UserError(f"{path}: not valid JSON: {error}") from None
     if not isinstance(values, dict):
         raise UserError(f"{path}: holds a {type(values).__name__}; a JSON object is expected")
-    for override in overrides:
-        key, value = parse_override(override)
-        values[key] = value
-    return parse_config(model, values, str(path))
+    return values | dict(map(parse_override, overrides))
 
 
 def parse_config(model: type[Model], values: dict[str, Any], source: str) -> Model:

@@ -42,6 +42,14 @@ def complete_loads(source: str) -> Iterator[None]:
         )
 
 
+def weights_files(pretrained: bool | str) -> list[Path]:
+    """The local files that `pretrained` names: none unless it is a path."""
+    if not isinstance(pretrained, str):
+        return []
+    path = Path(pretrained).expanduser()
+    return [path] if not path.is_dir() else sorted(p for p in path.iterdir() if p.suffix in SUFFIXES)
+
+
 def weights_record(name: str, pretrained: bool | str) -> dict[str, Any]:
     """What metrics.json says of the weights a training started from; call it after they were loaded.
 
@@ -52,9 +60,8 @@ def weights_record(name: str, pretrained: bool | str) -> dict[str, Any]:
     if pretrained is False:
         return {"source": "random"}
     if isinstance(pretrained, str):
-        path = Path(pretrained).expanduser()
-        files = [path] if path.is_file() else sorted(p for p in path.iterdir() if p.suffix in SUFFIXES)
-        return {"source": path.name, "sha256": {file.name: file_sha256(file) for file in files}}
+        sums = {file.name: file_sha256(file) for file in weights_files(pretrained)}
+        return {"source": Path(pretrained).name, "sha256": sums}
     import timm
 
     published = timm.get_pretrained_cfg(name)

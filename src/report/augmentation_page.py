@@ -24,7 +24,7 @@ from matplotlib.figure import Figure
 
 from ..command_line import positive, run
 from ..config import load_config
-from ..data.volumes import open_volumes
+from ..data.prepared import Prepared
 from ..errors import UserError
 from ..files import write_text
 from ..labels import LABELS, SUBTYPES
@@ -71,7 +71,7 @@ def samples(
     rows, ids = np.asarray(rows), list(slices["image_id"].iloc[list(rows)])
     torch.manual_seed(config.seed)
     model = build_from_config(config, pretrained=False)
-    plain = next(iter(plain_batches(batches.reader.volumes, ids, config, len(ids))))
+    plain = next(iter(plain_batches(batches.reader.prepared, ids, config, len(ids))))
     seeds = [(config.seed, number, 0) for number in range(draws)]  # the first batch of as many epochs
     drawn = [(batches.drawn(rows, seed), batches.batch(rows, seed)) for seed in seeds]
     names = channel_names(config)
@@ -221,13 +221,14 @@ def main() -> None:
     arguments = parse_arguments()
     settings = load_settings(arguments.settings)
     config = load_config(SliceConfig, arguments.config, arguments.overrides)
-    volumes, slices, masks = open_volumes(settings.clean), labelled_slices(settings.clean), None
+    prepared = Prepared(settings.clean)
+    slices, masks = labelled_slices(prepared), None
     if config.segmentation is not None:
-        masks = open_mask_source(config.segmentation.masks, settings.raw, settings.clean, volumes.size)
+        masks = open_mask_source(config.segmentation.masks, settings.raw, prepared)
     rows = choose(slices, arguments.slices, config.seed)
     if arguments.images:
         rows = [_row(slices, image_id) for image_id in arguments.images]
-    batches = SliceBatches(volumes, slices, config, masks=masks)
+    batches = SliceBatches(prepared, slices, config, masks=masks)
     found = samples(batches, slices, config, rows, arguments.draws)
     write_text(arguments.out, render(found, config, arguments.config))
     print(f"{arguments.out}: {len(found)} slices, {arguments.draws} draws of each")

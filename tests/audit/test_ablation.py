@@ -13,6 +13,7 @@ from scipy import stats
 from src.audit import ablation
 from src.audit.ablation import effect, table, verdict
 from src.config import parse_config
+from src.data.prepared import Prepared
 from src.evaluation.metrics import held_out_scores, weighted_log_loss
 from src.files import read_json, write_json
 from src.labels import LABELS
@@ -107,7 +108,7 @@ def test_stackers_are_compared_on_every_fold_and_read_the_same_stage_1(tmp_path,
     monkeypatch.setattr(sys, "argv", [*command, *options])
     ablation.main()
     found = read_json(tmp_path / "out.json")
-    labels = labelled_slices(settings.clean).set_index("image_id")[list(LABELS)]
+    labels = labelled_slices(Prepared(settings.clean)).set_index("image_id")[list(LABELS)]
     for name, entry in found["configurations"].items():
         scores = []
         for seed in (0, 1):

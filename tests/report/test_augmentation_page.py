@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from src.data.volumes import open_volumes
+from src.data.prepared import Prepared
 from src.errors import UserError
 from src.report import augmentation_page as augmentation
 from src.report.augmentation_page import channel_names, choose, describe
@@ -74,7 +74,7 @@ def test_channels_are_named_in_the_network_s_order():
 
 def test_the_slices_show_every_kind_before_any_twice(tmp_path):
     write_clean(tmp_path)
-    slices = labelled_slices(tmp_path)
+    slices = labelled_slices(Prepared(tmp_path))
     rows = choose(slices, 8)
     subtypes = slices.iloc[rows[:6]][["any", "epidural", "subdural", "intraventricular"]]
     assert len(set(rows)) == 8 and (subtypes["any"] == 0).sum() == 1
@@ -83,14 +83,17 @@ def test_the_slices_show_every_kind_before_any_twice(tmp_path):
 
 def test_the_first_picture_of_a_slice_is_what_prediction_shows(tmp_path, monkeypatch):
     write_clean(tmp_path, masks=True)
-    settings, slices = config(image_size=64, augmentation=Augmentation(**STILL)), labelled_slices(tmp_path)
-    batches = SliceBatches(open_volumes(tmp_path), slices, settings)
+    settings, slices = (
+        config(image_size=64, augmentation=Augmentation(**STILL)),
+        labelled_slices(Prepared(tmp_path)),
+    )
+    batches = SliceBatches(Prepared(tmp_path), slices, settings)
     seen = []
     monkeypatch.setattr(augmentation, "_uri", lambda looks, config: seen.append(looks) or "")
     augmentation.samples(batches, slices, settings, [3, 7], draws=2)
     draws, views = seen[0], seen[1]
     assert [look.title for look in draws] == ["as predicted", "unchanged", "unchanged"]
-    stored = open_volumes(tmp_path).slice(slices["image_id"][3]).astype(float)
+    stored = Prepared(tmp_path).volumes.slice(slices["image_id"][3]).astype(float)
     expected = (np.clip(stored / 80, 0, 1) - 0.2) / 0.3  # brain window: 0 to 80 HU
     for look in (*draws, *views):
         np.testing.assert_allclose(look.images[0], expected, atol=1e-5)

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from src.data.pack import FOUND, Entry, write_pack
+from src.data.prepared import FORMAT, fingerprints, table_digests
 from src.files import write_csv, write_json, write_parquet
 from src.labels import LABELS, SUBTYPES
 
@@ -55,6 +56,7 @@ def write_clean(clean, studies=8, slices=5, folds=2, size=SIZE, windows=True, ma
                     "split": "train" if training else "test", "order": order, "status": "ok",
                     "hu_min": int(values.min()), "hu_max": int(values.max()),
                     "rows": size, "columns": size, "square_top": 0.0, "square_left": 0.0, "square_side": size,
+                    "units": "hu", "pixel_hash": f"{study}-{order}", "conflicting_copy": False,
                     "position_mm": 5.0 * order, "step_mm": 5.0,
                     "volume": "all.pack", "volume_index": len(entries) - 1,
                     "mask_volume": "all.pack" if masks and study % 2 == 0 else None,
@@ -72,10 +74,18 @@ def write_clean(clean, studies=8, slices=5, folds=2, size=SIZE, windows=True, ma
     patients = table.loc[table["split"] == "train", "patient_id"].unique()
     fold = np.arange(len(patients)) % folds
     write_csv(clean / "folds.csv", pd.DataFrame({"patient_id": patients, "fold": fold}))
-    write_json(
-        clean / "manifest.json",
-        {"settings": {"size": size}, "fingerprint": "tiny", "masks": ["all.pack"] * masks},
-    )
+    sign(clean, size, masks)
+
+
+def sign(clean, size=SIZE, masks=False):
+    """Write the manifest of the tables as they are now."""
+    slices, folds = pd.read_parquet(clean / "slices.parquet"), pd.read_csv(clean / "folds.csv")
+    studies = slices[["study_id", "patient_id"]].drop_duplicates("study_id")
+    write_parquet(clean / "studies.parquet", studies)
+    settings = {"size": size, "crop": False, "remove_holder": False, "correct_tilt": False}
+    manifest = {"format": FORMAT, "settings": settings, "masks": ["all.pack"] * masks}
+    manifest |= fingerprints(slices, studies, folds, settings) | {"tables": table_digests(clean)}
+    write_json(clean / "manifest.json", manifest)
 
 
 def write_settings(home):

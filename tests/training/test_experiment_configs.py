@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from src.config import load_config, parse_config
-from src.data.volumes import open_volumes
+from src.data.prepared import Prepared
 from src.training.slices.slice_batches import SliceBatches
 from src.training.slices.slice_config import SliceConfig
 from src.training.slices.slice_fold import build_from_config, predict_slices, training_loss
@@ -44,9 +44,9 @@ def test_a_configuration_builds_trains_a_batch_and_predicts(path, clean):
     config = load_config(SliceConfig, path)
     with torch.device("meta"):
         assert build_from_config(config, pretrained=False).embedding_size >= 64
-    config, volumes = small(config), open_volumes(clean)
+    config, volumes = small(config), Prepared(clean)
     model = build_from_config(config).train()
-    batch = next(iter(SliceBatches(volumes, labelled_slices(clean), config).epoch(0)))
+    batch = next(iter(SliceBatches(volumes, labelled_slices(Prepared(clean)), config).epoch(0)))
     loss = training_loss(config)(model, batch)
     loss.backward()
     assert torch.isfinite(loss)
@@ -63,7 +63,7 @@ BASELINE = [path for path in CONFIGS if path.parts[-3] == "baseline"]
 def test_a_baseline_backbone_itself_learns_from_a_batch(path, clean):
     config = load_config(SliceConfig, path, ["pretrained=false", "image_size=64", "batch_size=2"])
     model = build_from_config(config).train()
-    batch = next(iter(SliceBatches(open_volumes(clean), labelled_slices(clean), config).epoch(0)))
+    batch = next(iter(SliceBatches(Prepared(clean), labelled_slices(Prepared(clean)), config).epoch(0)))
     loss = training_loss(config)(model, batch)
     loss.backward()
     first = next(model.backbone.parameters())

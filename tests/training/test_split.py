@@ -3,6 +3,7 @@
 import pandas as pd
 import pytest
 
+from src.data.prepared import Prepared
 from src.errors import UserError
 from src.training.split import labelled_slices, split_fold, unlabelled_slices
 from tests.training.prepared import write_clean
@@ -23,10 +24,10 @@ def rewrite(clean, file, change):
 
 
 def test_a_fold_trains_on_the_patients_it_does_not_hold_out(clean):
-    training, held_out = split_fold(labelled_slices(clean), 1, clean)
+    training, held_out = split_fold(Prepared(clean), 1)
     assert set(held_out["patient_id"]) == {"patient01", "patient03", "patient05"}
     assert set(training["patient_id"]) == {"patient00", "patient02", "patient04"}
-    assert set(unlabelled_slices(clean)["patient_id"]) == {"patient06", "patient07"}
+    assert set(unlabelled_slices(Prepared(clean))["patient_id"]) == {"patient06", "patient07"}
 
 
 def test_quarantined_and_unlabelled_slices_are_in_no_part(clean):
@@ -35,9 +36,9 @@ def test_quarantined_and_unlabelled_slices_are_in_no_part(clean):
         slices.loc[1, "any"] = None
         return slices
 
-    first, second = labelled_slices(clean)["image_id"][:2]
+    first, second = labelled_slices(Prepared(clean))["image_id"][:2]
     rewrite(clean, "slices.parquet", change)
-    assert not {first, second} & set(labelled_slices(clean)["image_id"])
+    assert not {first, second} & set(labelled_slices(Prepared(clean))["image_id"])
 
 
 def test_a_fold_without_slices_says_to_use_fewer(clean):
@@ -49,20 +50,20 @@ def test_a_fold_without_slices_says_to_use_fewer(clean):
 
     rewrite(clean, "slices.parquet", quarantined)
     with pytest.raises(UserError, match="fold 1: no slices to hold out; use fewer folds"):
-        split_fold(labelled_slices(clean), 1, clean)
+        split_fold(Prepared(clean), 1)
     with pytest.raises(UserError, match="fold 0: no slices to train on; use fewer folds"):
-        split_fold(labelled_slices(clean), 0, clean)
+        split_fold(Prepared(clean), 0)
 
 
 def test_an_unknown_fold_and_a_patient_without_one_are_refused(clean):
     with pytest.raises(UserError, match=r"fold 5: folds.csv has the folds 0, 1"):
-        split_fold(labelled_slices(clean), 5, clean)
+        split_fold(Prepared(clean), 5)
     rewrite(clean, "folds.csv", lambda folds: folds[1:])
     with pytest.raises(UserError, match=r"folds.csv: .*patient00.*run prepare_data.py"):
-        split_fold(labelled_slices(clean), 0, clean)
+        split_fold(Prepared(clean), 0)
 
 
 def test_data_without_a_usable_label_say_where_to_look(clean):
     rewrite(clean, "slices.parquet", lambda slices: slices.assign(any=None))
     with pytest.raises(UserError, match="no usable labelled slice; check RAW_DATA_DIR"):
-        labelled_slices(clean)
+        labelled_slices(Prepared(clean))

@@ -10,8 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ...data.prepared import read_slices
-from ...data.volumes import Volumes
+from ...data.prepared import Prepared
 from ...errors import UserError
 from ...labels import LABELS
 from ..engine import distributed
@@ -29,11 +28,12 @@ Batch = dict[str, Any]
 class SliceReader:
     """Stored HU of slices with their neighbours, and the windows they are seen through."""
 
-    def __init__(self, volumes: Volumes, config: SliceConfig):
-        self.volumes, self.config = volumes, config
+    def __init__(self, prepared: Prepared, config: SliceConfig):
+        self.prepared, self.volumes, self.config = prepared, prepared.volumes, config
+        volumes = prepared.volumes
         self.fixed = np.array([w for w in config.windows if w != "file"], np.float32).reshape(-1, 2)
-        self.own = _own_windows(volumes) if "file" in config.windows else None
-        self.heads = HeadSquares(volumes) if config.crop == "head" else None
+        self.own = _own_windows(prepared) if "file" in config.windows else None
+        self.heads = HeadSquares(prepared) if config.crop == "head" else None
         # Volumes list images by study and order, so a neighbour is a neighbouring number.
         self.number: dict[str, int] = {}
         if config.neighbours != (0,):
@@ -113,12 +113,9 @@ class SliceReader:
         return np.stack(columns, axis=1)
 
 
-def _own_windows(volumes: Volumes) -> pd.DataFrame:
-    clean, columns = volumes.folder.parent, ["window_center", "window_width"]
-    table = read_slices(clean)
-    if not set(columns) <= set(table.columns):
-        raise UserError(f"{clean}: prepared without the files' windows; run prepare_data.py again")
-    return table.set_index("image_id")[columns].astype("float32")
+def _own_windows(prepared: Prepared) -> pd.DataFrame:
+    columns = ["window_center", "window_width"]
+    return prepared.slices.set_index("image_id")[columns].astype("float32")
 
 
 class SliceBatches:
@@ -131,7 +128,7 @@ class SliceBatches:
 
     def __init__(
         self,
-        volumes: Volumes,
+        prepared: Prepared,
         slices: pd.DataFrame,
         config: SliceConfig,
         device: torch.device | None = None,
@@ -139,7 +136,7 @@ class SliceBatches:
     ):
         """slices: columns image_id, study_id and LABELS, no nulls, studies together and in order."""
         self.config, self.masks = config, masks
-        self.reader = SliceReader(volumes, config)
+        self.reader = SliceReader(prepared, config)
         self.on_cpu = device is None or device.type == "cpu"
         self.pinned = not self.on_cpu  # page-locked memory, from which a copy runs beside the computation
         self.gpu = torch.cuda.current_device() if self.pinned else None
@@ -218,10 +215,10 @@ def _as_tensors(numbers: Draw, config: SliceConfig) -> Batch:
 
 
 def plain_batches(
-    volumes: Volumes, image_ids: list[str], config: SliceConfig, batch_size: int
+    prepared: Prepared, image_ids: list[str], config: SliceConfig, batch_size: int
 ) -> Iterator[Batch]:
     """Batches for prediction, in the order of `image_ids`, without augmentation."""
-    reader = SliceReader(volumes, config)
+    reader = SliceReader(prepared, config)
 
     def build() -> Iterator[Batch]:
         for start in range(0, len(image_ids), batch_size):

@@ -64,6 +64,7 @@ class Segmentation(StrictModel):
 class SliceConfig(TrainingConfig):
     """One slice classifier: windows of a slice and its neighbours, a timm backbone, pooling, six logits."""
 
+    kind: Literal["slice"] = "slice"
     backbone: str  # any timm model name
     pretrained: bool | str = True  # true: timm's own weights; a path: a local file or folder; false: random
     image_size: Count = 512

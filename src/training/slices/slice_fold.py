@@ -2,16 +2,16 @@
 
 import logging
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 
-from ...data.prepared import read_manifest
-from ...data.volumes import Volumes, open_volumes
+from ...data.prepared import Prepared, study_digests
+from ...evaluation.metrics import held_out_scores
+from ...files import parquet_made_from
 from ...labels import LABELS
-from ...models.pretrained import weights_record
+from ...models.pretrained import weights_files, weights_record
 from ...models.segmentation import masked_segmentation_loss
 from ...models.slice_classifier import SliceClassifier, build_slice_classifier
 from ..engine import distributed
@@ -19,8 +19,9 @@ from ..engine.curves import curve_writer
 from ..engine.loop import Task, train
 from ..engine.precision import Batch, autocast, autocast_type, to_device
 from ..losses import build_loss, weighted_bce
+from ..provenance import origin
 from ..runs import Run, probability_frame, training_fingerprint
-from ..split import labelled_slices, split_fold, unlabelled_slices
+from ..split import split_fold, unlabelled_slices
 from .masks import open_mask_source
 from .sample_changes import on_device
 from .sampling import trainable
@@ -28,26 +29,18 @@ from .slice_batches import SliceBatches, plain_batches
 from .slice_config import SliceConfig
 from .views import VIEWS
 
-Score = Callable[[pd.DataFrame, pd.DataFrame], dict[str, Any]]
-
 
 def train_slice_fold(
     run: Run,
+    prepared: Prepared,
     config: SliceConfig,
     device: torch.device,
-    score: Score,
     log: logging.Logger,
     show_progress: bool,
 ) -> None:
-    """Train one fold from the prepared data and write its run folder; continues where a killed run stopped.
-
-    `score(labels, probabilities)` gives the entries of metrics.json that measure the held-out predictions.
-    """
-    clean = run.settings.clean
-    slices, data_fingerprint = labelled_slices(clean), read_manifest(clean)["fingerprint"]
-    training, held_out = split_fold(slices, run.fold, clean)
+    """Train one fold and write its run folder; continues where a killed run stopped."""
+    training, held_out = split_fold(prepared, run.fold)
     training = trainable(training, config)
-    volumes = open_volumes(clean)
     _say(log, config, training, held_out, run.fold, device)
     torch.manual_seed(config.seed)  # the same start in every fold keeps the folds' embeddings comparable
     model = build_from_config(config)
@@ -55,7 +48,7 @@ def train_slice_fold(
     model.start_at(torch.from_numpy(training[list(LABELS)].to_numpy(np.float32).mean(0)))
     masks = None
     if config.segmentation is not None:
-        masks = open_mask_source(config.segmentation.masks, run.settings.raw, clean, volumes.size)
+        masks = open_mask_source(config.segmentation.masks, run.settings.raw, prepared)
 
     held_out_ids = list(held_out["image_id"])
     held_out_labels = torch.from_numpy(held_out[list(LABELS)].to_numpy(np.float32))
@@ -63,11 +56,12 @@ def train_slice_fold(
 
     def validate(model: SliceClassifier) -> float:
         nonlocal outputs
-        outputs = predict_together(model, volumes, held_out_ids, config, device)
+        outputs = predict_together(model, prepared, held_out_ids, config, device)
         return float(weighted_bce(torch.from_numpy(outputs[0]), held_out_labels))
 
-    batches = SliceBatches(volumes, training, config, device, masks)
-    fingerprint = training_fingerprint(config, run.fold, data_fingerprint)
+    batches = SliceBatches(prepared, training, config, device, masks)
+    made_from = origin(run, config, prepared, weights=weights_files(config.pretrained))
+    fingerprint = training_fingerprint(config, made_from)
     with curve_writer(config.tensorboard and distributed.is_first(), run.log_file.with_suffix("")) as curve:
         task = Task(model, batches, training_loss(config), validate, curve)
         model, progress = train(task, config, device, run.checkpoint, fingerprint, log, show_progress)
@@ -81,8 +75,8 @@ def train_slice_fold(
     run.save_config(config)
     run.save_weights(model)
     run.save_predictions("oof", probabilities, embeddings)
-    scores = score(held_out.set_index("image_id")[list(LABELS)], probabilities)
-    run.finish({**scores, "pretrained": weights}, config.seed, device, data_fingerprint, progress, log)
+    scores = held_out_scores(held_out.set_index("image_id")[list(LABELS)], probabilities)
+    run.finish({**scores, "pretrained": weights}, made_from, config.seed, device, progress, log)
 
 
 def _say(
@@ -126,38 +120,71 @@ def training_loss(config: SliceConfig) -> Callable[[torch.nn.Module, Batch], tor
     return loss
 
 
-def predict_test_slices(run: Run, device: torch.device, log: logging.Logger) -> None:
-    """Write test.parquet and test_embeddings.npy of a complete fold; nothing to do where they exist."""
+def predict_test_slices(run: Run, prepared: Prepared, device: torch.device, log: logging.Logger) -> None:
+    """Write test.parquet and test_embeddings.npy of a complete fold for the test part of some prepared data.
+
+    Studies that this fold has predicted already, and that are as they were, are not predicted again.
+    """
     with run.lock(wait=True):  # stage-2 folds side by side may all want them
-        if (run.folder / "test.parquet").exists():
+        if run.has("test", prepared.test_fingerprint):
             return
-        config = run.read_config(SliceConfig)
-        ids = list(unlabelled_slices(run.settings.clean)["image_id"])
-        model = run.load_weights(build_from_config(config, pretrained=False)).to(device)
-        logits, embeddings = predict_slices(model, open_volumes(run.settings.clean), ids, config, device)
-        run.save_predictions("test", probability_frame(logits, ids), embeddings)
-    log.info("%s: predicted %d test slices", run, len(ids))
+        slices = unlabelled_slices(prepared)
+        studies = study_digests(slices)
+        probabilities, embeddings = _predicted_before(run, slices, studies)
+        ids = list(slices["image_id"])
+        todo = [image_id for image_id in ids if image_id not in probabilities.index]
+        if todo:
+            config = run.read_config(SliceConfig)
+            model = run.load_weights(build_from_config(config, pretrained=False)).to(device)
+            logits, own = predict_slices(model, prepared, todo, config, device)
+            probabilities = pd.concat([probabilities, probability_frame(logits, todo)])
+            embeddings = np.concatenate([embeddings, own]) if len(embeddings) else own
+        rows = probabilities.index.get_indexer(ids)
+        made_from = {"run": run.fingerprint, "data": prepared.test_fingerprint, "studies": studies}
+        run.save_predictions("test", probabilities.iloc[rows], embeddings[rows], made_from)
+    log.info("%s: predicted %d test slices, %d were there", run, len(todo), len(ids) - len(todo))
+
+
+def _predicted_before(
+    run: Run, slices: pd.DataFrame, studies: dict[str, str]
+) -> tuple[pd.DataFrame, np.ndarray]:
+    """Probabilities and embeddings of the slices of unchanged studies in this fold's present test.parquet."""
+    path = run.folder / "test.parquet"
+    made = parquet_made_from(path) if path.exists() else {}
+    if made.get("run") != run.fingerprint:
+        return probability_frame(np.empty((0, len(LABELS)), np.float32), []), np.empty((0, 0), np.float16)
+    before, same = run.predictions("test"), [s for s, d in studies.items() if made["studies"].get(s) == d]
+    kept = before.index.isin(slices.loc[slices["study_id"].isin(same), "image_id"])
+    return before[kept], run.embeddings("test")[kept]
 
 
 def predict_together(
-    model: SliceClassifier, volumes: Volumes, image_ids: list[str], config: SliceConfig, device: torch.device
+    model: SliceClassifier,
+    prepared: Prepared,
+    image_ids: list[str],
+    config: SliceConfig,
+    device: torch.device,
 ) -> tuple[np.ndarray, np.ndarray]:
     """`predict_slices`, the images shared among the processes that torchrun started."""
     parts = np.array_split(np.array(image_ids, dtype=object), distributed.world_size())
-    own = predict_slices(model, volumes, list(parts[distributed.rank()]), config, device)
+    own = predict_slices(model, prepared, list(parts[distributed.rank()]), config, device)
     logits, embeddings = zip(*distributed.gather(own), strict=True)
     return np.concatenate(logits), np.concatenate(embeddings)
 
 
 def predict_slices(
-    model: SliceClassifier, volumes: Volumes, image_ids: list[str], config: SliceConfig, device: torch.device
+    model: SliceClassifier,
+    prepared: Prepared,
+    image_ids: list[str],
+    config: SliceConfig,
+    device: torch.device,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Logits (n, 6) of the mean probability over the TTA views, and mean embeddings (n, d), both float32."""
     model.eval()
     kind = autocast_type(config.precision, device)
     all_logits, all_embeddings = [], []
     with torch.inference_mode():
-        for batch in plain_batches(volumes, image_ids, config, config.batch_size):
+        for batch in plain_batches(prepared, image_ids, config, config.batch_size):
             batch = to_device(batch, device)
             views = [VIEWS[name](batch["hu"]) for name in config.tta]  # in full precision
             with autocast(kind, device):

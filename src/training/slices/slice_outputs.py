@@ -11,15 +11,15 @@ import pandas as pd
 import torch
 
 from ...config import parse_config
-from ...data.volumes import Volumes, open_volumes
+from ...data.prepared import Prepared
 from ..runs import Run, probability_frame
-from ..split import labelled_slices, split_fold
+from ..split import split_fold
 from .slice_config import SliceConfig
 from .slice_fold import build_from_config, predict_slices
 
 
 def slice_outputs(
-    run: Run, volumes: Volumes, image_ids: Sequence[str], device: torch.device, view: str | None = None
+    run: Run, prepared: Prepared, image_ids: Sequence[str], device: torch.device, view: str | None = None
 ) -> tuple[pd.DataFrame, np.ndarray]:
     """Probabilities (index image_id, columns LABELS) and embeddings (n, d) by a complete fold's network.
 
@@ -30,37 +30,40 @@ def slice_outputs(
         values = json.loads(config.model_dump_json()) | {"tta": [view]}
         config = parse_config(SliceConfig, values, f"{run} through the view {view}")
     model = run.load_weights(build_from_config(config, pretrained=False)).to(device)
-    logits, embeddings = predict_slices(model, volumes, list(image_ids), config, device)
+    logits, embeddings = predict_slices(model, prepared, list(image_ids), config, device)
     return probability_frame(logits, image_ids), embeddings
 
 
 def predict_views(
-    run: Run, part: str, views: Sequence[str], device: torch.device, log: logging.Logger
+    run: Run, prepared: Prepared, part: str, views: Sequence[str], device: torch.device, log: logging.Logger
 ) -> None:
     """Write <part>_<view>.parquet and its embeddings: what single looks at the slices of <part>.parquet say.
 
-    The network is the one that wrote <part>.parquet, so copies of out-of-fold outputs are out of fold.
-    Nothing to do where they exist.
+    The network is the one that wrote <part>.parquet, so copies of out-of-fold outputs are out of fold. What
+    is there and up to date is left.
     """
+    data = prepared.test_fingerprint if part == "test" else prepared.fingerprint
+    made_from = {"run": run.fingerprint, "data": data}
     with run.lock(wait=True):
-        missing = [view for view in views if not (run.folder / f"{part}_{view}.parquet").exists()]
+        missing = [view for view in views if not run.has(f"{part}_{view}", data)]
         if missing:
-            ids, volumes = list(run.predictions(part).index), open_volumes(run.settings.clean)
+            ids = list(run.predictions(part).index)
         for view in missing:
-            run.save_predictions(f"{part}_{view}", *slice_outputs(run, volumes, ids, device, view))
+            outputs = slice_outputs(run, prepared, ids, device, view)
+            run.save_predictions(f"{part}_{view}", *outputs, made_from)
             log.info("%s: predicted %d %s slices through the view %s", run, len(ids), part, view)
 
 
-def predict_training_slices(run: Run, device: torch.device, log: logging.Logger) -> None:
+def predict_training_slices(run: Run, prepared: Prepared, device: torch.device, log: logging.Logger) -> None:
     """Write train.parquet and train_embeddings.npy: what a fold says of the slices it trained on.
 
-    In-sample, so never fit to train a stacker on that is to be believed; nothing to do where they exist.
+    They are in-sample: for `embedding_space: in_fold`, whose stackers train on them. What is there and up to
+    date is left.
     """
     with run.lock(wait=True):
-        if (run.folder / "train.parquet").exists():
+        if run.has("train", prepared.fingerprint):
             return
-        clean = run.settings.clean
-        training, _ = split_fold(labelled_slices(clean), run.fold, clean)
-        outputs = slice_outputs(run, open_volumes(clean), list(training["image_id"]), device)
-        run.save_predictions("train", *outputs)
+        training, _ = split_fold(prepared, run.fold)
+        outputs = slice_outputs(run, prepared, list(training["image_id"]), device)
+        run.save_predictions("train", *outputs, {"run": run.fingerprint, "data": prepared.fingerprint})
     log.info("%s: predicted its %d training slices", run, len(training))

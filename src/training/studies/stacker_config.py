@@ -28,6 +28,7 @@ class Boosting(StrictModel):
 class StackerConfig(TrainingConfig):
     """One sequence model over the outputs of stage-1 runs, a study at a time."""
 
+    kind: Literal["stacker"] = "stacker"
     stacker: Literal["lstm", "gru", "transformer", "conv", "mlp", "two_branch", "boosting"]
     members: tuple[str, ...]  # stage-1 runs, such as "baseline/stage1/seresnext50"
 

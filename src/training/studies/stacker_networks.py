@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,7 +36,7 @@ class FoldData:
     training: StudyInputs
     held_out: StudyInputs
     space: EmbeddingMap
-    fingerprint: str  # of the prepared data
+    made_from: dict[str, Any]  # see provenance.py
 
 
 def build_from_config(config: StackerConfig, embedding_sizes: tuple[int, ...]) -> SequenceModel:
@@ -80,7 +81,7 @@ def train_networks(
     for offset in range(config.seeds):
         own = config.model_copy(update={"seed": config.seed + offset})
         checkpoint = run.checkpoint if offset == 0 else run.checkpoint.with_name(f"seed{offset}.pt")
-        fingerprint = training_fingerprint(own, run.fold, data.fingerprint)
+        fingerprint = training_fingerprint(own, data.made_from)
         torch.manual_seed(own.seed)
         model = build_from_config(own, data.space.out)
         model.start_at(*prevalences(data.training))

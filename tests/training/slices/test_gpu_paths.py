@@ -5,7 +5,7 @@ import torch
 from timm.layers import convert_sync_batchnorm
 from torch import nn
 
-from src.data.volumes import open_volumes
+from src.data.prepared import Prepared
 from src.errors import UserError
 from src.training.engine.precision import autocast_type
 from src.training.engine.state import Progress, TrainingState
@@ -43,7 +43,7 @@ def test_the_thread_of_batches_uses_this_process_s_gpu_and_hands_over_stored_sli
         backbone="test_resnet", image_size=48, batch_size=6, neighbours=(-1, 0, 1),
         augmentation=Augmentation(elastic=0.5, erase=0.5, noise=0.5, blur=0.3, cutmix=0.5),
     )  # fmt: skip
-    volumes, slices = open_volumes(tmp_path), labelled_slices(tmp_path)
+    volumes, slices = Prepared(tmp_path), labelled_slices(Prepared(tmp_path))
     stored = next(iter(SliceBatches(volumes, slices, config, CUDA).epoch(0)))
     assert chosen == [3]
     tensors = [value for value in stored.values() if isinstance(value, torch.Tensor)]

@@ -10,7 +10,7 @@ import torch
 
 from src.data.preparation.options import Options
 from src.data.preparation.prepare import prepare
-from src.data.volumes import open_volumes
+from src.data.prepared import Prepared
 from src.evaluation.metrics import held_out_scores
 from src.models.segmentation import masked_segmentation_loss
 from src.settings import load_settings
@@ -46,9 +46,11 @@ def config(**options):
 
 
 def batch_of(home, settings, masks=None):
-    volumes = open_volumes(home.clean)
+    volumes = Prepared(home.clean)
     masks = masks or open_mask_source("prepared", home.raw, home.clean, volumes.size)
-    return next(iter(SliceBatches(volumes, labelled_slices(home.clean), settings, masks=masks).epoch(0)))
+    return next(
+        iter(SliceBatches(volumes, labelled_slices(Prepared(home.clean)), settings, masks=masks).epoch(0))
+    )
 
 
 def inside(batch):
@@ -96,7 +98,7 @@ class Some:
 
 def test_slices_without_a_mask_do_not_count_in_the_loss(home):
     settings = config(image_size=64, augmentation=STILL)
-    volumes = open_volumes(home.clean)
+    volumes = Prepared(home.clean)
     whole = open_mask_source("prepared", home.raw, home.clean, volumes.size)
     batch = batch_of(home, settings, Some(whole, set(volumes.image_ids[::3])))
     assert batch["known"].sum() == 6

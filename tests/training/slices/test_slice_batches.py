@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from src.data.volumes import open_volumes
+from src.data.prepared import Prepared
 from src.errors import UserError
 from src.training.engine import distributed
 from src.training.slices.sample_changes import on_device
@@ -36,7 +36,7 @@ def orders(stack):
 
 def test_neighbours_are_the_slices_before_and_after_in_the_study(clean):
     ids = [image_name(2, order) for order in (0, 3, 4)]
-    stack = SliceReader(open_volumes(clean), config(neighbours=(1, 0, -1))).hu(ids)
+    stack = SliceReader(Prepared(clean), config(neighbours=(1, 0, -1))).hu(ids)
     assert orders(stack).tolist() == [
         [1, 0, 0],
         [4, 3, 2],
@@ -46,7 +46,7 @@ def test_neighbours_are_the_slices_before_and_after_in_the_study(clean):
 
 def test_beyond_the_ends_of_a_study_lies_air_if_asked(clean):
     ids = [image_name(0, 0), image_name(0, 4)]
-    stack = SliceReader(open_volumes(clean), config(neighbours=(-2, -1, 0, 1), edge="air")).hu(ids)
+    stack = SliceReader(Prepared(clean), config(neighbours=(-2, -1, 0, 1), edge="air")).hu(ids)
     assert orders(stack).tolist() == [[-1, -1, 0, 1], [2, 3, 4, -1]]
     assert (stack[0, 0] == AIR).all()
 
@@ -54,11 +54,11 @@ def test_beyond_the_ends_of_a_study_lies_air_if_asked(clean):
 def test_a_missing_image_is_named(clean):
     for neighbours in ((0,), (0, 1)):
         with pytest.raises(UserError, match="no usable image 'nobody'"):
-            SliceReader(open_volumes(clean), config(neighbours=neighbours)).hu(["nobody"])
+            SliceReader(Prepared(clean), config(neighbours=neighbours)).hu(["nobody"])
 
 
 def test_an_image_s_own_window_stands_where_the_configuration_says_file(clean):
-    reader = SliceReader(open_volumes(clean), config(windows=((80.0, 200.0), "file")))
+    reader = SliceReader(Prepared(clean), config(windows=((80.0, 200.0), "file")))
     windows = reader.windows([image_name(3, 0), image_name(5, 1)])
     assert windows.tolist() == [[[80, 200], [43, 80]], [[80, 200], [45, 80]]]
 
@@ -66,12 +66,12 @@ def test_an_image_s_own_window_stands_where_the_configuration_says_file(clean):
 def test_data_prepared_without_windows_says_so(tmp_path):
     write_clean(tmp_path, studies=4, windows=False)
     with pytest.raises(UserError, match="prepared without the files' windows; run"):
-        SliceReader(open_volumes(tmp_path), config(windows=("file",)))
+        SliceReader(Prepared(tmp_path), config(windows=("file",)))
 
 
 def test_a_stack_shares_one_draw_of_the_geometry(clean):
     settings = config(neighbours=(-1, 0, 1), augmentation=Augmentation(rotate_deg=30.0, shift=0.2))
-    batches = SliceBatches(open_volumes(clean), labelled_slices(clean), settings)
+    batches = SliceBatches(Prepared(clean), labelled_slices(Prepared(clean)), settings)
     batch = next(iter(batches.epoch(0)))
     inside = batch["hu"].numpy() > -300
     for stack in inside:  # the heads of a study have one outline
@@ -81,7 +81,7 @@ def test_a_stack_shares_one_draw_of_the_geometry(clean):
 
 def test_a_batch_is_a_function_of_seed_epoch_and_index(clean):
     settings = config(augmentation=Augmentation(elastic=0.5, noise=0.5, erase=0.5, cutmix=0.5))
-    volumes, slices = open_volumes(clean), labelled_slices(clean)
+    volumes, slices = Prepared(clean), labelled_slices(Prepared(clean))
     whole = list(SliceBatches(volumes, slices, settings).epoch(2))
     later = list(SliceBatches(volumes, slices, settings).epoch(2, start=3))
     assert len(whole) == 5 and len(later) == 2
@@ -92,7 +92,7 @@ def test_a_batch_is_a_function_of_seed_epoch_and_index(clean):
 
 def test_processes_share_a_batch_as_one_would_have_it(clean, monkeypatch):
     settings = config(neighbours=(0, 1), augmentation=Augmentation(window_center_jitter=5.0))
-    volumes, slices = open_volumes(clean), labelled_slices(clean)
+    volumes, slices = Prepared(clean), labelled_slices(Prepared(clean))
     alone = next(iter(SliceBatches(volumes, slices, settings).epoch(0)))
     monkeypatch.setattr(distributed, "world_size", lambda: 2)
     for rank in (0, 1):
@@ -108,7 +108,7 @@ def test_processes_share_a_batch_as_one_would_have_it(clean, monkeypatch):
 def test_processes_mix_the_same_pairs_as_one(clean, monkeypatch, stored):
     everything = Augmentation(cutmix=0.5, mixup=0.3, noise=0.8, blur=0.8, elastic=0.5, erase=0.5)
     settings = config(augmentation=everything, batch_size=12)
-    volumes, slices = open_volumes(clean), labelled_slices(clean)
+    volumes, slices = Prepared(clean), labelled_slices(Prepared(clean))
 
     def first_batch():
         batches = SliceBatches(volumes, slices, settings)
@@ -131,7 +131,7 @@ def test_processes_mix_the_same_pairs_as_one(clean, monkeypatch, stored):
 
 
 def test_prediction_shows_every_slice_once_unchanged_and_in_order(clean):
-    volumes = open_volumes(clean)
+    volumes = Prepared(clean)
     ids = volumes.image_ids[::-1]
     batches = list(plain_batches(volumes, ids, config(), 7))
     assert [i for batch in batches for i in batch["ids"]] == ids
@@ -141,8 +141,8 @@ def test_prediction_shows_every_slice_once_unchanged_and_in_order(clean):
 
 def test_training_without_augmentation_sees_what_prediction_sees(clean):
     settings = config(augmentation=STILL, image_size=48, crop=0.75)
-    volumes = open_volumes(clean)
-    batch = next(iter(SliceBatches(volumes, labelled_slices(clean), settings).epoch(0)))
+    volumes = Prepared(clean)
+    batch = next(iter(SliceBatches(volumes, labelled_slices(Prepared(clean)), settings).epoch(0)))
     plain = next(iter(plain_batches(volumes, batch["ids"], settings, 6)))
     assert torch.equal(batch["hu"], plain["hu"])
     np.testing.assert_array_equal(
@@ -153,7 +153,7 @@ def test_training_without_augmentation_sees_what_prediction_sees(clean):
 
 def test_padding_is_air_before_anything_is_interpolated(tmp_path, monkeypatch):
     write_clean(tmp_path, studies=4)
-    volumes = open_volumes(tmp_path)
+    volumes = Prepared(tmp_path)
     monkeypatch.setattr(volumes, "slices", lambda ids: np.full((len(ids), 64, 64), -3024, np.int16))
     assert (SliceReader(volumes, config(image_size=32)).hu(["a"]) == AIR).all()
 

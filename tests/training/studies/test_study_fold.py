@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 import torch
 
+from src.data.prepared import Prepared
 from src.errors import UserError
-from src.evaluation.metrics import held_out_scores, prevalence_baseline, weighted_log_loss
+from src.evaluation.metrics import prevalence_baseline, weighted_log_loss
 from src.files import write_csv, write_json, write_parquet
 from src.labels import LABELS
 from src.models.sequence_model import StackerOutput
@@ -104,7 +105,9 @@ def write_stage1(run, slices, rng):
 
 def fit(home, name="x/stage2/s", fold=0, **options):
     run = Run(name, fold, home)
-    stage2.train_stacker_fold(run, config(**{**SMALL, **options}), CPU, held_out_scores, LOG, False)
+    stage2.train_stacker_fold(
+        run, Prepared(run.settings.clean), config(**{**SMALL, **options}), CPU, LOG, False
+    )
     return run
 
 
@@ -170,7 +173,7 @@ def test_a_run_folder_holds_what_prediction_needs(home):
     assert {p.name for p in run.folder.iterdir()} == {
         "config.json", "metrics.json", "model.safetensors", "embedding_map.safetensors", "oof.parquet",
     }  # fmt: skip
-    stage2.predict_test_studies(run, CPU, LOG)
+    stage2.predict_test_studies(run, Prepared(run.settings.clean), CPU, LOG)
     slices = pd.read_parquet(home.clean / "slices.parquet")
     assert sorted(run.predictions("test").index) == sorted(slices.loc[slices["split"] == "test", "image_id"])
     assert not list(run.checkpoint.parent.glob("*.pt"))
@@ -178,9 +181,9 @@ def test_a_run_folder_holds_what_prediction_needs(home):
 
 def test_predictions_of_the_test_part_are_the_mean_over_stage_1_folds(home):
     run = fit(home, embedding_space="pooled")
-    stage2.predict_test_studies(run, CPU, LOG)
+    stage2.predict_test_studies(run, Prepared(run.settings.clean), CPU, LOG)
     settings, logits = run.read_config(stage2.StackerConfig), []
-    slices = stage2.unlabelled_slices(home.clean)
+    slices = stage2.unlabelled_slices(Prepared(home.clean))
     for fold in range(FOLDS):
         inputs = stage2.StudyInputs(slices, {m: [Run(m, fold, home)] for m in MEMBERS}, "test", settings)
         logits.append(stage2.load_predictor(run, settings, inputs, CPU)(inputs))
@@ -254,14 +257,14 @@ def test_without_a_test_part_there_is_nothing_to_predict(home):
     write_parquet(path, pd.read_parquet(path).query("split == 'train'"))
     for options in ({"embedding_space": "pooled", "slice_dropout": 0.1}, TREES):
         run = fit(home, f"x/stage2/{options.get('stacker')}", **options)
-        stage2.predict_test_studies(run, CPU, LOG)
+        stage2.predict_test_studies(run, Prepared(run.settings.clean), CPU, LOG)
         assert run.predictions("test").empty
 
 
 def test_read_from_both_ends_a_mirrored_study_gets_the_mirrored_answer(home):
     run = fit(home, tta_reverse=True, inputs=["embeddings", "logits"], deltas="lag_lead", stacker="gru")
     settings = run.read_config(stage2.StackerConfig)
-    slices = stage2.unlabelled_slices(home.clean)
+    slices = stage2.unlabelled_slices(Prepared(home.clean))
     mirrored = slices.iloc[::-1].sort_values("study_id", kind="stable").reset_index(drop=True)
     answers = []
     for table in (slices, mirrored):
@@ -274,14 +277,16 @@ def test_read_from_both_ends_a_mirrored_study_gets_the_mirrored_answer(home):
 @pytest.mark.parametrize("space", ["pooled", "aligned"])
 def test_where_views_are_drawn_the_prediction_is_the_mean_over_them(home, space):
     run = fit(home, embedding_space=space, views=VIEWS, view_use="draw", tta_reverse=True)
-    stage2.predict_test_studies(run, CPU, LOG)
+    stage2.predict_test_studies(run, Prepared(run.settings.clean), CPU, LOG)
     settings = run.read_config(stage2.StackerConfig)
     answers = []
     for view in VIEWS:
         single = settings.model_copy(update={"views": (view,), "view_use": "concatenate"})
         for fold in range(FOLDS):
             members = {m: [Run(m, fold, home)] for m in MEMBERS}
-            inputs = stage2.StudyInputs(stage2.unlabelled_slices(home.clean), members, "test", single)
+            inputs = stage2.StudyInputs(
+                stage2.unlabelled_slices(Prepared(home.clean)), members, "test", single
+            )
             answers.append(1 / (1 + np.exp(-stage2.load_predictor(run, single, inputs, CPU)(inputs))))
     np.testing.assert_allclose(run.predictions("test"), np.mean(answers, 0), atol=1e-6)
     assert np.abs(answers[0] - answers[FOLDS]).max() > 1e-3
@@ -293,7 +298,7 @@ def test_every_stacker_reads_views(home, use, stacker):
     trees = {"selector": "pca", "components": 4, "boosting": {"rounds": 5}} if stacker == "boosting" else {}
     inputs = ["embeddings", "probabilities" if stacker == "two_branch" else "logits", "position"]
     run = fit(home, stacker=stacker, inputs=inputs, views=VIEWS, view_use=use, **trees)
-    stage2.predict_test_studies(run, CPU, LOG)
+    stage2.predict_test_studies(run, Prepared(run.settings.clean), CPU, LOG)
     assert len(run.predictions("test")) > 0
 
 
@@ -306,13 +311,13 @@ def test_quarantined_slices_are_predicted_from_their_neighbours(home):
     slices.loc[lost, "position_mm"] = np.nan  # its place is unknown
     write_parquet(path, slices)
     run = fit(home, slice_dropout=0.1)
-    stage2.predict_test_studies(run, CPU, LOG)
+    stage2.predict_test_studies(run, Prepared(run.settings.clean), CPU, LOG)
     missing = pd.read_parquet(run.folder / "missing.parquet")
     assert missing["image_id"].tolist() == ["61-1"]
     assert missing[list(LABELS)].to_numpy().max() < 1
     assert not run.predictions("test").index.isin(["61-1", "63-0"]).any()
     plain = fit(home, "x/stage2/plain")
-    stage2.predict_test_studies(plain, CPU, LOG)
+    stage2.predict_test_studies(plain, Prepared(plain.settings.clean), CPU, LOG)
     assert not (plain.folder / "missing.parquet").exists()
 
 
@@ -320,7 +325,7 @@ def test_in_sample_inputs_are_what_each_fold_says_of_its_own_training_slices(hom
     with caplog.at_level(logging.WARNING):
         run = fit(home, embedding_space="per_fold")
     assert "in-sample: for comparison only" in caplog.text
-    stage2.predict_test_studies(run, CPU, LOG)
+    stage2.predict_test_studies(run, Prepared(run.settings.clean), CPU, LOG)
     assert len(run.predictions("test")) > 0
 
 
