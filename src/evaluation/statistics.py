@@ -48,7 +48,8 @@ def compare_replicates(
     test_to_train: float | None = None,
     names: tuple[str, str] = ("A", "B"),
 ) -> dict[str, Result]:
-    """a, b: (TN, FP, FN, TP) of every run -> for each of METRICS the values, tests, interval and verdict.
+    """a, b: (TN, FP, FN, TP) of every run -> for each of METRICS {a, b, difference, published, paired,
+    interval, verdict}, fit for JSON: what cannot be computed is None, with a `reason` beside it.
 
     shared_splits: run k of both models is of the same split; counts that contradict it turn it off.
     test_to_train: patients tested on over patients trained on; without it nothing is corrected.
