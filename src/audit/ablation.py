@@ -29,12 +29,13 @@ from ..evaluation.bootstrap import Interval, PatientBootstrap
 from ..evaluation.metrics import WEIGHTS, held_out_scores, row_losses
 from ..files import write_json
 from ..labels import LABELS
+from ..models.slice_classifier import build_slice_classifier
 from ..settings import load_settings
 from ..training.engine.training_config import WITHOUT_EFFECT
 from ..training.launch import asked_runs, prepare_torch, train_together
 from ..training.runs import Run, probability_frame, run_name
 from ..training.slices.slice_config import SliceConfig
-from ..training.slices.slice_fold import build_from_config, predict_slices, train_slice_fold
+from ..training.slices.slice_fold import predict_slices, train_slice_fold
 from ..training.split import labelled_slices, split_fold
 from ..training.studies.stacker_config import StackerConfig
 from ..training.studies.study_fold import train_stacker_fold
@@ -113,7 +114,7 @@ def held_out(
     ignored, stage1 = {*WITHOUT_EFFECT, "tta"}, run.stage == "stage1"
     if stage1 and run != base_run and config.model_dump(exclude=ignored) == base.model_dump(exclude=ignored):
         ids = list(base_run.predictions("oof").index)
-        model = base_run.load_weights(build_from_config(base, pretrained=False)).to(device)
+        model = base_run.load_weights(build_slice_classifier(base, pretrained=False)).to(device)
         return probability_frame(predict_slices(model, open_volumes(clean), ids, config, device)[0], ids)
     if not run.is_done(config, read_manifest(clean)["fingerprint"]):
         train_together(run, config, device, held_out_scores, STAGES[run.stage][1], quiet)

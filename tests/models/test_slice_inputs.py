@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from src.models.slice_inputs import InputSizes, Scores, SliceInputs
+from src.models.slice_inputs import InputOptions, InputSizes, Scores, SliceInputs
 
 
 def test_scores_are_members_their_mean_and_rotated_differences():
@@ -24,11 +24,9 @@ def test_two_members_have_one_difference():
 def test_a_projected_delta_is_the_delta_of_projections(deltas):
     """The memory-saving order against the definition."""
     torch.manual_seed(0)
-    inputs = SliceInputs(
-        InputSizes((5,), 1, 1), Scores(1, ("logits",), False, False), deltas, 8, 0.0, 0.0, False
-    )
-    wide = SliceInputs(
-        InputSizes((5,), 1, 1), Scores(1, ("logits",), False, False), deltas, None, 0.0, 0.0, False
+    inputs, wide = (
+        SliceInputs(InputSizes((5,), 1, 1), InputOptions(deltas=deltas, width=width, dropout=0.0))
+        for width in (8, None)
     )
     batch = torch.randn(2, 6, 5), torch.randn(2, 6, 6), torch.randn(2, 6, 1)
     mask = torch.arange(6)[None] < torch.tensor([[6], [4]])
@@ -43,9 +41,7 @@ def test_a_projected_delta_is_the_delta_of_projections(deltas):
 
 def test_a_missing_slice_is_known_by_its_place_and_its_mark_only():
     torch.manual_seed(0)
-    inputs = SliceInputs(
-        InputSizes((5,), 1, 1), Scores(1, ("logits",), False, False), "none", 8, 0.0, 0.0, True
-    )
+    inputs = SliceInputs(InputSizes((5,), 1, 1, marks=True), InputOptions(width=8, dropout=0.0))
     batch = [torch.randn(1, 3, 5), torch.randn(1, 3, 6), torch.randn(1, 3, 1)]
     mask, missing = torch.ones(1, 3, dtype=torch.bool), torch.tensor([[False, True, False]])
     before = inputs(*batch, mask, missing)

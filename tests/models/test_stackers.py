@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from src.errors import UserError
-from src.models.slice_inputs import InputSizes
-from src.models.stackers import NETWORKS, build_stacker
+from src.models.slice_inputs import INPUTS, InputSizes
+from src.models.stackers import NETWORKS, StackerOptions, build_stacker
 
 SIZES = InputSizes((5, 7), 2, 2)
+MARKED = InputSizes((5, 7), 2, 2, marks=True)
 VARIANTS = {
     "lstm": {},
     "lstm, 3 layers": {"layers": 3},
@@ -21,24 +21,23 @@ VARIANTS = {
     "transformer, absolute": {"encoding": "absolute"},
     "conv": {},
     "mlp": {},
-    "two_branch": {"width": 64},
+    "two_branch": {"width": 64, "inputs": INPUTS},
     "lstm, every input": {
-        "scores": ("logits", "probabilities"), "mean_channel": True, "differences": True,
-        "deltas": "lag_lead", "marks": True,
+        "inputs": INPUTS, "mean_channel": True, "differences": True, "deltas": "lag_lead",
     },
 }  # fmt: skip
 CONTEXT = [name for name in VARIANTS if name != "mlp"]
 
 
 def stacker(variant, **options):
-    torch.manual_seed(0)
+    name = variant.split(",")[0]
     defaults = {"width": 16, "hidden": 8, "layers": 2, "heads": 4, "dropout": 0.1, "noise": 0.1}
-    defaults |= {"study": True, "instances": True}
-    return (
-        build_stacker(variant.split(",")[0], SIZES, **{**defaults, **VARIANTS[variant], **options})
-        .double()
-        .eval()
-    )
+    if name != "two_branch":
+        defaults |= {"study_weight": 1.0, "instance_weight": 1.0}
+    sizes = MARKED if variant.endswith("every input") else SIZES
+    torch.manual_seed(0)
+    values = StackerOptions(stacker=name, **{**defaults, **VARIANTS[variant], **options})
+    return build_stacker(values, sizes).double().eval()
 
 
 def studies(lengths, padding=0.0):
@@ -142,9 +141,10 @@ def test_with_a_zero_head_the_output_is_the_mean_logit_of_the_members(variant):
 
 @pytest.mark.parametrize("variant", ["two_branch", "lstm, probabilities alone"])
 def test_without_logits_an_untrained_network_starts_at_the_prevalence(variant):
-    options = {} if variant == "two_branch" else {"scores": ("probabilities",)}
+    inputs = ("embeddings", "probabilities", "position")
+    options = StackerOptions(stacker=variant.split(",")[0], inputs=inputs, width=64, hidden=8)
     torch.manual_seed(0)
-    model = build_stacker(variant.split(",")[0], SIZES, width=64, hidden=8, **options).double().eval()
+    model = build_stacker(options, SIZES).double().eval()
     prevalence = torch.tensor([0.004, 0.05, 0.03, 0.05, 0.0, 0.14], dtype=torch.float64)
     model.start_at(prevalence, 3 * prevalence)
     mean = model(*studies([200])).slices.mean((0, 1))
@@ -153,7 +153,7 @@ def test_without_logits_an_untrained_network_starts_at_the_prevalence(variant):
 
 
 def test_heads_must_divide_the_width():
-    with pytest.raises(UserError, match="width 16 is not a multiple of heads 5"):
+    with pytest.raises(ValueError, match="width 16 is not a multiple of heads 5"):
         stacker("transformer", heads=5)
 
 
@@ -167,9 +167,8 @@ def test_noise_is_added_in_training_only():
 
 def test_the_two_branch_network_has_the_published_sizes():
     """Three members: 8 probability channels and branch 1's answer; 128 features a member."""
-    model = build_stacker(
-        "two_branch", InputSizes((2048, 2048, 1664), 3, 1), width=512, hidden=96, dropout=0.5
-    )
+    options = StackerOptions(stacker="two_branch", inputs=INPUTS, width=512, hidden=96, dropout=0.5)
+    model = build_stacker(options, InputSizes((2048, 2048, 1664), 3, 1))
     assert model.features.shared[0].weight.shape == (512, 2048)
     assert model.features.recurrent.recurrent.weight_ih_l0.shape == (3 * 96, 3 * 128)
     assert model.images.blocks[0].conv.conv.weight.shape == (512, 2 * 3 + 3, 5)

@@ -1,16 +1,19 @@
 """Masks of bleeding for the auxiliary segmentation task, in the geometry of the stored slices."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Annotated, Protocol
 
 import cv2
 import numpy as np
 import pandas as pd
 
+from ...config import OneOf
 from ...data.prepared import read_slices
 from ...data.square import Square, extract
 from ...data.volumes import open_masks
 from ...errors import UserError
+from ...models.segmentation import DecoderOptions
 
 INSIDE = 255  # value of a pixel in the bleeding; leaves room for averaging
 
@@ -76,6 +79,19 @@ class TruthMasks:
         return extract(image.astype(np.int16) * INSIDE, square, self.size, fill=0)
 
 
+SOURCES: dict[str, Callable[[Path, Path, int], Masks]] = {  # of raw data, prepared data, side of the slices
+    "prepared": lambda raw, clean, size: PreparedMasks(clean),
+    "truth": lambda raw, clean, size: TruthMasks(raw.parent / "truth", clean, size),
+}
+
+
+class Segmentation(DecoderOptions):
+    """The auxiliary task: where the blood is."""
+
+    masks: Annotated[str, OneOf(SOURCES)]
+    """prepared: the data set's own; truth: those of synthetic data, beside RAW_DATA_DIR"""
+
+
 def open_mask_source(kind: str, raw: Path, clean: Path, size: int) -> Masks:
-    """`prepared` or `truth`, as `segmentation.masks` names them."""
-    return PreparedMasks(clean) if kind == "prepared" else TruthMasks(raw.parent / "truth", clean, size)
+    """One of SOURCES; size: side of the stored slices."""
+    return SOURCES[kind](raw, clean, size)

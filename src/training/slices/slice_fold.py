@@ -23,7 +23,7 @@ from ..runs import Run, probability_frame, training_fingerprint
 from ..split import labelled_slices, split_fold, unlabelled_slices
 from .masks import open_mask_source
 from .sample_changes import on_device
-from .sampling import trainable
+from .sampling import SAMPLINGS, trainable
 from .slice_batches import SliceBatches, plain_batches
 from .slice_config import SliceConfig
 from .views import VIEWS
@@ -50,7 +50,7 @@ def train_slice_fold(
     volumes = open_volumes(clean)
     _say(log, config, training, held_out, run.fold, device)
     torch.manual_seed(config.seed)  # the same start in every fold keeps the folds' embeddings comparable
-    model = build_from_config(config)
+    model = build_slice_classifier(config)
     weights = weights_record(config.backbone, config.pretrained) if distributed.is_first() else {}
     model.start_at(torch.from_numpy(training[list(LABELS)].to_numpy(np.float32).mean(0)))
     masks = None
@@ -99,8 +99,9 @@ def _say(
     )  # fmt: skip
     if distributed.world_size() > 1:
         log.info("%d processes, each with its part of every batch", distributed.world_size())
-    if config.sampling == "balanced":
-        log.warning("balanced sampling: the probabilities are too high; calibrate them or use a second stage")
+    if SAMPLINGS[config.sampling].changes_prevalence:
+        text = "%s sampling: the probabilities are too high; calibrate them or use a second stage"
+        log.warning(text, config.sampling)
     for label in LABELS:
         if not training[label].any():
             log.warning(
@@ -133,7 +134,7 @@ def predict_test_slices(run: Run, device: torch.device, log: logging.Logger) -> 
             return
         config = run.read_config(SliceConfig)
         ids = list(unlabelled_slices(run.settings.clean)["image_id"])
-        model = run.load_weights(build_from_config(config, pretrained=False)).to(device)
+        model = run.load_weights(build_slice_classifier(config, pretrained=False)).to(device)
         logits, embeddings = predict_slices(model, open_volumes(run.settings.clean), ids, config, device)
         run.save_predictions("test", probability_frame(logits, ids), embeddings)
     log.info("%s: predicted %d test slices", run, len(ids))
@@ -168,25 +169,3 @@ def predict_slices(
     if not all_logits:
         return np.empty((0, len(LABELS)), np.float32), np.empty((0, model.embedding_size), np.float32)
     return torch.cat(all_logits).numpy(), torch.cat(all_embeddings).numpy()
-
-
-def build_from_config(config: SliceConfig, pretrained: bool | str | None = None) -> SliceClassifier:
-    """The network of a configuration; `pretrained=False` where trained weights are loaded right after."""
-    return build_slice_classifier(
-        config.backbone,
-        config.windows if config.learn_windows else len(config.windows),
-        pretrained=config.pretrained if pretrained is None else pretrained,
-        mean=config.mean,
-        std=config.std,
-        slices=len(config.neighbours),
-        order=config.channel_order,
-        learn_windows=config.learn_windows,
-        normalisation=config.normalisation,
-        pooling=config.pooling,
-        dropout=config.dropout,
-        dropout_samples=config.dropout_samples,
-        drop_path=config.drop_path,
-        image_size=config.image_size,
-        channels_last=config.channels_last,
-        decoder_channels=None if config.segmentation is None else config.segmentation.channels,
-    )

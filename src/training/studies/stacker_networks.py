@@ -40,28 +40,9 @@ class FoldData:
 
 def build_from_config(config: StackerConfig, embedding_sizes: tuple[int, ...]) -> SequenceModel:
     """embedding_sizes: what comes out of the embedding map; empty where embeddings are no input."""
-    sizes = InputSizes(
-        embedding_sizes, len(config.sources), len(config.positions) if "position" in config.inputs else 0
-    )
-    return build_stacker(
-        config.stacker,
-        sizes,
-        scores=config.scores,
-        mean_channel=config.mean_channel,
-        differences=config.differences,
-        deltas=config.deltas,
-        width=config.width,
-        hidden=config.hidden,
-        layers=config.layers,
-        heads=config.heads,
-        encoding=config.encoding,
-        residual_sums=config.residual_sums,
-        dropout=config.dropout,
-        noise=config.noise,
-        marks=config.slice_dropout > 0,
-        study=config.study_weight > 0,
-        instances=config.instance_weight > 0,
-    )
+    positions = len(config.positions) if "position" in config.inputs else 0
+    sizes = InputSizes(embedding_sizes, len(config.sources), positions, marks=config.slice_dropout > 0)
+    return build_stacker(config, sizes)
 
 
 def train_networks(

@@ -104,7 +104,7 @@ def fold_data(
         space = EmbeddingMap(config.sources, inputs.embedding_sizes, fit_alignments(members, device, log))
     if config.selector != "none" and inputs.reads_embeddings:
         x, y = some_embeddings(inputs, space)
-        space = replace(space, selector=fit_selector(config.selector, x, y, config.components, config.seed))
+        space = replace(space, selector=fit_selector(config, x, y, config.seed))
     return FoldData(inputs, StudyInputs(held_out, members, "oof", config), space, fingerprint)
 
 
