@@ -133,9 +133,9 @@ def _sentences(model: type[BaseModel], values: dict[str, Any], error: Validation
     sentences: dict[Location, str] = {}
     for item in error.errors():
         key, value = _locate(values, item["loc"])
-        if item["type"] == "missing":
-            key = item["loc"]
-        if key not in sentences or item["type"] == "unknown_name":  # this one says the most
+        if item["type"] == "missing" and item["loc"][:-1] == key and isinstance(value, dict):
+            sentences[item["loc"]] = f"the key {_dotted(item['loc'])!r} is missing"
+        elif key not in sentences or item["type"] == "unknown_name":  # this one says the most
             sentences[key] = _sentence(model, key, value, item)
     return list(sentences.values())
 
@@ -143,17 +143,19 @@ def _sentences(model: type[BaseModel], values: dict[str, Any], error: Validation
 def _locate(values: Any, location: Location) -> tuple[Location, Any]:
     """The part of a location that leads through the JSON, without names of types, and what stands there."""
     for depth, step in enumerate(location):
-        inside = step in values if isinstance(values, dict) else isinstance(values, list)
-        if not inside or (isinstance(values, list) and not isinstance(step, int)):
+        known = values if isinstance(values, dict) else range(len(values)) if isinstance(values, list) else ()
+        if step not in known:
             return location[:depth], values
         values = values[step]
     return location, values
 
 
+def _dotted(location: Location) -> str:
+    return ".".join(map(str, location))
+
+
 def _sentence(model: type[BaseModel], key: Location, value: Any, item: Any) -> str:
-    name, kind = ".".join(map(str, key)), item["type"]
-    if kind == "missing":
-        return f"the key {name!r} is missing"
+    name, kind = _dotted(key), item["type"]
     if kind == "extra_forbidden":
         known = known_keys(model, key[:-1])
         near = nearest(str(key[-1]), known)

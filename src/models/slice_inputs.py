@@ -14,6 +14,7 @@ from torch import nn
 from ..config import Count, Fraction, NotNegative, OneOf, StrictModel
 from ..labels import LABELS
 from .masked import lag, lead
+from .sequence_model import SliceSequence
 
 SCORES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "logits": lambda logits: logits / 4,  # about the spread of a normalised embedding
@@ -118,22 +119,13 @@ class SliceInputs(nn.Module):
             self.project_deltas = nn.Linear(values, len(self.deltas) * width, bias=False)
         self.finish = nn.Sequential(nn.LayerNorm(width), nn.GELU(), nn.Dropout(options.dropout))
 
-    def forward(
-        self,
-        embeddings: torch.Tensor,
-        logits: torch.Tensor,
-        position: torch.Tensor,
-        mask: torch.Tensor,
-        missing: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        """embeddings (b, s, sum of sizes), logits (b, s, 6 * members), position (b, s, p), mask and missing
-        (b, s) bool -> (b, s, width).  Nothing of a missing slice is seen but its position.
-        """
-        values = torch.cat([*self.normalised(embeddings), self.scores(logits).flatten(2)], -1)
-        real = mask if missing is None else mask & ~missing
+    def forward(self, slices: SliceSequence) -> torch.Tensor:
+        """-> (b, s, width).  Nothing of a missing slice is seen but its position."""
+        values = torch.cat([*self.normalised(slices.embeddings), self.scores(slices.logits).flatten(2)], -1)
+        real, position = slices.read, slices.position
         values = values * real[..., None]
         if self.marks:
-            mark = torch.zeros_like(mask) if missing is None else missing & mask
+            mark = slices.missing & slices.mask
             position = torch.cat([position, mark[..., None].to(position)], -1)
         if self.project is None:
             return torch.cat([values, *(delta(values, real) for delta in self.deltas), position], -1)

@@ -19,7 +19,7 @@ from .contexts import (
     SummedRecurrent,
 )
 from .masked import ClassAttention
-from .sequence_model import SequenceModel, StackerOutput, prior_logits
+from .sequence_model import SequenceModel, SliceSequence, StackerOutput, prior_logits
 from .slice_inputs import InputOptions, InputSizes, SliceInputs
 from .two_branch import TwoBranch
 
@@ -71,22 +71,15 @@ class Stacker(SequenceModel):
             if head is not None:
                 head.bias.data.copy_(prior_logits(studies))
 
-    def forward(
-        self,
-        embeddings: torch.Tensor,
-        logits: torch.Tensor,
-        position: torch.Tensor,
-        mask: torch.Tensor,
-        missing: torch.Tensor | None = None,
-    ) -> StackerOutput:
-        hidden = self.inputs(embeddings, logits, position, mask, missing)
-        context = self.context(hidden, mask)
-        slices = self.head(context)
+    def forward(self, slices: SliceSequence) -> StackerOutput:
+        hidden = self.inputs(slices)
+        context = self.context(hidden, slices.mask)
+        logits = self.head(context)
         if self.adds_mean:
-            slices = slices + logits.unflatten(-1, (self.members, len(LABELS))).mean(-2)
-        study = None if self.study is None else self.study(context, mask)
-        instances = None if self.instances is None else self.instances(hidden, mask)
-        return StackerOutput(slices, None, study, instances)
+            logits = logits + slices.logits.unflatten(-1, (self.members, len(LABELS))).mean(-2)
+        study = None if self.study is None else self.study(context, slices.mask)
+        instances = None if self.instances is None else self.instances(hidden, slices.mask)
+        return StackerOutput(logits, None, study, instances)
 
 
 def two_branch(sizes: InputSizes, options: "StackerOptions") -> SequenceModel:

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from src.models.sequence_model import SliceSequence
 from src.models.slice_inputs import InputOptions, InputSizes, Scores, SliceInputs
 
 
@@ -32,11 +33,12 @@ def test_a_projected_delta_is_the_delta_of_projections(deltas):
     mask = torch.arange(6)[None] < torch.tensor([[6], [4]])
     missing = torch.zeros_like(mask)
     missing[0, 2] = True
-    values = wide(*batch, mask, missing)
+    slices = SliceSequence(*batch, mask, missing)
+    values = wide(slices)
     own, copies = inputs.project.weight, inputs.project_deltas.weight.unflatten(0, (-1, 8))
     weight = torch.cat([own[:, :11], *copies, own[:, 11:]], 1)
     expected = inputs.finish(values @ weight.T + inputs.project.bias)
-    torch.testing.assert_close(inputs(*batch, mask, missing), expected)
+    torch.testing.assert_close(inputs(slices), expected)
 
 
 def test_a_missing_slice_is_known_by_its_place_and_its_mark_only():
@@ -44,7 +46,8 @@ def test_a_missing_slice_is_known_by_its_place_and_its_mark_only():
     inputs = SliceInputs(InputSizes((5,), 1, 1, marks=True), InputOptions(width=8, dropout=0.0))
     batch = [torch.randn(1, 3, 5), torch.randn(1, 3, 6), torch.randn(1, 3, 1)]
     mask, missing = torch.ones(1, 3, dtype=torch.bool), torch.tensor([[False, True, False]])
-    before = inputs(*batch, mask, missing)
+    before = inputs(SliceSequence(*batch, mask, missing))
     batch[0][0, 1], batch[1][0, 1] = 9.0, -9.0
-    torch.testing.assert_close(inputs(*batch, mask, missing), before)
-    assert not torch.allclose(inputs(*batch, mask)[0, 1], before[0, 1])
+    torch.testing.assert_close(inputs(SliceSequence(*batch, mask, missing)), before)
+    shown = inputs(SliceSequence(*batch, mask, torch.zeros_like(missing)))
+    assert not torch.allclose(shown[0, 1], before[0, 1])

@@ -12,7 +12,7 @@ from torch import nn
 
 from ...files import atomic_path
 from ...labels import LABELS
-from ...models.sequence_model import SequenceModel, StackerOutput
+from ...models.sequence_model import SequenceModel, SliceSequence, StackerOutput
 from ...models.slice_inputs import InputSizes
 from ...models.stackers import build_stacker
 from ..engine import distributed
@@ -210,4 +210,5 @@ def mean_logits(views: Sequence[np.ndarray]) -> np.ndarray:
 def call(model: SequenceModel, batch: Batch, space: DeviceMap) -> StackerOutput:
     """Run a network on a collated batch that lies on its device."""
     embeddings = space(batch["embeddings"], batch["folds"]) if space.sizes else batch["embeddings"].float()
-    return model(embeddings, batch["logits"], batch["position"], batch["mask"], batch["missing"])
+    others = (batch[key] for key in SliceSequence._fields[1:])
+    return model(SliceSequence(embeddings, *others))
