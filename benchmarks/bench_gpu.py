@@ -39,11 +39,12 @@ from src.data.preparation.prepare import prepare
 from src.data.prepared import Prepared
 from src.errors import UserError
 from src.files import read_json, write_json
+from src.models.slice_classifier import build_slice_classifier
 from src.training.engine.precision import Batch, to_device
 from src.training.engine.state import TrainingState
 from src.training.slices.slice_batches import SliceBatches
 from src.training.slices.slice_config import SliceConfig
-from src.training.slices.slice_fold import build_from_config, training_loss
+from src.training.slices.slice_fold import training_loss
 from src.training.split import labelled_slices
 
 BASELINE = ROOT / "experiments" / "baseline" / "stage1"
@@ -70,7 +71,7 @@ def flops_per_slice(config: SliceConfig) -> float:
     """Of one training step: three times the forward pass, counted without memory or arithmetic."""
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
         hu = torch.zeros(1, len(config.neighbours), config.image_size, config.image_size, dtype=torch.int16)
-        build_from_config(config, pretrained=False).eval()(hu, torch.zeros(1, len(config.windows), 2))
+        build_slice_classifier(config, pretrained=False).eval()(hu, torch.zeros(1, len(config.windows), 2))
     return 3.0 * counter.get_total_flops()
 
 
@@ -79,7 +80,7 @@ class Training:
 
     def __init__(self, clean: Path, config: SliceConfig, device: torch.device):
         self.batches = SliceBatches(Prepared(clean), labelled_slices(Prepared(clean)), config, device)
-        model = build_from_config(config)
+        model = build_slice_classifier(config)
         self.state = TrainingState(model, training_loss(config), config, device, 10**6)
         self.device, self.batch_size = device, config.batch_size
         self.stored = to_device(next(iter(self.batches.epoch(0))), device)

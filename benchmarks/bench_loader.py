@@ -28,8 +28,9 @@ from src.data.preparation.prepare import prepare
 from src.data.prepared import Prepared
 from src.data.windows import stack_windows
 from src.training.engine.devices import keep_freed_memory
+from src.training.slices.draws import Augmentation
 from src.training.slices.slice_batches import SliceBatches
-from src.training.slices.slice_config import Augmentation, SliceConfig
+from src.training.slices.slice_config import SliceConfig
 from src.training.split import labelled_slices
 
 SIZE, BATCH = 256, 64

@@ -25,12 +25,13 @@ from benchmarks.timing import alternately, arguments, contest_folder, entry, sho
 from src.data.preparation.options import Options
 from src.data.preparation.prepare import prepare
 from src.data.prepared import Prepared
+from src.models.slice_classifier import build_slice_classifier
 from src.training.engine.devices import keep_freed_memory
 from src.training.engine.precision import Batch
 from src.training.engine.state import TrainingState
 from src.training.losses import weighted_bce
 from src.training.slices.slice_batches import SliceBatches
-from src.training.slices.slice_fold import build_from_config, training_loss
+from src.training.slices.slice_fold import training_loss
 from src.training.split import labelled_slices
 
 BATCH, STEPS = 32, 8
@@ -69,7 +70,7 @@ def main() -> None:
 def our_loops(clean: Path) -> tuple:
     batches = SliceBatches(Prepared(clean), labelled_slices(Prepared(clean)), SETTINGS)
     state = TrainingState(
-        build_from_config(SETTINGS), training_loss(SETTINGS), SETTINGS, torch.device("cpu"), 1000
+        build_slice_classifier(SETTINGS), training_loss(SETTINGS), SETTINGS, torch.device("cpu"), 1000
     )
     stored = next(iter(batches.epoch(0)))
 

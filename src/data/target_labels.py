@@ -13,9 +13,9 @@ from .prepared import SLICES, STUDIES, Prepared
 def target_labels(prepared: Prepared, targets: Targets, unit: Unit) -> pd.DataFrame:
     """Labels of the usable training images, or of the studies that have one; index image_id or study_id.
 
-    float64, NaN where a label is not known or not asked; rows that lack a label of a head that is always asked are left out. A study's
-    label is its own where the data set has it, else the maximum over its images. UserError where the data
-    have no such label.
+    float64, NaN where a label is not known or not asked; rows that lack a label that is always asked are left
+    out. A study's label is its own where the data set has it, else the maximum over its images. UserError
+    where the data have no such label.
     """
     slices = prepared.slices
     usable = slices[(slices["split"] == "train") & (slices["status"] == "ok")]
@@ -64,5 +64,5 @@ def _asked(labels: pd.DataFrame, targets: Targets, source: str, what: str) -> pd
 
 def _remedy(known: Sequence[str]) -> str:
     if len(known):
-        return f'they have {", ".join(known)}: choose other targets, such as --set \'targets="presence"\''
+        return f"they have {', '.join(known)}: choose other targets, such as --set 'targets=\"presence\"'"
     return "check RAW_DATA_DIR and run prepare_data.py; where only studies have labels, train a `video`"

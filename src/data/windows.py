@@ -1,19 +1,34 @@
 """CT windows: Hounsfield units to [0, 1].
 
-A window (center L, width W) clips to [L - W/2, L + W/2] and scales linearly. Named windows are those of the
-contest's winners: brain (40, 80), subdural (80, 200), soft tissue (40, 380), bone (600, 2800).
+A window (center L, width W) clips to [L - W/2, L + W/2] and scales linearly.
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from pydantic import AfterValidator
+
+from ..config import OneOf, Positive
 
 BRAIN = (40.0, 80.0)
 SUBDURAL = (80.0, 200.0)
 SOFT_TISSUE = (40.0, 380.0)
-BONE = (600.0, 2800.0)
+WINDOWS = {  # center, width in HU: those of the contest's winners, and Radiopaedia's for stroke
+    "brain": BRAIN,
+    "subdural": SUBDURAL,
+    "soft_tissue": SOFT_TISSUE,
+    "bone": (600.0, 2800.0),
+    "stroke": (40.0, 40.0),
+}
 
 Order = Literal["slice", "window"]
+
+
+# In a configuration: center and width in HU, the name of a window, or `file`, which is the image's own.
+Window = Annotated[
+    tuple[float, Positive] | Annotated[str, OneOf((*WINDOWS, "file"))],
+    AfterValidator(lambda window: WINDOWS.get(window, window)),
+]
 
 
 def stack_windows(

@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from ..errors import UserError
-from .pooling import use_gem
+from .pooling import POOLINGS
 from .pretrained import complete_loads, refuse_another_architecture
 
 # What a file raises that holds other tensors, or is no weights file at all.
@@ -44,19 +44,17 @@ def create_backbone(
         )
     if architecture != name and name not in (tagged := timm.list_pretrained(f"{architecture}.*")):
         raise UserError(f"backbone {name!r}: timm has no such weights; it has {', '.join(tagged) or 'none'}")
-    options: dict[str, Any] = {"num_classes": 0, "in_chans": channels}
+    options: dict[str, Any] = {"num_classes": 0, "in_chans": channels, **POOLINGS[pooling].options}
     if drop_path:
         options["drop_path_rate"] = drop_path
-    if pooling in ("avg", "max"):
-        options["global_pool"] = pooling
     published = timm.get_pretrained_cfg(name, allow_unregistered=True)
     if image_size and published is not None and published.fixed_input_size:
         options["img_size"] = image_size  # position tables and attention windows depend on it
     network = _load(name, pretrained, options)
     if "img_size" in options:
         _check_size(name, options)
-    if pooling == "gem":
-        use_gem(network, name)
+    if POOLINGS[pooling].change is not None:
+        POOLINGS[pooling].change(network, name)
     return network
 
 

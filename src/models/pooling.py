@@ -1,5 +1,8 @@
 """Global pooling other than a backbone's own."""
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import torch
 from torch import nn
 
@@ -36,3 +39,18 @@ def use_gem(network: nn.Module, name: str) -> None:
     channels_last = tuple(getattr(pool.pool, "dim", (2, 3))) == (1, 2)
     flatten = pool(torch.zeros(1, 2, 2, 2)).ndim == 2
     setattr(network.get_submodule(parent), attribute, GeM(channels_last, flatten))
+
+
+class Pooling(NamedTuple):
+    """How a network gets its pooling: what timm is told when it is built, and what is done to it then."""
+
+    options: dict[str, str]
+    change: Callable[[nn.Module, str], None] | None = None
+
+
+POOLINGS = {
+    "backbone": Pooling({}),
+    "avg": Pooling({"global_pool": "avg"}),
+    "max": Pooling({"global_pool": "max"}),
+    "gem": Pooling({}, use_gem),
+}

@@ -1,13 +1,39 @@
 """Stage 1: a slice and its neighbours in HU -> windows -> timm backbone -> pooled embedding -> six logits."""
 
+from typing import Annotated
+
 import torch
 from torch import nn
 
-from ..data.windows import Order
+from ..config import Count, Fraction, OneOf
 from ..labels import LABELS
 from .backbones import create_backbone
-from .segmentation import BloodDecoder, build_decoder
-from .slice_images import FixedWindows, LearnedWindows, build_scale
+from .pooling import POOLINGS
+from .segmentation import BloodDecoder, DecoderOptions, build_decoder
+from .slice_images import ImageOptions, build_images
+
+
+class ClassifierOptions(ImageOptions):
+    """The network: a timm backbone, pooling, six logits."""
+
+    backbone: str
+    """any timm model name"""
+    pretrained: bool | str = True
+    """true: timm's own weights; a path: a local file or folder; false: random"""
+    image_size: Count = 512
+    """side of the images in pixels"""
+    pooling: Annotated[str, OneOf(POOLINGS)] = "backbone"
+    """backbone: as timm defines the model"""
+    dropout: Fraction = 0.0
+    """of the embedding"""
+    dropout_samples: Count = 1
+    """dropout masks whose logits are averaged in training"""
+    drop_path: Fraction = 0.0
+    """share of samples that skip a block of the backbone, rising to this at the last block"""
+    channels_last: bool = True
+    """memory layout; the faster one on most devices"""
+    segmentation: DecoderOptions | None = None
+    """an auxiliary task: draw the blood too"""
 
 
 class SliceClassifier(nn.Module):
@@ -17,21 +43,14 @@ class SliceClassifier(nn.Module):
     sample to sample (window jitter).
     """
 
-    def __init__(
-        self,
-        backbone: nn.Module,
-        windows: nn.Module,
-        scale: nn.Module,
-        dropout: float = 0.0,
-        dropout_samples: int = 1,
-        channels_last: bool = True,
-    ):
+    def __init__(self, backbone: nn.Module, options: ClassifierOptions):
         super().__init__()
-        self.windows, self.scale, self.backbone = windows, scale, backbone
+        self.windows, self.scale = build_images(options)
+        self.backbone = backbone
         self.embedding_size = int(getattr(backbone, "head_hidden_size", None) or backbone.num_features)
-        self.dropout, self.dropout_samples = nn.Dropout(dropout), dropout_samples
+        self.dropout, self.dropout_samples = nn.Dropout(options.dropout), options.dropout_samples
         self.head = nn.Linear(self.embedding_size, len(LABELS))
-        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.memory_format = torch.channels_last if options.channels_last else torch.contiguous_format
 
     def start_at(self, prevalence: torch.Tensor) -> None:
         """Begin with the prevalence of each label (6,): the first steps need not learn how rare they are."""
@@ -87,38 +106,17 @@ class SegmentingClassifier(SliceClassifier):
 
 
 def build_slice_classifier(
-    backbone: str,
-    windows: tuple[tuple[float, float], ...] | int = 3,
-    *,
-    pretrained: bool | str,
-    mean: tuple[float, ...],
-    std: tuple[float, ...],
-    slices: int = 1,
-    order: Order = "slice",
-    learn_windows: bool = False,
-    normalisation: str = "fixed",
-    pooling: str = "backbone",
-    dropout: float = 0.0,
-    dropout_samples: int = 1,
-    drop_path: float = 0.0,
-    image_size: int | None = None,
-    channels_last: bool = True,
-    decoder_channels: int | None = None,
+    options: ClassifierOptions, pretrained: bool | str | None = None
 ) -> SliceClassifier:
-    """Any timm backbone on the windows of some slices; with `decoder_channels` also a segmentation decoder.
-
-    windows: their number, or for `learn_windows` the (center, width) to start from.  Raises UserError as
-    `create_backbone` does.
+    """The network of a configuration, or with other weights than it asks for: with `pretrained=False` where
+    trained ones are loaded right after.  Raises UserError as `create_backbone` does.
     """
-    number = windows if isinstance(windows, int) else len(windows)
-    network = create_backbone(backbone, slices * number, pretrained, drop_path, image_size, pooling)
-    if normalisation == "fixed" and not learn_windows:  # one pass over the images less
-        to_images, scale = FixedWindows(order, mean, std), nn.Identity()
-    else:
-        to_images = LearnedWindows(windows, order) if learn_windows else FixedWindows(order)
-        scale = build_scale(normalisation, mean, std, slices, number, order)
-    kind = SliceClassifier if decoder_channels is None else SegmentingClassifier
-    model = kind(network, to_images, scale, dropout, dropout_samples, channels_last)
-    if decoder_channels is not None:
-        model.decoder = build_decoder(network, backbone, decoder_channels)
+    weights = options.pretrained if pretrained is None else pretrained
+    backbone = create_backbone(
+        options.backbone, options.channels, weights, options.drop_path, options.image_size, options.pooling
+    )
+    if options.segmentation is None:
+        return SliceClassifier(backbone, options)
+    model = SegmentingClassifier(backbone, options)
+    model.decoder = build_decoder(backbone, options.backbone, options.segmentation)
     return model

@@ -1,11 +1,15 @@
 """From Hounsfield units to the channels a network sees: windows, then normalisation, on the device."""
 
 import math
+from collections.abc import Callable, Sequence
+from typing import Annotated
 
 import torch
+from pydantic import model_validator
 from torch import nn
 
-from ..data.windows import Order, stack_windows
+from ..config import OneOf, Positive, StrictModel
+from ..data.windows import BRAIN, SOFT_TISSUE, SUBDURAL, Order, Window, stack_windows
 
 
 class FixedWindows(nn.Module):
@@ -71,18 +75,74 @@ class MinMaxScale(FixedScale):
         return super().forward((images - low) / (high - low).clamp_min(1e-6))
 
 
-def build_scale(
-    kind: str, mean: tuple[float, ...], std: tuple[float, ...], slices: int, windows: int, order: Order
-) -> nn.Module:
-    """`fixed`, `minmax` or `instance` (instance normalisation with learned scale and shift)."""
-    if kind == "instance":
-        return nn.InstanceNorm2d(slices * windows, affine=True)
-    values = (_by_channel(torch.tensor(value), slices, order) for value in (mean, std))
-    return {"fixed": FixedScale, "minmax": MinMaxScale}[kind](*values)
+def _instance_norm(options: "ImageOptions") -> nn.Module:
+    return nn.InstanceNorm2d(options.channels, affine=True)
 
 
-def _by_channel(values: torch.Tensor, slices: int, order: Order) -> torch.Tensor:
-    """One value stays one; one per window becomes one per channel."""
-    if len(values) == 1:
-        return values
-    return values.repeat(slices) if order == "slice" else values.repeat_interleave(slices)
+NORMALISATIONS: dict[str, Callable[["ImageOptions"], nn.Module]] = {
+    "fixed": lambda options: FixedScale(*options.statistics()),
+    "minmax": lambda options: MinMaxScale(*options.statistics()),
+    "instance": _instance_norm,
+}
+
+
+class ImageOptions(StrictModel):
+    """The images: which slices are seen, through which windows, how they are normalised."""
+
+    neighbours: tuple[int, ...] = (0,)
+    """slices seen, by order in the study: 0 the slice, 1 the next one up"""
+    channel_order: Order = "slice"
+    """which of slices and windows changes last"""
+    windows: tuple[Window, ...] = (BRAIN, SUBDURAL, SOFT_TISSUE)
+    """names, centers and widths in HU, or "file" for the image's own"""
+    learn_windows: bool = False
+    """sigmoid windows as parameters that start at `windows`"""
+    normalisation: Annotated[str, OneOf(NORMALISATIONS)] = "fixed"
+    """fixed: (x - mean) / std; minmax: the same after every image is stretched to [0, 1]; instance: instance
+    normalisation with learned scale and shift"""
+    mean: tuple[float, ...] = (0.2,)
+    """of the windowed channels; one value, or one per window"""
+    std: tuple[Positive, ...] = (0.3,)
+    """likewise"""
+
+    @property
+    def channels(self) -> int:
+        """Of the network's input."""
+        return len(self.neighbours) * len(self.windows)
+
+    def statistics(self) -> list[torch.Tensor]:
+        """Mean and standard deviation: one value each, or one for every channel."""
+        return [self._by_channel(torch.tensor(values)) for values in (self.mean, self.std)]
+
+    def _by_channel(self, values: torch.Tensor) -> torch.Tensor:
+        if len(values) == 1:
+            return values
+        slices = len(self.neighbours)
+        return values.repeat(slices) if self.channel_order == "slice" else values.repeat_interleave(slices)
+
+    @model_validator(mode="after")
+    def _counts(self) -> "ImageOptions":
+        if not self.windows or not self.neighbours:
+            raise ValueError("windows and neighbours need at least one entry")
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            check_count(name, values, self.windows)
+        if self.learn_windows and "file" in self.windows:
+            raise ValueError("learn_windows: takes fixed windows to start from, not the file's")
+        return self
+
+
+def check_count(name: str, values: Sequence[float], windows: Sequence[Window]) -> None:
+    """ValueError unless there is one value, or one for every window."""
+    if len(values) not in (1, len(windows)):
+        raise ValueError(f"{name} has {len(values)} values for {len(windows)} windows; give one or one each")
+
+
+def build_images(options: ImageOptions) -> tuple[nn.Module, nn.Module]:
+    """HU -> windowed images, and what normalises them after."""
+    if options.learn_windows:
+        windows: nn.Module = LearnedWindows(options.windows, options.channel_order)
+    elif options.normalisation == "fixed":  # part of the windows: one pass over the images less
+        return FixedWindows(options.channel_order, options.mean, options.std), nn.Identity()
+    else:
+        windows = FixedWindows(options.channel_order)
+    return windows, NORMALISATIONS[options.normalisation](options)

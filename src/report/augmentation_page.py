@@ -28,13 +28,12 @@ from ..data.prepared import Prepared
 from ..errors import UserError
 from ..files import write_text
 from ..labels import LABELS, SUBTYPES
-from ..models.slice_classifier import SliceClassifier
+from ..models.slice_classifier import SliceClassifier, build_slice_classifier
 from ..settings import load_settings
 from ..training.slices.draws import Draw
 from ..training.slices.masks import open_mask_source
 from ..training.slices.slice_batches import Batch, SliceBatches, plain_batches
 from ..training.slices.slice_config import SliceConfig
-from ..training.slices.slice_fold import build_from_config
 from ..training.slices.views import VIEWS
 from ..training.split import labelled_slices
 from .data_pictures import PIXELS_PER_INCH, data_uri
@@ -70,7 +69,7 @@ def samples(
     """The pictures of some rows of `slices`, which is what `batches` was made from."""
     rows, ids = np.asarray(rows), list(slices["image_id"].iloc[list(rows)])
     torch.manual_seed(config.seed)
-    model = build_from_config(config, pretrained=False)
+    model = build_slice_classifier(config, pretrained=False)
     plain = next(iter(plain_batches(batches.reader.prepared, ids, config, len(ids))))
     seeds = [(config.seed, number, 0) for number in range(draws)]  # the first batch of as many epochs
     drawn = [(batches.drawn(rows, seed), batches.batch(rows, seed)) for seed in seeds]

@@ -1,12 +1,15 @@
 """Losses of six logits; the default is equal to the contest's metric."""
 
 from collections.abc import Callable
+from functools import partial
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 
+from ..config import NotNegative, OneOf, StrictModel
 from ..labels import LABEL_WEIGHTS, LABELS, WEIGHT_SUM
-from .slices.slice_config import SliceConfig
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -50,15 +53,29 @@ def focal(logits: torch.Tensor, labels: torch.Tensor, gamma: float) -> torch.Ten
     return (wrong.pow(gamma) * losses @ _WEIGHTS.to(losses)).mean()
 
 
-def build_loss(config: SliceConfig) -> Loss:
-    """The training loss of a configuration: (logits, labels) (b, 6) -> scalar."""
-    losses: dict[str, Loss] = {
-        "metric": weighted_bce,
-        "bce": bce,
-        "bce_any_twice": bce_any_twice,
-        "focal": lambda logits, labels: focal(logits, labels, config.focal_gamma),
-    }
-    loss, smoothing = losses[config.loss], config.label_smoothing
+LOSSES: dict[str, Callable[["LossOptions"], Loss]] = {
+    "metric": lambda options: weighted_bce,
+    "bce": lambda options: bce,
+    "bce_any_twice": lambda options: bce_any_twice,
+    "focal": lambda options: partial(focal, gamma=options.focal_gamma),
+}
+
+
+class LossOptions(StrictModel):
+    """The loss."""
+
+    loss: Annotated[str, OneOf(LOSSES)] = "metric"
+    """metric: the contest's; bce: `any` counts once; bce_any_twice: 7/6 of the metric; focal: the metric,
+    most of it from what is still wrong"""
+    focal_gamma: NotNegative = 2.0
+    """how much focal turns to what is wrong"""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """labels become half of this and 1 minus half of this"""
+
+
+def build_loss(options: LossOptions) -> Loss:
+    """(logits, labels) (b, 6) -> scalar"""
+    loss, smoothing = LOSSES[options.loss](options), options.label_smoothing
     if not smoothing:
         return loss
     return lambda logits, labels: loss(logits, smooth(labels, smoothing))

@@ -12,6 +12,8 @@ import pytest
 from scipy.special import expit
 
 from src.data.contest_csv import read_long
+from src.ensemble.ensemble_config import FILLINGS
+from src.ensemble.experiment import GUESSES
 from src.evaluation.blend import Blend
 from src.evaluation.metrics import weighted_log_loss
 from src.files import write_csv, write_json, write_parquet
@@ -112,6 +114,10 @@ def configure(home, **ensemble):
     write_json(experiment / "stage1/a.json", {"backbone": "test_resnet"})
     write_json(experiment / "stage2/s.json", {"stacker": "lstm", "members": ["tiny/stage1/a"]})
     return ["ensemble.py", str(experiment), "--settings", str(home / "SETTINGS.json")]
+
+
+def test_every_way_to_fill_in_is_one_that_the_configuration_names():
+    assert set(GUESSES) == set(FILLINGS)
 
 
 def call(home, monkeypatch, **ensemble):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from src.models.slice_images import LearnedWindows, MinMaxScale, build_scale
+from src.models.slice_images import ImageOptions, LearnedWindows, MinMaxScale, build_images
 
 HU = torch.tensor([-1000.0, 0.0, 40.0, 80.0, 300.0]).view(1, 1, 1, 5)
 
@@ -41,10 +41,13 @@ def test_minmax_stretches_each_image_and_a_flat_one_is_zero():
 
 def test_a_mean_for_each_window_goes_to_its_channels():
     for order, expected in (("slice", [1, 2, 1, 2]), ("window", [1, 1, 2, 2])):
-        scale = build_scale("fixed", (1.0, 2.0), (1.0, 1.0), 2, 2, order)
+        windows = {"windows": ("brain", "bone"), "learn_windows": True, "channel_order": order}
+        options = ImageOptions(neighbours=(0, 1), mean=(1.0, 2.0), std=(1.0, 1.0), **windows)
+        scale = build_images(options)[1]
         assert (-scale(torch.zeros(1, 4, 1, 1))).flatten().tolist() == expected
 
 
 def test_instance_normalisation_gives_every_channel_mean_0_and_deviation_1():
-    out = build_scale("instance", (0.2,), (0.3,), 1, 3, "slice")(5 * torch.randn(2, 3, 20, 20) + 7)
+    scale = build_images(ImageOptions(normalisation="instance"))[1]
+    out = scale(5 * torch.randn(2, 3, 20, 20) + 7)
     assert out.mean((2, 3)).abs().max() < 1e-4 and (out.std((2, 3)) - 1).abs().max() < 0.01

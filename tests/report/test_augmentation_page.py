@@ -11,9 +11,9 @@ from src.data.prepared import Prepared
 from src.errors import UserError
 from src.report import augmentation_page as augmentation
 from src.report.augmentation_page import channel_names, choose, describe
-from src.training.slices.draws import draw
+from src.training.slices.draws import Augmentation, draw
 from src.training.slices.slice_batches import SliceBatches
-from src.training.slices.slice_config import Augmentation, SliceConfig
+from src.training.slices.slice_config import SliceConfig
 from src.training.slices.warps import warp
 from src.training.split import labelled_slices
 from tests.training.prepared import write_clean, write_settings

@@ -11,9 +11,10 @@ import torch
 
 from src.config import load_config, parse_config
 from src.data.prepared import Prepared
+from src.models.slice_classifier import build_slice_classifier
 from src.training.slices.slice_batches import SliceBatches
 from src.training.slices.slice_config import SliceConfig
-from src.training.slices.slice_fold import build_from_config, predict_slices, training_loss
+from src.training.slices.slice_fold import predict_slices, training_loss
 from src.training.split import labelled_slices
 from tests.conftest import ROOT
 from tests.training.prepared import write_clean
@@ -43,9 +44,9 @@ def small(config):
 def test_a_configuration_builds_trains_a_batch_and_predicts(path, clean):
     config = load_config(SliceConfig, path)
     with torch.device("meta"):
-        assert build_from_config(config, pretrained=False).embedding_size >= 64
+        assert build_slice_classifier(config, pretrained=False).embedding_size >= 64
     config, volumes = small(config), Prepared(clean)
-    model = build_from_config(config).train()
+    model = build_slice_classifier(config).train()
     batch = next(iter(SliceBatches(volumes, labelled_slices(Prepared(clean)), config).epoch(0)))
     loss = training_loss(config)(model, batch)
     loss.backward()
@@ -62,7 +63,7 @@ BASELINE = [path for path in CONFIGS if path.parts[-3] == "baseline"]
 @pytest.mark.parametrize("path", BASELINE, ids=lambda path: path.stem)
 def test_a_baseline_backbone_itself_learns_from_a_batch(path, clean):
     config = load_config(SliceConfig, path, ["pretrained=false", "image_size=64", "batch_size=2"])
-    model = build_from_config(config).train()
+    model = build_slice_classifier(config).train()
     batch = next(iter(SliceBatches(Prepared(clean), labelled_slices(Prepared(clean)), config).epoch(0)))
     loss = training_loss(config)(model, batch)
     loss.backward()

@@ -6,12 +6,97 @@ window jitter cost nothing: window(a HU + s; c, w) = window(HU; (c - s) / a, w /
 """
 
 from dataclasses import dataclass, fields
+from typing import Annotated
 
 import numpy as np
+from pydantic import AfterValidator, model_validator
 
-from .slice_config import Augmentation
+from ...config import Count, Fraction, NotNegative, Positive, StrictModel
 
 FAMILIES = ("affine", "elastic", "intensity", "noise", "blur", "erase")
+
+
+def rising(bounds: tuple[float, float]) -> tuple[float, float]:
+    """The same; ValueError where the first is above the second."""
+    if bounds[0] > bounds[1]:
+        raise ValueError(f"{bounds[0]} is above {bounds[1]}")
+    return bounds
+
+
+class Augmentation(StrictModel):
+    """Random changes of one training sample: geometry on HU, then HU, then windows.
+
+    Names without a unit are probabilities. The slices of a 2.5D stack share one draw.
+    """
+
+    strength: NotNegative = 1.0
+    """multiplies every size below, no probability"""
+    one_of: bool = False
+    """at most one of affine, elastic, intensity, noise, blur, erase a sample, or none"""
+    hflip: Fraction = 0.5
+    """probability of a mirror image, left and right changed"""
+    vflip: Fraction = 0.0
+    """probability of a mirror image, top and bottom changed"""
+    transpose: Fraction = 0.0
+    """probability that rows become columns"""
+    reverse: Fraction = 0.0
+    """probability that the neighbours of a slice change sides"""
+    affine: Fraction = 1.0
+    """probability of rotation, scale, aspect, shear and shift"""
+    rotate_deg: NotNegative = 15.0
+    """largest angle, degrees either way"""
+    scale: Fraction = 0.1
+    """largest change of size"""
+    aspect: Fraction = 0.0
+    """largest change of shape: one axis longer, the other shorter"""
+    shear_deg: NotNegative = 0.0
+    """largest shear, degrees either way"""
+    shift: Fraction = 0.05
+    """largest shift, of the image side"""
+    crop: Annotated[tuple[Positive, Positive], AfterValidator(rising)] | None = None
+    """smallest and largest side of a random square, as shares of the image side"""
+    elastic: Fraction = 0.0
+    """probability of an elastic deformation"""
+    elastic_size: Fraction = 0.03
+    """largest move of a grid point, of the image side"""
+    elastic_cells: Count = 4
+    """grid points along a side"""
+    intensity: Fraction = 1.0
+    """probability of changes of HU and of windows"""
+    hu_scale: Fraction = 0.0
+    """HU times 1 +- this"""
+    hu_shift: NotNegative = 0.0
+    """HU plus or minus this"""
+    window_center_jitter: NotNegative | tuple[NotNegative, ...] = 0.0
+    """HU, each window by itself; one value or one per window"""
+    window_width_jitter: Fraction | tuple[Fraction, ...] = 0.0
+    """of the width; one value or one per window"""
+    noise: Fraction = 0.0
+    """probability of white noise"""
+    noise_hu: NotNegative = 10.0
+    """largest standard deviation, HU"""
+    blur: Fraction = 0.0
+    """probability of Gaussian blur"""
+    blur_px: NotNegative = 1.5
+    """largest standard deviation, pixels of the network's input"""
+    erase: Fraction = 0.0
+    """probability of rectangles filled with air"""
+    erase_holes: Annotated[tuple[Count, Count], AfterValidator(rising)] = (1, 4)
+    """fewest and most of them"""
+    erase_side: Annotated[tuple[Fraction, Fraction], AfterValidator(rising)] = (0.05, 0.2)
+    """shortest and longest side, of the image side"""
+    cutmix: Fraction = 0.0
+    """share of samples with a rectangle of another one (CutMix)"""
+    mixup: Fraction = 0.0
+    """share of samples averaged with another one (mixup)"""
+    mix_alpha: Positive = 1.0
+    """of the Beta distribution of the shares of both"""
+
+    @model_validator(mode="after")
+    def _shares(self) -> "Augmentation":
+        if self.cutmix + self.mixup > 1:
+            raise ValueError("cutmix and mixup are shares of the samples: together at most 1")
+        return self
 
 
 @dataclass(frozen=True)

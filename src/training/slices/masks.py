@@ -1,15 +1,18 @@
 """Masks of bleeding for the auxiliary segmentation task, in the geometry of the stored slices."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Annotated, Protocol
 
 import cv2
 import numpy as np
 import pandas as pd
 
+from ...config import OneOf
 from ...data.prepared import Prepared
 from ...data.square import Square, extract
 from ...errors import UserError
+from ...models.segmentation import DecoderOptions
 
 INSIDE = 255  # value of a pixel in the bleeding; leaves room for averaging
 
@@ -74,6 +77,19 @@ class TruthMasks:
         return extract(image.astype(np.int16) * INSIDE, square, self.size, fill=0)
 
 
+SOURCES: dict[str, Callable[[Path, Prepared], Masks]] = {  # of raw and prepared data
+    "prepared": lambda raw, prepared: PreparedMasks(prepared),
+    "truth": lambda raw, prepared: TruthMasks(raw.parent / "truth", prepared),
+}
+
+
+class Segmentation(DecoderOptions):
+    """The auxiliary task: where the blood is."""
+
+    masks: Annotated[str, OneOf(SOURCES)]
+    """prepared: the data set's own; truth: those of synthetic data, beside RAW_DATA_DIR"""
+
+
 def open_mask_source(kind: str, raw: Path, prepared: Prepared) -> Masks:
-    """`prepared` or `truth`, as `segmentation.masks` names them."""
-    return PreparedMasks(prepared) if kind == "prepared" else TruthMasks(raw.parent / "truth", prepared)
+    """One of SOURCES."""
+    return SOURCES[kind](raw, prepared)

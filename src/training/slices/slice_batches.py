@@ -18,7 +18,7 @@ from .draws import Draw, draw, middle_matrix
 from .head_squares import HeadSquares
 from .masks import Masks
 from .sample_changes import finish, warp_by_opencv
-from .sampling import Sampler
+from .sampling import build_sampler
 from .slice_config import SliceConfig
 from .warps import AIR, shrink, warp
 
@@ -142,7 +142,7 @@ class SliceBatches:
         self.gpu = torch.cuda.current_device() if self.pinned else None
         self.ids = slices["image_id"].to_numpy()
         self.labels = slices[list(LABELS)].to_numpy(np.float32)
-        self.sampler = Sampler(slices, config)
+        self.sampler = build_sampler(slices, config, config.seed)
         # The tail that does not fill a batch waits for another epoch: a batch of one breaks batch norm.
         self.steps = max(1, len(self.sampler) // config.batch_size)
         processes = distributed.world_size()

@@ -24,7 +24,7 @@ from ..runs import Run, probability_frame, training_fingerprint
 from ..split import split_fold, unlabelled_slices
 from .masks import open_mask_source
 from .sample_changes import on_device
-from .sampling import trainable
+from .sampling import SAMPLINGS, trainable
 from .slice_batches import SliceBatches, plain_batches
 from .slice_config import SliceConfig
 from .views import VIEWS
@@ -43,7 +43,7 @@ def train_slice_fold(
     training = trainable(training, config)
     _say(log, config, training, held_out, run.fold, device)
     torch.manual_seed(config.seed)  # the same start in every fold keeps the folds' embeddings comparable
-    model = build_from_config(config)
+    model = build_slice_classifier(config)
     weights = weights_record(config.backbone, config.pretrained) if distributed.is_first() else {}
     model.start_at(torch.from_numpy(training[list(LABELS)].to_numpy(np.float32).mean(0)))
     masks = None
@@ -93,8 +93,9 @@ def _say(
     )  # fmt: skip
     if distributed.world_size() > 1:
         log.info("%d processes, each with its part of every batch", distributed.world_size())
-    if config.sampling == "balanced":
-        log.warning("balanced sampling: the probabilities are too high; calibrate them or use a second stage")
+    if SAMPLINGS[config.sampling].changes_prevalence:
+        text = "%s sampling: the probabilities are too high; calibrate them or use a second stage"
+        log.warning(text, config.sampling)
     for label in LABELS:
         if not training[label].any():
             log.warning(
@@ -135,7 +136,7 @@ def predict_test_slices(run: Run, prepared: Prepared, device: torch.device, log:
         todo = [image_id for image_id in ids if image_id not in probabilities.index]
         if todo:
             config = run.read_config(SliceConfig)
-            model = run.load_weights(build_from_config(config, pretrained=False)).to(device)
+            model = run.load_weights(build_slice_classifier(config, pretrained=False)).to(device)
             logits, own = predict_slices(model, prepared, todo, config, device)
             probabilities = pd.concat([probabilities, probability_frame(logits, todo)])
             embeddings = np.concatenate([embeddings, own]) if len(embeddings) else own
@@ -195,25 +196,3 @@ def predict_slices(
     if not all_logits:
         return np.empty((0, len(LABELS)), np.float32), np.empty((0, model.embedding_size), np.float32)
     return torch.cat(all_logits).numpy(), torch.cat(all_embeddings).numpy()
-
-
-def build_from_config(config: SliceConfig, pretrained: bool | str | None = None) -> SliceClassifier:
-    """The network of a configuration; `pretrained=False` where trained weights are loaded right after."""
-    return build_slice_classifier(
-        config.backbone,
-        config.windows if config.learn_windows else len(config.windows),
-        pretrained=config.pretrained if pretrained is None else pretrained,
-        mean=config.mean,
-        std=config.std,
-        slices=len(config.neighbours),
-        order=config.channel_order,
-        learn_windows=config.learn_windows,
-        normalisation=config.normalisation,
-        pooling=config.pooling,
-        dropout=config.dropout,
-        dropout_samples=config.dropout_samples,
-        drop_path=config.drop_path,
-        image_size=config.image_size,
-        channels_last=config.channels_last,
-        decoder_channels=None if config.segmentation is None else config.segmentation.channels,
-    )

@@ -12,10 +12,11 @@ import torch
 
 from ...config import parse_config
 from ...data.prepared import Prepared
+from ...models.slice_classifier import build_slice_classifier
 from ..runs import Run, probability_frame
 from ..split import split_fold
 from .slice_config import SliceConfig
-from .slice_fold import build_from_config, predict_slices
+from .slice_fold import predict_slices
 
 
 def slice_outputs(
@@ -29,7 +30,7 @@ def slice_outputs(
     if view is not None:
         values = json.loads(config.model_dump_json()) | {"tta": [view]}
         config = parse_config(SliceConfig, values, f"{run} through the view {view}")
-    model = run.load_weights(build_from_config(config, pretrained=False)).to(device)
+    model = run.load_weights(build_slice_classifier(config, pretrained=False)).to(device)
     logits, embeddings = predict_slices(model, prepared, list(image_ids), config, device)
     return probability_frame(logits, image_ids), embeddings
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from ...files import atomic_path
 from ...labels import LABELS
-from ...models.sequence_model import SequenceModel, StackerOutput
+from ...models.sequence_model import SequenceModel, SliceSequence, StackerOutput
 from ...models.slice_inputs import InputSizes
 from ...models.stackers import build_stacker
 from ..engine import distributed
@@ -41,28 +41,9 @@ class FoldData:
 
 def build_from_config(config: StackerConfig, embedding_sizes: tuple[int, ...]) -> SequenceModel:
     """embedding_sizes: what comes out of the embedding map; empty where embeddings are no input."""
-    sizes = InputSizes(
-        embedding_sizes, len(config.sources), len(config.positions) if "position" in config.inputs else 0
-    )
-    return build_stacker(
-        config.stacker,
-        sizes,
-        scores=config.scores,
-        mean_channel=config.mean_channel,
-        differences=config.differences,
-        deltas=config.deltas,
-        width=config.width,
-        hidden=config.hidden,
-        layers=config.layers,
-        heads=config.heads,
-        encoding=config.encoding,
-        residual_sums=config.residual_sums,
-        dropout=config.dropout,
-        noise=config.noise,
-        marks=config.slice_dropout > 0,
-        study=config.study_weight > 0,
-        instances=config.instance_weight > 0,
-    )
+    positions = len(config.positions) if "position" in config.inputs else 0
+    sizes = InputSizes(embedding_sizes, len(config.sources), positions, marks=config.slice_dropout > 0)
+    return build_stacker(config, sizes)
 
 
 def train_networks(
@@ -230,4 +211,5 @@ def mean_logits(views: Sequence[np.ndarray]) -> np.ndarray:
 def call(model: SequenceModel, batch: Batch, space: DeviceMap) -> StackerOutput:
     """Run a network on a collated batch that lies on its device."""
     embeddings = space(batch["embeddings"], batch["folds"]) if space.sizes else batch["embeddings"].float()
-    return model(embeddings, batch["logits"], batch["position"], batch["mask"], batch["missing"])
+    others = (batch[key] for key in SliceSequence._fields[1:])
+    return model(SliceSequence(embeddings, *others))

@@ -9,9 +9,8 @@ from ..engine import distributed
 from ..engine.precision import Batch
 from ..slices.slice_batches import prefetch
 from .stacker_config import StackerConfig
+from .study_draws import draw_hidden, draw_slices
 from .study_inputs import StudyInputs, interpolate
-
-SHORTEST_SUBSAMPLED = 10  # a study of fewer slices keeps all
 
 
 class StudyBatches:
@@ -43,32 +42,6 @@ class StudyBatches:
 def share(studies: np.ndarray, rank: int, processes: int) -> np.ndarray:
     """The part of a batch that falls to one of several processes; none goes without a study."""
     return studies[rank % len(studies) :: processes]
-
-
-def draw_slices(lengths: np.ndarray, config: StackerConfig, rng: np.random.Generator) -> list[np.ndarray]:
-    """The slices each study gives in this epoch: every second one, a run of them, read from either end."""
-    count = len(lengths)
-    halved = (rng.random(count) < config.subsample) & (lengths > SHORTEST_SUBSAMPLED)
-    phase, place = rng.integers(0, 2, count), rng.random(count)
-    reverse = rng.random(count) < config.reverse
-    picks = []
-    for study, length in enumerate(lengths):
-        pick = np.arange(length)
-        if halved[study]:
-            pick = pick[phase[study] :: 2]
-        if config.crop is not None and len(pick) > config.crop:
-            first = int(place[study] * (len(pick) - config.crop + 1))
-            pick = pick[first : first + config.crop]
-        picks.append(pick[::-1] if reverse[study] else pick)
-    return picks
-
-
-def draw_hidden(length: int, share: float, rng: np.random.Generator) -> np.ndarray:
-    """(length,) bool: slices to hide; one is always left."""
-    hidden = rng.random(length) < share
-    if hidden.all():
-        hidden[rng.integers(length)] = False
-    return hidden
 
 
 def bucketed(lengths: np.ndarray, batch_size: int, rng: np.random.Generator) -> list[np.ndarray]:

@@ -106,7 +106,7 @@ def fold_data(
         )
     if config.selector != "none" and inputs.reads_embeddings:
         x, y = some_embeddings(inputs, space)
-        space = replace(space, selector=fit_selector(config.selector, x, y, config.components, config.seed))
+        space = replace(space, selector=fit_selector(config, x, y, config.seed))
     return FoldData(inputs, StudyInputs(held_out, members, "oof", config), space, made_from)
 
 

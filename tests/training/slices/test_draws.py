@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from src.training.slices.draws import draw, middle_matrix
-from src.training.slices.slice_config import Augmentation
+from src.training.slices.draws import Augmentation, draw, middle_matrix
 from src.training.slices.warps import AIR, warp
 
 NONE = {"hflip": 0.0, "vflip": 0.0, "rotate_deg": 0.0, "scale": 0.0, "shift": 0.0}

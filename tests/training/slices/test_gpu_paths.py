@@ -7,13 +7,15 @@ from torch import nn
 
 from src.data.prepared import Prepared
 from src.errors import UserError
+from src.models.slice_classifier import build_slice_classifier
 from src.training.engine.precision import autocast_type
 from src.training.engine.state import Progress, TrainingState
 from src.training.engine.training_config import TrainingConfig
+from src.training.slices.draws import Augmentation
 from src.training.slices.sample_changes import on_device
 from src.training.slices.slice_batches import SliceBatches
-from src.training.slices.slice_config import Augmentation, SliceConfig
-from src.training.slices.slice_fold import build_from_config, training_loss
+from src.training.slices.slice_config import SliceConfig
+from src.training.slices.slice_fold import training_loss
 from src.training.split import labelled_slices
 from tests.training.prepared import write_clean
 
@@ -59,7 +61,7 @@ def test_the_thread_of_batches_uses_this_process_s_gpu_and_hands_over_stored_sli
 
 def test_synchronised_norms_keep_the_parameters_the_optimiser_holds():
     config = SliceConfig(backbone="test_efficientnet", pretrained=False, image_size=32, ema_decay=0.9)
-    model = build_from_config(config)
+    model = build_slice_classifier(config)
     state = TrainingState(model, training_loss(config), config, CPU, 10)
     names, held = list(model.state_dict()), {id(p) for g in state.optimizer.param_groups for p in g["params"]}
     assert convert_sync_batchnorm(model) is model

@@ -7,9 +7,10 @@ from src.data.phantom import generate
 from src.data.preparation.options import Options
 from src.data.preparation.prepare import prepare
 from src.data.prepared import Prepared
+from src.training.slices.draws import Augmentation
 from src.training.slices.masks import open_mask_source
 from src.training.slices.slice_batches import SliceBatches, SliceReader, plain_batches
-from src.training.slices.slice_config import Augmentation, SliceConfig
+from src.training.slices.slice_config import SliceConfig
 from src.training.split import labelled_slices
 
 

@@ -13,13 +13,14 @@ from src.data.preparation.prepare import prepare
 from src.data.prepared import Prepared
 from src.evaluation.metrics import held_out_scores
 from src.models.segmentation import masked_segmentation_loss
+from src.models.slice_classifier import build_slice_classifier
 from src.settings import load_settings
 from src.training.losses import weighted_bce
 from src.training.runs import Run
 from src.training.slices.masks import open_mask_source
 from src.training.slices.slice_batches import SliceBatches
 from src.training.slices.slice_config import Augmentation, Segmentation, SliceConfig
-from src.training.slices.slice_fold import build_from_config, train_slice_fold, training_loss
+from src.training.slices.slice_fold import train_slice_fold, training_loss
 from src.training.split import labelled_slices
 from tests.training.prepared import write_settings
 
@@ -102,7 +103,7 @@ def test_slices_without_a_mask_do_not_count_in_the_loss(home):
     whole = open_mask_source("prepared", home.raw, home.clean, volumes.size)
     batch = batch_of(home, settings, Some(whole, set(volumes.image_ids[::3])))
     assert batch["known"].sum() == 6
-    model = build_from_config(settings).train()
+    model = build_slice_classifier(settings).train()
     with torch.no_grad():
         logits, _, blood = model(batch["hu"], batch["windows"])
     known = batch["known"]
@@ -117,7 +118,7 @@ def test_a_fold_trains_with_real_masks_and_the_decoder_learns_them(home):
     train_slice_fold(
         run, settings, torch.device("cpu"), held_out_scores, logging.getLogger("ich.test"), False
     )
-    model = run.load_weights(build_from_config(settings, pretrained=False)).train()
+    model = run.load_weights(build_slice_classifier(settings, pretrained=False)).train()
     batch = batch_of(home, config(image_size=64, augmentation=STILL, crop="head"))
     with torch.no_grad():
         drawn = model(batch["hu"], batch["windows"])[2].sigmoid()

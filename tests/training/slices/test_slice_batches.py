@@ -7,9 +7,10 @@ import torch
 from src.data.prepared import Prepared
 from src.errors import UserError
 from src.training.engine import distributed
+from src.training.slices.draws import Augmentation
 from src.training.slices.sample_changes import on_device
 from src.training.slices.slice_batches import SliceBatches, SliceReader, middle, plain_batches, prefetch
-from src.training.slices.slice_config import Augmentation, SliceConfig
+from src.training.slices.slice_config import SliceConfig
 from src.training.slices.warps import AIR
 from src.training.split import labelled_slices
 from tests.training.prepared import image_name, write_clean

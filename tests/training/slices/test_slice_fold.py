@@ -12,11 +12,11 @@ from src.data.prepared import Prepared
 from src.errors import UserError
 from src.evaluation.metrics import weighted_log_loss
 from src.labels import LABELS
+from src.models.slice_classifier import build_slice_classifier
 from src.settings import load_settings
 from src.training.runs import Run
 from src.training.slices.slice_config import SliceConfig
 from src.training.slices.slice_fold import (
-    build_from_config,
     predict_slices,
     predict_test_slices,
     train_slice_fold,
@@ -85,7 +85,7 @@ def test_every_option_trains_predicts_and_comes_back_from_the_run_folder(setting
     oof, test = run.predictions("oof"), run.predictions("test")
     assert len(oof) == 15 and len(test) == 10 and oof.index.intersection(test.index).empty
     assert np.isfinite(oof.to_numpy()).all() and oof.to_numpy().min() >= 0 and oof.to_numpy().max() <= 1
-    model = run.load_weights(build_from_config(run.read_config(SliceConfig), pretrained=False))
+    model = run.load_weights(build_slice_classifier(run.read_config(SliceConfig), pretrained=False))
     logits, embeddings = predict_slices(model, Prepared(settings.clean), list(oof.index), config, CPU)
     torch.testing.assert_close(
         torch.from_numpy(logits).double().sigmoid(), torch.from_numpy(oof.to_numpy(copy=True))
@@ -104,7 +104,7 @@ def test_predictions_are_the_mean_over_the_views(settings):
     config = parse_config(SliceConfig, {**SMALL, "tta": list(VIEWS)}, "views")
     volumes, ids = Prepared(settings.clean), Prepared(settings.clean).volumes.image_ids[:9]
     torch.manual_seed(0)
-    model = build_from_config(config)
+    model = build_slice_classifier(config)
     single = [
         predict_slices(model, volumes, ids, config.model_copy(update={"tta": (view,)}), CPU)
         for view in config.tta
@@ -117,7 +117,9 @@ def test_predictions_are_the_mean_over_the_views(settings):
 
 def test_no_slice_to_predict_gives_empty_tables(settings):
     config = parse_config(SliceConfig, SMALL, "x")
-    logits, embeddings = predict_slices(build_from_config(config), Prepared(settings.clean), [], config, CPU)
+    logits, embeddings = predict_slices(
+        build_slice_classifier(config), Prepared(settings.clean), [], config, CPU
+    )
     assert logits.shape == (0, 6) and embeddings.shape == (0, 96)
 
 

@@ -13,7 +13,7 @@ from src.labels import LABELS
 from src.training.runs import Run
 from src.training.studies import probes
 from src.training.studies.embedding_spaces import EmbeddingMap, fit_alignment
-from src.training.studies.selectors import fit_selector
+from src.training.studies.selectors import SelectorOptions, fit_selector
 from tests.training.stage2_tables import MEMBER, settings_below
 
 CPU, LOG = torch.device("cpu"), logging.getLogger("test")
@@ -74,7 +74,8 @@ def test_the_map_on_the_device_is_the_map_in_numpy_and_survives_its_file(tmp_pat
         for name, d in (("a", 4), ("b", 3))
         for fold in (0, 2)
     }
-    selector = fit_selector("pca", rng.normal(size=(60, 7)).astype(np.float32), np.zeros((60, 6)), 2, seed=0)
+    options, x = SelectorOptions(selector="pca", components=2), rng.normal(size=(60, 7)).astype(np.float32)
+    selector = fit_selector(options, x, np.zeros((60, 6)), seed=0)
     fitted = EmbeddingMap(("a", "b"), (4, 3), alignments, selector)
     folds = torch.tensor([[0, 2], [2, 0], [2, 2]])
     found = fitted.on(CPU)(torch.from_numpy(x).view(3, 20, 7), folds)

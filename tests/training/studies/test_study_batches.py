@@ -8,10 +8,9 @@ from src.training.studies.study_batches import (
     StudyBatches,
     bucketed,
     collate,
-    draw_hidden,
-    draw_slices,
     share,
 )
+from src.training.studies.study_draws import draw_hidden, draw_slices
 from src.training.studies.study_inputs import StudyInputs
 from tests.training.stage2_tables import MEMBER, config, settings_below, table, write
 
