@@ -4,12 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ..config import StrictModel
-
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
-Count = Annotated[int, Field(ge=1)]
+from ..config import Count, Fraction, NotNegative, Positive, StrictModel
 
 # Keys that change no weight: a run may be continued, or found complete, with other values of them.
 WITHOUT_EFFECT = frozenset(("source", "notes", "checkpoint_steps", "checkpoint_minutes", "tensorboard"))
