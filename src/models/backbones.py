@@ -63,6 +63,12 @@ def create_backbone(
     return network
 
 
+def feature_maps(network: nn.Module) -> list[dict[str, Any]]:
+    """What timm says of a backbone's feature maps (num_chs, reduction, module), the finest first."""
+    info = getattr(network, "feature_info", [])
+    return info if isinstance(info, list) else list(info.info)
+
+
 def _check_size(name: str, options: dict[str, Any]) -> None:
     """UserError where attention windows or patches do not divide the image; costs no memory."""
     import timm

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from ..errors import UserError
+from .backbones import feature_maps
 
 
 class BloodDecoder(nn.Module):
@@ -33,8 +34,7 @@ class BloodDecoder(nn.Module):
 
 def build_decoder(backbone: nn.Module, name: str, channels: int) -> BloodDecoder:
     """Raises UserError for a backbone without feature maps of falling resolution, such as a plain ViT."""
-    info = getattr(backbone, "feature_info", [])
-    info = info if isinstance(info, list) else list(info.info)
+    info = feature_maps(backbone)
     strides = [entry["reduction"] for entry in info]
     falling = len(strides) > 1 and all(a < b for a, b in itertools.pairwise(strides))
     if not falling or not hasattr(backbone, "forward_intermediates"):
