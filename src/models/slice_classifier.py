@@ -64,9 +64,9 @@ class SliceClassifier(nn.Module):
         for group in groups:
             group["lr_scale"] *= layer_decay  # the backbone's last layer lies below the head
         lowest = min(group["lr_scale"] for group in groups)
-        parts = {"windows": lowest, "scale": lowest, "head": 1.0, "decoder": 1.0}
+        parts = {"windows": lowest, "scale": lowest, "context": 1.0, "head": 1.0, "decoder": 1.0}
         for name, scale in parts.items():
-            for parameter in getattr(self, name, nn.Identity()).parameters():
+            for parameter in (getattr(self, name, None) or nn.Identity()).parameters():
                 decay = weight_decay if parameter.ndim > 1 else 0.0
                 groups.append({"params": [parameter], "weight_decay": decay, "lr_scale": scale})
         return groups
