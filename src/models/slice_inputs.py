@@ -67,18 +67,22 @@ class SliceInputs(nn.Module):
     The embeddings of every member are normalised by themselves (LayerNorm), since networks differ in scale,
     and projected first: the sequence model then costs the same whatever the backbones.  A projected
     difference is the difference of projections, so deltas are taken after the projection and the wide
-    differences never exist.  With `width` None nothing is projected.
+    differences never exist.  Nothing is projected without `width`, nothing normalised without
+    `normalise`.
     """
 
     def __init__(
         self, sizes: InputSizes, scores: Scores, deltas: str, width: int | None, dropout: float, noise: float,
-        marks: bool,
+        marks: bool, normalise: bool = True,
     ):  # fmt: skip
-        """marks: one more channel says which slices are missing."""
+        """marks: one more channel says which slices are missing; normalise: whether embeddings are."""
         super().__init__()
         self.sizes, self.noise, self.scores, self.marks = sizes.embeddings, noise, scores, marks
         self.deltas = DELTAS[deltas]
-        self.norms = nn.ModuleList(nn.LayerNorm(size, elementwise_affine=False) for size in sizes.embeddings)
+        self.norms = nn.ModuleList(
+            nn.LayerNorm(size, elementwise_affine=False) if normalise else nn.Identity()
+            for size in sizes.embeddings
+        )
         values, others = sum(sizes.embeddings) + scores.width, sizes.positions + marks
         self.project = self.project_deltas = None
         if width is None:

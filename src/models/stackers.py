@@ -29,12 +29,17 @@ class Stacker(SequenceModel):
         dropout: float,
         study: bool,
         instances: bool,
+        scores_after: bool = False,
     ):
-        """study, instances: whether there are heads for the study, see StackerOutput."""
+        """study, instances: whether there are heads for the study, see StackerOutput; scores_after: whether
+        the slices' head reads the members' probabilities beside the context.
+        """
         super().__init__()
         self.inputs, self.context, self.members = inputs, context, members
         self.adds_mean = "logits" in inputs.scores.kinds
-        self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(context.out, len(LABELS)))
+        self.scores_after = scores_after
+        beside = members * len(LABELS) if scores_after else 0
+        self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(context.out + beside, len(LABELS)))
         self.study = ClassAttention(context.out, len(LABELS)) if study else None
         self.instances = ClassAttention(inputs.width, len(LABELS)) if instances else None
 
@@ -55,7 +60,7 @@ class Stacker(SequenceModel):
     ) -> StackerOutput:
         hidden = self.inputs(embeddings, logits, position, mask, missing)
         context = self.context(hidden, mask)
-        slices = self.head(context)
+        slices = self.head(torch.cat([context, logits.sigmoid()], -1) if self.scores_after else context)
         if self.adds_mean:
             slices = slices + logits.unflatten(-1, (self.members, len(LABELS))).mean(-2)
         study = None if self.study is None else self.study(context, mask)
@@ -82,26 +87,35 @@ def build_stacker(
     marks: bool = False,
     study: bool = False,
     instances: bool = False,
+    normalise: bool = True,
+    context_dropout: float | None = None,
+    scores_after: bool = False,
 ) -> SequenceModel:
-    """One of NETWORKS; the options are those of the stacker's configuration."""
+    """One of NETWORKS; the options are those of the stacker's configuration.
+
+    context_dropout: within the context, `dropout` where it is None; `dropout` is that of inputs and head.
+    """
     if kind == "two_branch":
         if width is None:
             raise UserError("stacker two_branch: needs a width (512 as published); leave null out")
         return TwoBranch(sizes, width, hidden, layers, dropout, noise)
     channels = Scores(sizes.members, scores, mean_channel, differences)
-    inputs = SliceInputs(sizes, channels, deltas, width, dropout, noise, marks)
+    if scores_after and not scores:
+        raise UserError("scores_after: needs logits or probabilities among the inputs; leave it out")
+    inputs = SliceInputs(sizes, channels, deltas, width, dropout, noise, marks, normalise)
+    within = dropout if context_dropout is None else context_dropout
     if kind in ("lstm", "gru"):
         recurrent = SummedRecurrent if residual_sums else BiRecurrent
-        context: nn.Module = recurrent(kind, inputs.width, hidden, layers, dropout)
+        context: nn.Module = recurrent(kind, inputs.width, hidden, layers, within)
     elif kind == "transformer":
         if inputs.width % heads:
             raise UserError(
                 f"stacker transformer: width {inputs.width} is not a multiple of heads {heads}; "
                 "change one of them"
             )
-        context = SliceTransformer(inputs.width, hidden, layers, heads, dropout, encoding)
+        context = SliceTransformer(inputs.width, hidden, layers, heads, within, encoding)
     elif kind == "conv":
         context = DenseConv(inputs.width, hidden)
     else:
-        context = Slicewise(inputs.width, hidden, layers, dropout)
-    return Stacker(inputs, context, sizes.members, dropout, study, instances)
+        context = Slicewise(inputs.width, hidden, layers, within)
+    return Stacker(inputs, context, sizes.members, dropout, study, instances, scores_after)

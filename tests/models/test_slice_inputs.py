@@ -52,3 +52,16 @@ def test_a_missing_slice_is_known_by_its_place_and_its_mark_only():
     batch[0][0, 1], batch[1][0, 1] = 9.0, -9.0
     torch.testing.assert_close(inputs(*batch, mask, missing), before)
     assert not torch.allclose(inputs(*batch, mask)[0, 1], before[0, 1])
+
+
+def test_embeddings_are_normalised_member_by_member_or_left_as_they_are():
+    batch = 50 + 10 * torch.randn(2, 6, 7), torch.randn(2, 6, 12), torch.randn(2, 6, 1)
+    mask = torch.ones(2, 6, dtype=torch.bool)
+    for normalise in (True, False):
+        scores = Scores(2, ("probabilities",), False, False)
+        inputs = SliceInputs(InputSizes((4, 3), 2, 1), scores, "none", None, 0.0, 0.0, False, normalise)
+        parts = [batch[0][..., :4], batch[0][..., 4:]]
+        if normalise:
+            parts = [(x - x.mean(-1, keepdim=True)) / x.std(-1, keepdim=True, correction=0) for x in parts]
+        expected = torch.cat([*parts, batch[1].sigmoid(), batch[2]], -1)
+        torch.testing.assert_close(inputs(*batch, mask), expected, rtol=1e-4, atol=1e-4)
