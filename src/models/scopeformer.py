@@ -168,8 +168,6 @@ def _build_trunk(config: TrunkConfig, channels: int, image_size: int) -> Trunk:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(config.seed)
         network = create_backbone(config.backbone, channels, config.pretrained, image_size=image_size)
-    if not hasattr(network, "prune_intermediate_layers"):
-        raise UserError(f"trunk {config.backbone}: timm offers no feature maps of it; take another backbone")
     return Trunk(network, _stage(network, config), config.project)
 
 
