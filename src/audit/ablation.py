@@ -28,6 +28,7 @@ from ..evaluation.bootstrap import Interval, PatientBootstrap
 from ..evaluation.metrics import WEIGHTS, row_losses
 from ..files import write_json
 from ..labels import LABELS
+from ..models.heads import probability_frame
 from ..models.slice_classifier import build_slice_classifier
 from ..settings import load_settings
 from ..training.engine.devices import prepare_torch
@@ -35,8 +36,8 @@ from ..training.engine.training_config import WITHOUT_EFFECT
 from ..training.kinds import DEFAULTS, load_kind
 from ..training.launch import asked_runs, train_together
 from ..training.provenance import is_done
-from ..training.runs import Run, probability_frame, run_name
-from ..training.slices.slice_fold import predict_slices
+from ..training.runs import Run, run_name
+from ..training.slices.kind import predict_slices
 from ..training.split import labelled_slices, split_fold
 
 
@@ -112,7 +113,9 @@ def held_out(
     if stage1 and run != base_run and config.model_dump(exclude=ignored) == base.model_dump(exclude=ignored):
         ids = list(base_run.predictions("oof").index)
         model = base_run.load_weights(build_slice_classifier(base, pretrained=False)).to(device)
-        return probability_frame(predict_slices(model, prepared, ids, config, device)[0], ids)
+        return probability_frame(
+            predict_slices(model, prepared, ids, config, device)[0], ids, config.predicted
+        )
     if not is_done(run, config, prepared):
         train_together(run, prepared, load_kind(config.kind), config, device, quiet)
     return run.predictions("oof")

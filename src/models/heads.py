@@ -1,12 +1,28 @@
 """From logits to the probabilities of a run's targets and back."""
 
+from typing import Annotated
+
 import numpy as np
 import pandas as pd
 import torch
 
-from ..targets import Targets
+from ..config import OneOf, StrictModel
+from ..targets import SITES, TARGETS, Targets, find_targets
 
 FARTHEST = 1e-12  # of a probability from 0 and 1, where it becomes a logit again
+
+
+class TargetOptions(StrictModel):
+    """What is predicted."""
+
+    targets: Annotated[str, OneOf(TARGETS)] = "hemorrhage"
+    """hemorrhage: the six labels; presence: of any bleeding; presence_and_location: and where it is"""
+    sites: tuple[str, ...] = SITES
+    """columns of the location, of which one is true"""
+
+    @property
+    def predicted(self) -> Targets:
+        return find_targets(self.targets, self.sites)
 
 
 def probabilities(logits: torch.Tensor, targets: Targets) -> torch.Tensor:

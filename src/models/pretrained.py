@@ -7,11 +7,13 @@ from typing import Any
 from urllib.parse import urlparse
 
 import torch
+from safetensors import safe_open
 from torch import nn
 
 from ..errors import UserError
 from ..files import file_sha256, read_json
 
+RUN_PREFIX = "backbone."  # of a backbone's tensors in model.safetensors of a run folder
 SUFFIXES = (".safetensors", ".bin", ".pth", ".pt", ".npz")
 
 
@@ -76,14 +78,23 @@ def weights_record(name: str, pretrained: bool | str) -> dict[str, Any]:
     }
 
 
+def run_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """The backbone in the weights of a stage-1 run, by timm's names; empty for any other file."""
+    if path.suffix != ".safetensors":
+        return {}
+    with safe_open(path, "pt") as file:
+        names = [name for name in file.keys() if name.startswith(RUN_PREFIX)]  # noqa: SIM118
+        return {name.removeprefix(RUN_PREFIX): file.get_tensor(name) for name in names}
+
+
 def refuse_another_architecture(folder: Path, name: str) -> None:
     """UserError where a folder of timm's layout holds another architecture than `name`."""
-    config = folder / "config.json"
-    if not config.is_file():
+    config, wanted = folder / "config.json", name.split(".")[0]
+    stored = read_json(config).get("architecture") if config.is_file() else None
+    if stored is None:
         raise UserError(
-            f"pretrained {folder}: no config.json, which timm saves with weights; or give the file itself"
+            f"pretrained {folder}: no config.json as timm saves it with weights; give the file itself"
         )
-    stored, wanted = read_json(config).get("architecture"), name.split(".")[0]
     if stored != wanted:
         raise UserError(f"pretrained {folder}: holds {stored}, and the backbone is {wanted}")
 

@@ -7,6 +7,7 @@ from torch import nn
 
 from ..config import Count, Positive, StrictModel
 from ..errors import UserError
+from .backbones import feature_maps
 
 
 class DecoderOptions(StrictModel):
@@ -43,8 +44,7 @@ class BloodDecoder(nn.Module):
 
 def build_decoder(backbone: nn.Module, name: str, options: DecoderOptions) -> BloodDecoder:
     """Raises UserError for a backbone without feature maps of falling resolution, such as a plain ViT."""
-    info = getattr(backbone, "feature_info", [])
-    info = info if isinstance(info, list) else list(info.info)
+    info = feature_maps(backbone)
     strides = [entry["reduction"] for entry in info]
     falling = len(strides) > 1 and all(a < b for a, b in itertools.pairwise(strides))
     if not falling or not hasattr(backbone, "forward_intermediates"):

@@ -39,6 +39,8 @@ class InputOptions(StrictModel):
     """of the projected inputs; null: no projection"""
     dropout: Fraction = 0.2
     """of the projected inputs and within the network"""
+    normalise: bool = True
+    """the embeddings of every member by themselves"""
     noise: NotNegative = 0.0
     """standard deviation added to normalised embeddings in training"""
 
@@ -99,7 +101,8 @@ class SliceInputs(nn.Module):
     The embeddings of every member are normalised by themselves (LayerNorm), since networks differ in scale,
     and projected first: the sequence model then costs the same whatever the backbones.  A projected
     difference is the difference of projections, so deltas are taken after the projection and the wide
-    differences never exist.  With `width` None nothing is projected.
+    differences never exist.  Nothing is projected without `width`, nothing normalised without
+    `normalise`.
     """
 
     def __init__(self, sizes: InputSizes, options: InputOptions):
@@ -107,7 +110,10 @@ class SliceInputs(nn.Module):
         self.sizes, self.marks, self.noise = sizes.embeddings, sizes.marks, options.noise
         self.scores = Scores(sizes.members, options.scores, options.mean_channel, options.differences)
         self.deltas = DELTAS[options.deltas]
-        self.norms = nn.ModuleList(nn.LayerNorm(size, elementwise_affine=False) for size in sizes.embeddings)
+        self.norms = nn.ModuleList(
+            nn.LayerNorm(size, elementwise_affine=False) if options.normalise else nn.Identity()
+            for size in sizes.embeddings
+        )
         values, others = sum(sizes.embeddings) + self.scores.width, sizes.positions + sizes.marks
         self.project = self.project_deltas = None
         if options.width is None:

@@ -7,7 +7,7 @@ import torch
 from pydantic import model_validator
 from torch import nn
 
-from ..config import Count, NotNegative, OneOf
+from ..config import Count, Fraction, NotNegative, OneOf
 from ..labels import LABELS
 from .contexts import (
     ENCODINGS,
@@ -26,12 +26,12 @@ from .two_branch import TwoBranch
 
 def recurrent(width: int, options: "StackerOptions") -> nn.Module:
     kind = SummedRecurrent if options.residual_sums else BiRecurrent
-    return kind(options.stacker, width, options.hidden, options.layers, options.dropout)
+    return kind(options.stacker, width, options.hidden, options.layers, options.within)
 
 
 def transformer(width: int, options: "StackerOptions") -> nn.Module:
     sizes = width, options.hidden, options.layers, options.heads
-    return SliceTransformer(*sizes, options.dropout, options.encoding)
+    return SliceTransformer(*sizes, options.within, options.encoding)
 
 
 def conv(width: int, options: "StackerOptions") -> nn.Module:
@@ -39,7 +39,7 @@ def conv(width: int, options: "StackerOptions") -> nn.Module:
 
 
 def mlp(width: int, options: "StackerOptions") -> nn.Module:
-    return Slicewise(width, options.hidden, options.layers, options.dropout)
+    return Slicewise(width, options.hidden, options.layers, options.within)
 
 
 # How the slices of a study see each other between the inputs and the head of a `Stacker`.
@@ -60,7 +60,9 @@ class Stacker(SequenceModel):
         self.inputs, self.members = SliceInputs(sizes, options), sizes.members
         self.context = context = CONTEXTS[options.stacker](self.inputs.width, options)
         self.adds_mean = "logits" in self.inputs.scores.kinds
-        self.head = nn.Sequential(nn.Dropout(options.dropout), nn.Linear(context.out, len(LABELS)))
+        self.scores_after = options.scores_after
+        beside = sizes.members * len(LABELS) if options.scores_after else 0
+        self.head = nn.Sequential(nn.Dropout(options.dropout), nn.Linear(context.out + beside, len(LABELS)))
         self.study = ClassAttention(context.out, len(LABELS)) if options.study_weight else None
         self.instances = ClassAttention(self.inputs.width, len(LABELS)) if options.instance_weight else None
 
@@ -74,7 +76,8 @@ class Stacker(SequenceModel):
     def forward(self, slices: SliceSequence) -> StackerOutput:
         hidden = self.inputs(slices)
         context = self.context(hidden, slices.mask)
-        logits = self.head(context)
+        seen = torch.cat([context, slices.logits.sigmoid()], -1) if self.scores_after else context
+        logits = self.head(seen)
         if self.adds_mean:
             logits = logits + slices.logits.unflatten(-1, (self.members, len(LABELS))).mean(-2)
         study = None if self.study is None else self.study(context, slices.mask)
@@ -106,6 +109,10 @@ class StackerOptions(InputOptions):
     """of the transformer's attention"""
     encoding: Annotated[str, OneOf(ENCODINGS)] = "relative"
     """transformer: of a slice's place"""
+    context_dropout: Fraction | None = None
+    """within the context; null: as `dropout`, which is that of inputs and head"""
+    scores_after: bool = False
+    """the head reads the members' probabilities beside the context"""
     residual_sums: bool = False
     """lstm, gru: the sums of the 2nd place of RSNA 2019"""
     first_weight: NotNegative = 0.0
@@ -114,6 +121,11 @@ class StackerOptions(InputOptions):
     """of the loss of the study's labels, by class attention over the context; 0: not asked for"""
     instance_weight: NotNegative = 0.0
     """of the same, over slices without context (multiple-instance learning)"""
+
+    @property
+    def within(self) -> float:
+        """Dropout within the context."""
+        return self.dropout if self.context_dropout is None else self.context_dropout
 
     @model_validator(mode="after")
     def _options_act(self) -> "StackerOptions":
@@ -124,12 +136,18 @@ class StackerOptions(InputOptions):
             "study_weight": self.study_weight and self.stacker not in CONTEXTS,
             "instance_weight": self.instance_weight and self.stacker not in CONTEXTS,
             "deltas": self.deltas != "none" and self.stacker not in CONTEXTS,
+            "scores_after": self.scores_after and self.stacker not in CONTEXTS,
+            "normalise": not self.normalise and self.stacker not in CONTEXTS,
+            "context_dropout": self.context_dropout is not None
+            and self.stacker not in CONTEXTS.keys() - {"conv"},
         }
         refuse_idle(needed, f"has no effect on the stacker {self.stacker}")
         return self
 
     @model_validator(mode="after")
     def _network_fits(self) -> "StackerOptions":
+        if self.scores_after and not self.scores:
+            raise ValueError("scores_after: needs logits or probabilities among the inputs; leave it out")
         if self.stacker == "two_branch" and not {"embeddings", "probabilities"} <= set(self.inputs):
             raise ValueError("the two_branch stacker needs embeddings and probabilities among its inputs")
         if self.stacker in ("transformer", "two_branch") and self.width is None:

@@ -11,6 +11,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import torch
 
 from ..config import load_config, read_values
@@ -19,8 +21,8 @@ from ..errors import UserError
 from .engine.training_config import TrainingConfig
 from .runs import Run
 
-ROOMS = {"slice": "slices", "stacker": "studies"}
-STAGES = {"slice": "stage1", "stacker": "stage2"}
+ROOMS = {"slice": "slices", "sequence": "sequences", "video": "videos", "stacker": "studies"}
+STAGES = {"slice": "stage1", "sequence": "stage1", "video": "stage1", "stacker": "stage2"}
 DEFAULTS = {"stage1": "slice", "stage2": "stacker"}
 
 
@@ -34,6 +36,9 @@ class Kind:
     train: Callable[[Run, Prepared, Any, torch.device, logging.Logger, bool], None]
     # (run, prepared, device, log): write test.parquet of a complete fold where it is not up to date
     predict: Callable[[Run, Prepared, torch.device, logging.Logger], None]
+    # (run, prepared, image ids, device, view=None): probabilities and embeddings by a complete fold, of what
+    # reads pixels
+    outputs: Callable[..., tuple[pd.DataFrame, np.ndarray]] | None = None
 
 
 def load_kind(name: str) -> Kind:

@@ -1,4 +1,4 @@
-"""Losses of six logits; the default is equal to the contest's metric."""
+"""Losses of logits; the default is equal to the score of the targets, for the six labels the contest's."""
 
 from collections.abc import Callable
 from functools import partial
@@ -10,6 +10,7 @@ from pydantic import Field
 
 from ..config import NotNegative, OneOf, StrictModel
 from ..labels import LABEL_WEIGHTS, LABELS, WEIGHT_SUM
+from ..targets import HEMORRHAGE, Targets
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -26,6 +27,39 @@ def weighted_bce(
     losses = F.binary_cross_entropy_with_logits(logits.float(), labels.float(), reduction="none")
     per_slice = losses @ _WEIGHTS.to(losses)
     return per_slice.mean() if mask is None else per_slice[mask].mean()
+
+
+def head_losses(logits: torch.Tensor, labels: torch.Tensor, targets: Targets) -> list[torch.Tensor]:
+    """The log loss of every head, a mean over the rows where it is asked; 0 where it never is.
+
+    logits, labels (n, columns); a label that is not known is NaN; those of an exclusive head may be shares.
+    """
+    losses = []
+    for head, span in zip(targets.heads, targets.spans, strict=True):
+        asked = ~labels[:, span].isnan().any(1)
+        own, truth = logits[asked, span].float(), labels[asked, span].float()
+        if head.exclusive:
+            rows = F.cross_entropy(own, truth, reduction="none")
+        else:
+            share = torch.tensor(head.shares, device=own.device)
+            rows = F.binary_cross_entropy_with_logits(own, truth, reduction="none") @ share
+        losses.append(rows.sum() / asked.sum().clamp_min(1))
+    return losses
+
+
+def sum_of_heads(
+    logits: torch.Tensor, labels: torch.Tensor, targets: Targets, location_weight: float = 1.0
+) -> torch.Tensor:
+    """The first head's log loss plus `location_weight` times that of the others -> scalar."""
+    first, *others = head_losses(logits, labels, targets)
+    return first + location_weight * sum(others)
+
+
+def score_loss(logits: torch.Tensor, labels: torch.Tensor, targets: Targets) -> torch.Tensor:
+    """What a run with these targets is scored by -> scalar."""
+    if targets is HEMORRHAGE:
+        return weighted_bce(logits, labels)
+    return sum_of_heads(logits, labels, targets)
 
 
 def bce(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -71,11 +105,15 @@ class LossOptions(StrictModel):
     """how much focal turns to what is wrong"""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """labels become half of this and 1 minus half of this"""
+    location_weight: NotNegative = 1.0
+    """of the loss of the location, where that is a target"""
 
 
-def build_loss(options: LossOptions) -> Loss:
-    """(logits, labels) (b, 6) -> scalar"""
+def build_loss(options: LossOptions, targets: Targets = HEMORRHAGE) -> Loss:
+    """(logits, labels) (n, columns) -> scalar; `loss` names one of the six labels, others have their own."""
     loss, smoothing = LOSSES[options.loss](options), options.label_smoothing
+    if targets is not HEMORRHAGE:
+        loss = partial(sum_of_heads, targets=targets, location_weight=options.location_weight)
     if not smoothing:
         return loss
     return lambda logits, labels: loss(logits, smooth(labels, smoothing))

@@ -3,7 +3,7 @@
 import fcntl
 import json
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from ..config import Model, StrictModel, load_config
+from ..config import Model, StrictModel, load_config, read_values
 from ..errors import UserError
 from ..files import (
     atomic_path,
@@ -26,8 +26,8 @@ from ..files import (
     write_json,
     write_parquet,
 )
-from ..labels import LABELS
 from ..settings import Settings
+from ..targets import HEMORRHAGE, KEYS
 from .engine.state import Progress
 from .provenance import environment
 
@@ -102,6 +102,11 @@ class Run:
         return read_json(self.require("metrics.json"))
 
     @property
+    def targets(self) -> str:
+        """The name of what it predicts."""
+        return read_values(self.require("config.json")).get("targets", HEMORRHAGE.name)
+
+    @property
     def made_from(self) -> dict[str, Any]:
         """What a complete fold was made from, see provenance.py."""
         try:
@@ -159,8 +164,8 @@ class Run:
     ) -> None:
         """Write oof.parquet or test.parquet, and beside it the embeddings whose rows are its rows.
 
-        probabilities: indexed by image_id, columns LABELS; embeddings (n, d), stored as float16; made_from:
-        of a part that a complete fold predicts, see `has`.
+        probabilities: indexed by image_id or study_id, columns of the targets; embeddings (n, d), stored as
+        float16; made_from: of a part that a complete fold predicts, see `has`.
         """
         made = dict(made_from or {})
         if embeddings is not None:
@@ -168,16 +173,16 @@ class Run:
             with atomic_path(path) as temporary, open(temporary, "wb") as file:
                 np.save(file, _half(embeddings, self))
             made["embeddings"] = file_sha256(path)
-        frame = probabilities.rename_axis("image_id").reset_index()[["image_id", *LABELS]]
+        frame = probabilities.rename_axis(probabilities.index.name or KEYS["image"]).reset_index()
         write_parquet(self.folder / f"{part}.parquet", frame, made)
 
     def embeddings_file(self, part: str) -> Path:
         return self.folder / ("embeddings.npy" if part == "oof" else f"{part}_embeddings.npy")
 
     def predictions(self, part: str) -> pd.DataFrame:
-        """oof or test probabilities, indexed by image_id, columns LABELS, in the order of the embeddings."""
-        path = self.require(f"{part}.parquet")
-        return read_parquet(path).set_index("image_id")[list(LABELS)]
+        """oof or test probabilities, index image_id or study_id, in the order of the embeddings."""
+        table = read_parquet(self.require(f"{part}.parquet"))
+        return table.set_index(table.columns[0])
 
     def embeddings(self, part: str) -> np.ndarray:
         """(n, d) float16, memory-mapped, rows as in `predictions(part)`; their SHA-256 is compared."""
@@ -215,7 +220,7 @@ class Run:
         write_json(self.folder / "metrics.json", metrics)
         self.checkpoint.unlink(missing_ok=True)
         log.info(
-            "complete: held-out weighted log loss %.4f, prevalence baseline %.4f",
+            "complete: held-out score %.4f, prevalence baseline %.4f",
             scores["score"],
             scores["baseline"],
         )
@@ -266,9 +271,3 @@ def runs_of(settings: Settings, experiment: str, stage: str = "*") -> list[Run]:
 def training_fingerprint(config: StrictModel, made_from: Mapping[str, Any]) -> str:
     """What a checkpoint belongs to; `config` may differ from the run's in its seed."""
     return fingerprint({"seed": config.seed, "made_from": made_from})
-
-
-def probability_frame(logits: np.ndarray, image_ids: Iterable[str]) -> pd.DataFrame:
-    """logits (n, 6) -> probabilities in float64, indexed by image_id, columns LABELS."""
-    probabilities = torch.from_numpy(logits).double().sigmoid().numpy()
-    return pd.DataFrame(probabilities, pd.Index(image_ids, name="image_id"), list(LABELS))

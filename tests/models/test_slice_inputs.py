@@ -51,3 +51,19 @@ def test_a_missing_slice_is_known_by_its_place_and_its_mark_only():
     torch.testing.assert_close(inputs(SliceSequence(*batch, mask, missing)), before)
     shown = inputs(SliceSequence(*batch, mask, torch.zeros_like(missing)))
     assert not torch.allclose(shown[0, 1], before[0, 1])
+
+
+def test_embeddings_are_normalised_member_by_member_or_left_as_they_are():
+    batch = 50 + 10 * torch.randn(2, 6, 7), torch.randn(2, 6, 12), torch.randn(2, 6, 1)
+    mask = torch.ones(2, 6, dtype=torch.bool)
+    slices = SliceSequence(*batch, mask, torch.zeros_like(mask))
+    for normalise in (True, False):
+        read = ("embeddings", "probabilities", "position")
+        inputs = SliceInputs(
+            InputSizes((4, 3), 2, 1), InputOptions(inputs=read, width=None, normalise=normalise)
+        )
+        parts = [batch[0][..., :4], batch[0][..., 4:]]
+        if normalise:
+            parts = [(x - x.mean(-1, keepdim=True)) / x.std(-1, keepdim=True, correction=0) for x in parts]
+        expected = torch.cat([*parts, batch[1].sigmoid(), batch[2]], -1)
+        torch.testing.assert_close(inputs(slices), expected, rtol=1e-4, atol=1e-4)

@@ -17,6 +17,7 @@ VARIANTS = {
     "gru, summed": {"residual_sums": True},
     "lstm, 3 layers summed": {"residual_sums": True, "layers": 3},
     "lstm, no projection": {"width": None},
+    "lstm, scores after": {"scores_after": True, "normalise": False, "context_dropout": 0.0},
     "gru": {},
     "transformer": {},
     "transformer, absolute": {"encoding": "absolute"},
@@ -179,3 +180,52 @@ def test_the_two_branch_network_has_the_published_sizes():
     assert model.features.recurrent.recurrent.weight_ih_l0.shape == (3 * 96, 3 * 128)
     assert model.images.blocks[0].conv.conv.weight.shape == (512, 2 * 3 + 3, 5)
     assert model.images.recurrent.recurrent.weight_ih_l0.shape == (3 * 96, 6 * 256)
+
+
+def published(**options):
+    """Burduja, Ionescu and Verga, arXiv 2008.00302: 120 principal components and six probabilities."""
+    torch.manual_seed(0)
+    options = {"dropout": 0.5, "context_dropout": 0.3, "normalise": False, "scores_after": True} | options
+    read = ("embeddings", "probabilities")
+    values = StackerOptions(stacker="lstm", inputs=read, width=None, layers=3, **options)
+    return build_stacker(values, InputSizes((120,), 1, 0))
+
+
+def test_the_lstm_on_principal_components_has_its_published_sizes():
+    model = published()
+    assert sum(p.numel() for p in model.context.parameters()) == 3_940_352
+    assert sum(p.numel() for p in model.parameters()) == 3_940_352 + 518 * 6 + 6
+    assert (model.context.recurrent.dropout, model.head[0].p) == (0.3, 0.5)
+    assert published(context_dropout=None).context.recurrent.dropout == 0.5
+
+
+def test_it_reads_components_and_probabilities_as_they_are_and_the_latter_again_before_the_head():
+    model = published().eval()
+    components, logits = 50 * torch.randn(1, 4, 120), torch.randn(1, 4, 6)
+    mask, none = torch.ones(1, 4, dtype=torch.bool), torch.empty(1, 4, 0)
+    context = model.context.recurrent(torch.cat([components, logits.sigmoid()], -1))[0]
+    expected = torch.cat([context, logits.sigmoid()], -1) @ model.head[1].weight.T + model.head[1].bias
+    slices = SliceSequence(components, logits, none, mask, torch.zeros_like(mask))
+    torch.testing.assert_close(model(slices).slices, expected)
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "value"),
+    [
+        ("gru", "context.recurrent.dropout", lambda drop: drop),
+        ("transformer", "context.blocks.1.dropout", lambda drop: drop),
+        ("mlp", "context.layers.1.2", lambda drop: drop.p),
+    ],
+)
+def test_every_context_that_drops_values_has_its_own_share(kind, path, value):
+    model = stacker(kind, context_dropout=0.4)
+    found = model
+    for name in path.split("."):
+        found = getattr(found, name)
+    assert value(found) == 0.4
+    assert (model.inputs.finish[2].p, model.head[0].p) == (0.1, 0.1)
+
+
+def test_scores_after_the_context_must_be_an_input():
+    with pytest.raises(ValueError, match="scores_after: needs logits or probabilities"):
+        stacker("lstm", inputs=("embeddings",), scores_after=True)

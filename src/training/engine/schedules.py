@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import nn
 
 from ...config import Count, Fraction, NotNegative, OneOf, Positive, StrictModel
@@ -100,6 +100,8 @@ class RateOptions(StrictModel):
     """in every step, times the learning rate"""
     layer_decay: Annotated[float, Field(gt=0, le=1)] | None = None
     """the rate of a layer over that of the next"""
+    encoder_rate: Positive | None = None
+    """the rate of the pretrained encoder over that of what stands on it; null: the same"""
     schedule: Annotated[str, OneOf(SCHEDULES)] = "cosine"
     """how the rate falls after the warm-up; one_cycle rises and falls by half cosines"""
     warmup: Fraction = 0.05
@@ -113,21 +115,30 @@ class RateOptions(StrictModel):
     restart_epochs: Positive = 1.0
     """restarts: length of one cosine"""
 
+    @model_validator(mode="after")
+    def _one_division(self) -> "RateOptions":
+        if self.layer_decay is not None and self.encoder_rate is not None:
+            raise ValueError("layer_decay and encoder_rate divide the network in two ways; leave one out")
+        return self
+
 
 def build_optimizer(model: nn.Module, options: RateOptions) -> torch.optim.Optimizer:
     """timm's optimiser; biases and norms without weight decay.
 
-    With `layer_decay` every layer's rate is that of the next layer times the decay, the head's is `lr`. The
-    model says which layers it has: `layer_groups(weight_decay, layer_decay)`.
+    With `layer_decay` every layer's rate is that of the next layer times the decay, the head's is `lr`; with
+    `encoder_rate` the encoder has a rate of its own. The model says which parameters these are:
+    `layer_groups(weight_decay, layer_decay)`, `rate_groups(weight_decay, encoder_rate)`.
     """
     from timm.optim import create_optimizer_v2
 
     values = {"opt": options.optimizer, "lr": options.lr, "weight_decay": options.weight_decay}
-    if options.layer_decay is None:
-        return create_optimizer_v2(model, **values)
-    if not hasattr(model, "layer_groups"):
-        raise UserError(f"layer_decay: {type(model).__name__} has no layers to tell apart; leave it out")
-    return create_optimizer_v2(model.layer_groups(options.weight_decay, options.layer_decay), **values)
+    for option, groups in (("layer_decay", "layer_groups"), ("encoder_rate", "rate_groups")):
+        if (share := getattr(options, option)) is None:
+            continue
+        if not hasattr(model, groups):
+            raise UserError(f"{option}: {type(model).__name__} has no parts to tell apart; leave it out")
+        return create_optimizer_v2(getattr(model, groups)(options.weight_decay, share), **values)
+    return create_optimizer_v2(model, **values)
 
 
 def build_schedule(optimizer: torch.optim.Optimizer, options: RateOptions, total: int) -> Any:

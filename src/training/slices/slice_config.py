@@ -1,4 +1,4 @@
-"""The configuration of a slice classifier (stage 1)."""
+"""The configurations of what reads pixels (stage 1)."""
 
 from typing import Annotated, Literal
 
@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 from ...config import OneOf, StrictModel
 from ...models.slice_classifier import ClassifierOptions
 from ...models.slice_images import check_count
+from ...targets import HEMORRHAGE
 from ..engine.training_config import TrainingConfig
 from ..losses import LossOptions
 from .draws import Augmentation
@@ -31,13 +32,8 @@ class ReadingOptions(StrictModel):
     """views averaged in every prediction"""
 
 
-class SliceConfig(TrainingConfig, LossOptions, SamplingOptions, ReadingOptions, ClassifierOptions):
-    """One slice classifier: its images, its network, the slices it learns from, its loss and training."""
-
-    kind: Literal["slice"] = "slice"
-    """of run"""
-    segmentation: Segmentation | None = None
-    """an auxiliary task: draw the blood too"""
+class PixelConfig(TrainingConfig, LossOptions, ReadingOptions, ClassifierOptions):
+    """What every kind has that reads pixels: its images, its network, its loss and training."""
 
     @property
     def middle(self) -> float:
@@ -45,7 +41,7 @@ class SliceConfig(TrainingConfig, LossOptions, SamplingOptions, ReadingOptions, 
         return 1.0 if self.crop == "head" else self.crop
 
     @model_validator(mode="after")
-    def _combinations(self) -> "SliceConfig":
+    def _combinations(self) -> "PixelConfig":
         draws = self.augmentation
         if not self.tta:
             raise ValueError("tta needs at least one entry")
@@ -58,6 +54,26 @@ class SliceConfig(TrainingConfig, LossOptions, SamplingOptions, ReadingOptions, 
         mirrored = sorted(-k for k in self.neighbours) == sorted(self.neighbours)
         if not mirrored and (draws.reverse or "reverse" in self.tta):
             raise ValueError("reverse: needs the same neighbours on both sides, such as [-1, 0, 1]")
+        if self.predicted is not HEMORRHAGE and self.loss != "metric":
+            raise ValueError(f"loss {self.loss}: of the six labels; other targets have their own, `metric`")
+        if self.location_weight != 1.0 and self.targets != "presence_and_location":
+            raise ValueError("location_weight: of the targets presence_and_location only; leave it out")
+        return self
+
+
+class SliceConfig(PixelConfig, SamplingOptions):
+    """One slice classifier, and the slices it learns from."""
+
+    kind: Literal["slice"] = "slice"
+    """of run"""
+    segmentation: Segmentation | None = None
+    """an auxiliary task: draw the blood too"""
+
+    @model_validator(mode="after")
+    def _masks_stay(self) -> "SliceConfig":
+        draws = self.augmentation
         if self.segmentation is not None and (draws.cutmix or draws.mixup):
             raise ValueError("segmentation: masks are not mixed; set augmentation.cutmix and mixup to 0")
+        if self.sampling == "balanced" and self.predicted is not HEMORRHAGE:
+            raise ValueError("sampling balanced: of the six labels; take another one")
         return self

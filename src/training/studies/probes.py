@@ -10,11 +10,11 @@ from ...data.preparation.options import Options
 from ...data.preparation.prepare import prepare
 from ...data.prepared import Prepared
 from ...files import fingerprint
+from ..kinds import kind_of
 from ..runs import Run
-from ..slices.slice_fold import predict_test_slices
-from ..slices.slice_outputs import slice_outputs
 from ..split import unlabelled_slices
 from .embedding_spaces import Alignment, fit_alignment
+from .member_outputs import predict_test_part
 
 PROBES = 20_000  # slices an alignment is fitted on, at most
 STUDIES, SEED = 40, 2019  # of the synthetic probe set
@@ -41,13 +41,13 @@ def fit_alignments(
 def probe_embeddings(run: Run, prepared: Prepared, device: torch.device, log: logging.Logger) -> np.ndarray:
     """(n, d) embeddings of the same n slices for every fold of a run."""
     if len(unlabelled_slices(prepared)) > 1:
-        predict_test_slices(run, prepared, device, log)
+        predict_test_part(run, prepared, device, log)
         return run.embeddings("test")
     data = fingerprint([STUDIES, SEED, RECIPE, prepared.size])
     with run.lock(wait=True):
         if not run.has("probe", data):
             probes = synthetic_probes(run, prepared.size)
-            outputs = slice_outputs(run, probes, probes.volumes.image_ids, device)
+            outputs = kind_of(run).outputs(run, probes, probes.volumes.image_ids, device)
             run.save_predictions("probe", *outputs, {"run": run.fingerprint, "data": data})
             log.info("%s: no test part; predicted %d synthetic slices to align by", run, len(outputs[0]))
     return run.embeddings("probe")

@@ -84,6 +84,7 @@ class StackerConfig(TrainingConfig, StudyDrawOptions, StackerOptions, EmbeddingO
         if "embeddings" not in self.inputs:
             idle = {
                 "noise": self.noise > 0,
+                "normalise": not self.normalise,
                 "embedding_space": self.embedding_space == "aligned",
                 "selector": self.selector != "none",
             }

@@ -16,14 +16,15 @@ from ...errors import UserError
 from ...evaluation.metrics import held_out_scores
 from ...files import write_parquet
 from ...labels import LABELS
+from ...models.heads import probability_frame
+from ...targets import HEMORRHAGE
 from ..engine import distributed
 from ..provenance import check_alike, check_data, check_unchanged, origin
-from ..runs import Run, probability_frame
-from ..slices.slice_fold import predict_test_slices
-from ..slices.slice_outputs import predict_training_slices, predict_views
+from ..runs import Run
 from ..split import split_fold, unlabelled_slices
 from .boosted_stacker import predict_boosted, read_boosted, train_boosted, write_boosted
 from .embedding_spaces import EmbeddingMap
+from .member_outputs import predict_test_part, predict_training_slices, predict_views
 from .probes import fit_alignments
 from .selectors import fit_selector
 from .stacker_config import StackerConfig
@@ -64,7 +65,7 @@ def train_stacker_fold(
     else:
         logits = predict_studies(model, data.held_out, data.space, config, device)
         run.save_weights(model)
-    probabilities = probability_frame(logits, data.held_out.image_ids)
+    probabilities = probability_frame(logits, data.held_out.image_ids, HEMORRHAGE)
     run.save_config(config)
     data.space.save(run.folder)
     run.save_predictions("oof", probabilities)
@@ -134,7 +135,7 @@ def predict_test_studies(run: Run, prepared: Prepared, device: torch.device, log
     config = run.read_config(StackerConfig)
     slices = unlabelled_slices(prepared)
     if slices.empty:
-        nothing = probability_frame(np.empty((0, len(LABELS))), slices["image_id"])
+        nothing = probability_frame(np.empty((0, len(LABELS))), list(slices["image_id"]), HEMORRHAGE)
         run.save_predictions("test", nothing, made_from=made_from)
         return
     if config.slice_dropout > 0:
@@ -147,7 +148,7 @@ def predict_test_studies(run: Run, prepared: Prepared, device: torch.device, log
     predict = None
     for fold in folds:
         for stage1 in fold.values():
-            predict_test_slices(stage1, prepared, device, log)
+            predict_test_part(stage1, prepared, device, log)
             predict_views(stage1, prepared, "test", config.views, device, log)
         inputs = StudyInputs(slices, {name: [stage1] for name, stage1 in fold.items()}, "test", config)
         predict = predict or load_predictor(run, config, inputs, device)
@@ -206,6 +207,10 @@ def member_runs(run: Run, prepared: Prepared, config: StackerConfig) -> dict[str
         check_unchanged(stage1)
     for runs in members.values():
         check_alike(runs)
+        if runs[0].targets != HEMORRHAGE.name:
+            raise UserError(
+                f"{run.name}: {runs[0].name} predicts {runs[0].targets}; stack the six labels only"
+            )
     return members
 
 

@@ -1,38 +1,19 @@
-"""What a trained fold of stage 1 says of any slices: for stage 2's copies of single views, for alignment
-probes and for the in-sample comparison.
-"""
+"""What the stage-1 folds that a stacker reads say of slices, beyond their own held-out and test predictions."""
 
-import json
 import logging
 from collections.abc import Sequence
 
-import numpy as np
-import pandas as pd
 import torch
 
-from ...config import parse_config
 from ...data.prepared import Prepared
-from ...models.slice_classifier import build_slice_classifier
-from ..runs import Run, probability_frame
+from ..kinds import kind_of
+from ..runs import Run
 from ..split import split_fold
-from .slice_config import SliceConfig
-from .slice_fold import predict_slices
 
 
-def slice_outputs(
-    run: Run, prepared: Prepared, image_ids: Sequence[str], device: torch.device, view: str | None = None
-) -> tuple[pd.DataFrame, np.ndarray]:
-    """Probabilities (index image_id, columns LABELS) and embeddings (n, d) by a complete fold's network.
-
-    view: the only one to look through, in place of those of the run's `tta`.
-    """
-    config = run.read_config(SliceConfig)
-    if view is not None:
-        values = json.loads(config.model_dump_json()) | {"tta": [view]}
-        config = parse_config(SliceConfig, values, f"{run} through the view {view}")
-    model = run.load_weights(build_slice_classifier(config, pretrained=False)).to(device)
-    logits, embeddings = predict_slices(model, prepared, list(image_ids), config, device)
-    return probability_frame(logits, image_ids), embeddings
+def predict_test_part(run: Run, prepared: Prepared, device: torch.device, log: logging.Logger) -> None:
+    """Write test.parquet of a stage-1 fold, whatever its kind; what is up to date is left."""
+    kind_of(run).predict(run, prepared, device, log)
 
 
 def predict_views(
@@ -50,7 +31,7 @@ def predict_views(
         if missing:
             ids = list(run.predictions(part).index)
         for view in missing:
-            outputs = slice_outputs(run, prepared, ids, device, view)
+            outputs = kind_of(run).outputs(run, prepared, ids, device, view)
             run.save_predictions(f"{part}_{view}", *outputs, made_from)
             log.info("%s: predicted %d %s slices through the view %s", run, len(ids), part, view)
 
@@ -65,6 +46,6 @@ def predict_training_slices(run: Run, prepared: Prepared, device: torch.device, 
         if run.has("train", prepared.fingerprint):
             return
         training, _ = split_fold(prepared, run.fold)
-        outputs = slice_outputs(run, prepared, list(training["image_id"]), device)
+        outputs = kind_of(run).outputs(run, prepared, list(training["image_id"]), device)
         run.save_predictions("train", *outputs, {"run": run.fingerprint, "data": prepared.fingerprint})
     log.info("%s: predicted its %d training slices", run, len(training))
