@@ -42,9 +42,9 @@ from src.files import read_json, write_json
 from src.models.slice_classifier import build_slice_classifier
 from src.training.engine.precision import Batch, to_device
 from src.training.engine.state import TrainingState
+from src.training.slices.kind import training_loss
 from src.training.slices.slice_batches import SliceBatches
 from src.training.slices.slice_config import SliceConfig
-from src.training.slices.slice_fold import training_loss
 from src.training.split import labelled_slices
 
 BASELINE = ROOT / "experiments" / "baseline" / "stage1"

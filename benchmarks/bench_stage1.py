@@ -30,8 +30,8 @@ from src.training.engine.devices import keep_freed_memory
 from src.training.engine.precision import Batch
 from src.training.engine.state import TrainingState
 from src.training.losses import weighted_bce
+from src.training.slices.kind import training_loss
 from src.training.slices.slice_batches import SliceBatches
-from src.training.slices.slice_fold import training_loss
 from src.training.split import labelled_slices
 
 BATCH, STEPS = 32, 8

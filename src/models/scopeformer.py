@@ -28,7 +28,7 @@ class TrunkConfig(StrictModel):
     seed: int = 0
     """of random weights: trunks of one seed start equal, whatever the run's seed"""
     stage: int | str = -1
-    """timm's name or number of a feature map, -1 the last; legacy_xception also has block12 (1024 channels)"""
+    """timm's name or number of a feature map, -1 the last; legacy_xception also has block12, 1024 channels"""
     project: Count | None = None
     """channels of a 1 x 1 convolution behind the map; null: none"""
 

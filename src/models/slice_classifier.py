@@ -70,7 +70,9 @@ class SliceClassifier(nn.Module):
             self.head.bias.copy_(prior_logits(prevalence, self.targets))
 
     def forward(self, hu: torch.Tensor, windows: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """hu (b, s, h, w) int16 or float; windows (b or 1, n, 2) in HU -> logits (b, columns), embeddings (b, d)"""
+        """hu (b, s, h, w) int16 or float; windows (b or 1, n, 2) in HU -> logits (b, columns) and embeddings
+        (b, d)
+        """
         embeddings = self.backbone(self.images(hu, windows))
         return self.classify(embeddings), embeddings
 
@@ -79,7 +81,7 @@ class SliceClassifier(nn.Module):
         return self.scale(self.windows(hu, windows)).contiguous(memory_format=self.memory_format)
 
     def classify(self, embeddings: torch.Tensor) -> torch.Tensor:
-        """(b, d) -> logits (b, columns); in training the mean over several dropout masks (Inoue, 1905.09788)."""
+        """(b, d) -> logits (b, columns); in training a mean over dropout masks (Inoue, 1905.09788)."""
         if not self.training or self.dropout_samples == 1:
             return self.head(self.dropout(embeddings))
         return torch.stack([self.head(self.dropout(embeddings)) for _ in range(self.dropout_samples)]).mean(0)

@@ -1,4 +1,4 @@
-"""What reads pixels, whatever its kind: one fold from its configuration to its run folder, and predictions."""
+"""What reads pixels, whatever its kind: one fold from configuration to run folder, and its predictions."""
 
 import json
 import logging

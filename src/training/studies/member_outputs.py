@@ -1,4 +1,4 @@
-"""What the stage-1 folds that a stacker reads say of slices, beyond their own held-out and test predictions."""
+"""What the stage-1 folds that a stacker reads say of further slices and through single views."""
 
 import logging
 from collections.abc import Sequence
