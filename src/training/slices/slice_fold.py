@@ -151,7 +151,7 @@ def _predicted_before(
     """Probabilities and embeddings of the slices of unchanged studies in this fold's present test.parquet."""
     path = run.folder / "test.parquet"
     made = parquet_made_from(path) if path.exists() else {}
-    if made.get("run") != run.fingerprint:
+    if made.get("run") != run.fingerprint or not run.embeddings_file("test").exists():
         return probability_frame(np.empty((0, len(LABELS)), np.float32), []), np.empty((0, 0), np.float16)
     before, same = run.predictions("test"), [s for s, d in studies.items() if made["studies"].get(s) == d]
     kept = before.index.isin(slices.loc[slices["study_id"].isin(same), "image_id"])

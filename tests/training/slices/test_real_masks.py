@@ -11,7 +11,6 @@ import torch
 from src.data.preparation.options import Options
 from src.data.preparation.prepare import prepare
 from src.data.prepared import Prepared
-from src.evaluation.metrics import held_out_scores
 from src.models.segmentation import masked_segmentation_loss
 from src.settings import load_settings
 from src.training.losses import weighted_bce
@@ -46,11 +45,9 @@ def config(**options):
 
 
 def batch_of(home, settings, masks=None):
-    volumes = Prepared(home.clean)
-    masks = masks or open_mask_source("prepared", home.raw, home.clean, volumes.size)
-    return next(
-        iter(SliceBatches(volumes, labelled_slices(Prepared(home.clean)), settings, masks=masks).epoch(0))
-    )
+    prepared = Prepared(home.clean)
+    masks = masks or open_mask_source("prepared", home.raw, prepared)
+    return next(iter(SliceBatches(prepared, labelled_slices(prepared), settings, masks=masks).epoch(0)))
 
 
 def inside(batch):
@@ -98,9 +95,9 @@ class Some:
 
 def test_slices_without_a_mask_do_not_count_in_the_loss(home):
     settings = config(image_size=64, augmentation=STILL)
-    volumes = Prepared(home.clean)
-    whole = open_mask_source("prepared", home.raw, home.clean, volumes.size)
-    batch = batch_of(home, settings, Some(whole, set(volumes.image_ids[::3])))
+    prepared = Prepared(home.clean)
+    whole = open_mask_source("prepared", home.raw, prepared)
+    batch = batch_of(home, settings, Some(whole, set(prepared.volumes.image_ids[::3])))
     assert batch["known"].sum() == 6
     model = build_from_config(settings).train()
     with torch.no_grad():
@@ -114,9 +111,8 @@ def test_slices_without_a_mask_do_not_count_in_the_loss(home):
 def test_a_fold_trains_with_real_masks_and_the_decoder_learns_them(home):
     settings = config(image_size=64, batch_size=6, epochs=25, lr=3e-3, augmentation=STILL, crop="head")
     run = Run("ctich/stage1/masks", 0, home)
-    train_slice_fold(
-        run, settings, torch.device("cpu"), held_out_scores, logging.getLogger("ich.test"), False
-    )
+    prepared, log = Prepared(home.clean), logging.getLogger("ich.test")
+    train_slice_fold(run, prepared, settings, torch.device("cpu"), log, False)
     model = run.load_weights(build_from_config(settings, pretrained=False)).train()
     batch = batch_of(home, config(image_size=64, augmentation=STILL, crop="head"))
     with torch.no_grad():

@@ -102,14 +102,15 @@ def test_every_option_trains_predicts_and_comes_back_from_the_run_folder(setting
 
 def test_predictions_are_the_mean_over_the_views(settings):
     config = parse_config(SliceConfig, {**SMALL, "tta": list(VIEWS)}, "views")
-    volumes, ids = Prepared(settings.clean), Prepared(settings.clean).volumes.image_ids[:9]
+    prepared = Prepared(settings.clean)
+    ids = prepared.volumes.image_ids[:9]
     torch.manual_seed(0)
     model = build_from_config(config)
     single = [
-        predict_slices(model, volumes, ids, config.model_copy(update={"tta": (view,)}), CPU)
+        predict_slices(model, prepared, ids, config.model_copy(update={"tta": (view,)}), CPU)
         for view in config.tta
     ]
-    logits, embeddings = predict_slices(model, volumes, ids, config, CPU)
+    logits, embeddings = predict_slices(model, prepared, ids, config, CPU)
     mean = np.mean([1 / (1 + np.exp(-one.astype(np.float64))) for one, _ in single], axis=0)
     np.testing.assert_allclose(1 / (1 + np.exp(-logits.astype(np.float64))), mean, rtol=1e-5)
     np.testing.assert_allclose(embeddings, np.mean([e for _, e in single], axis=0), rtol=1e-4, atol=1e-5)
