@@ -53,7 +53,7 @@ def write_clean(clean, studies=8, slices=5, folds=2, size=SIZE, masks=False):
             rows.append(
                 {
                     "image_id": name, "study_id": study_name(study), "patient_id": f"patient{study:02d}",
-                    "split": "train" if training else "test", "order": order, "status": "ok",
+                    "split": "train" if training else "test", "order": order, "status": "ok", "cause": None,
                     "hu_min": int(values.min()), "hu_max": int(values.max()),
                     "rows": size, "columns": size, "square_top": 0.0, "square_left": 0.0, "square_side": size,
                     "units": "hu", "pixel_hash": f"{study}-{order}", "conflicting_copy": False,
@@ -82,7 +82,9 @@ def sign(clean, size=SIZE, masks=False):
     studies = slices[["study_id", "patient_id"]].drop_duplicates("study_id")
     write_parquet(clean / "studies.parquet", studies)
     settings = {"size": size, "crop": False, "remove_holder": False, "correct_tilt": False}
+    causes = slices.loc[slices["status"] == "quarantined", "cause"].value_counts().to_dict()
     manifest = {"format": FORMAT, "settings": settings, "masks": ["all.pack"] * masks}
+    manifest |= {"quarantined": causes, "kept_defects": {}}
     manifest |= fingerprints(slices, studies, folds, settings) | {"tables": table_digests(clean)}
     write_json(clean / "manifest.json", manifest)
 

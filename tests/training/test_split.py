@@ -1,6 +1,5 @@
 """Which slices a fold trains on and holds out; parts that cannot be are refused with the remedy."""
 
-import pandas as pd
 import pytest
 
 from src.data.prepared import Prepared
