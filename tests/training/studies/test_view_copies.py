@@ -36,8 +36,8 @@ def home(tmp_path_factory):
     values = {"backbone": "test_resnet", "pretrained": False, "image_size": 32, "epochs": 1, "tta": VIEWS}
     for fold in (0, 1):
         run = Run("tiny/stage1/a", fold, settings)
-        config = parse_config(SliceConfig, values, "a")
-        train_slice_fold(run, Prepared(settings.clean), config, CPU, LOG, False)
+        own = parse_config(SliceConfig, values, "a")
+        train_slice_fold(run, Prepared(settings.clean), own, CPU, LOG, False)
     return settings
 
 
@@ -71,12 +71,9 @@ def test_a_stacker_has_the_views_predicted_that_it_reads(home):
 
 
 def test_a_view_that_the_network_cannot_take_is_refused(home):
-    run = Run("tiny/stage1/stack", 0, home)
-    prepared = Prepared(home.clean)
+    run, prepared = Run("tiny/stage1/stack", 0, home), Prepared(home.clean)
     write(run, ["0-0"])
-    finish(
-        run, parse_config(SliceConfig, {"backbone": "test_resnet", "neighbours": [0, 1]}, "stack"), prepared
-    )
+    finish(run, SliceConfig(backbone="test_resnet", neighbours=(0, 1)), prepared)
     with pytest.raises(UserError, match=r"through the view reverse: .*needs the same neighbours on both"):
         predict_views(run, prepared, "oof", ["reverse"], CPU, LOG)
 
