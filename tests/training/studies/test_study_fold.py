@@ -2,22 +2,27 @@
 
 import json
 import logging
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy.special import expit
 
 from src.data.prepared import Prepared
 from src.errors import UserError
 from src.evaluation.metrics import prevalence_baseline, weighted_log_loss
-from src.files import write_csv, write_parquet
+from src.files import write_csv, write_json, write_parquet
 from src.labels import LABELS
 from src.models.sequence_model import StackerOutput
 from src.training.runs import Run
 from src.training.slices.slice_config import SliceConfig
 from src.training.studies import stacker_networks
 from src.training.studies import study_fold as stage2
+from tests.conftest import ROOT
 from tests.training.finished import finish, predict
 from tests.training.prepared import rewrite, sign
 from tests.training.stage2_tables import config, settings_below
@@ -245,20 +250,54 @@ def test_the_networks_of_the_last_epochs_are_averaged_as_probabilities(home):
     assert np.abs(alone[0] - alone[1]).max().max() > 1e-3
 
 
-def test_the_loss_is_the_metric_and_what_the_other_heads_add():
-    """Two slices and padding: slices at 0 cost log 2; the study shows the last label only."""
-    logits, labels = torch.zeros(1, 3, 6), torch.zeros(1, 3, 6)
-    labels[0, 1, 5] = labels[0, 2, 0] = 1  # the last slice is padding
-    batch = {"labels": labels, "mask": torch.tensor([[True, True, False]])}
-    sure = torch.full((1, 6), -1e3)
-    sure[0, 5] = 1e3
-    out = StackerOutput(logits, first=logits, study=sure, instances=torch.zeros(1, 6))
-    weights = {"study_weight": 0.25, "instance_weight": 0.1}
-    found = stacker_networks.stacker_loss(out, batch, config(**weights))
-    assert found.item() == pytest.approx(1.1 * np.log(2))
+def test_the_loss_is_the_metric_of_real_slices_and_what_the_other_heads_add():
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, (2, 3, 6))
+    mask = np.array([[True, True, False], [True, True, True]])  # the last slice of the first is padding
+    y[0, 2] = 1
+    shapes = {"slices": y.shape, "first": y.shape, "study": (2, 6), "instances": (2, 6)}
+    x = {name: rng.normal(0, 2, shape) for name, shape in shapes.items()}
+    tensors = {name: torch.from_numpy(values) for name, values in x.items()}
+    batch = {"labels": torch.from_numpy(y), "mask": torch.from_numpy(mask), "weight": (0.8, 1.5)}
+
+    def metric(logits, labels):
+        return weighted_log_loss(*(pd.DataFrame(v, columns=list(LABELS)) for v in (labels, expit(logits))))
+
+    of_study = np.stack([y[0, :2].max(0), y[1].max(0)])
+    found = stacker_networks.stacker_loss(
+        StackerOutput(**tensors | {"first": None}), batch, config(study_weight=0.25, instance_weight=0.1)
+    )
+    heads = 0.25 * metric(x["study"], of_study) + 0.1 * metric(x["instances"], of_study)
+    assert found.item() == pytest.approx(0.8 * metric(x["slices"][mask], y[mask]) + 1.5 * heads, rel=1e-5)
     own = config(stacker="two_branch", inputs=["embeddings", "probabilities"], first_weight=0.5)
-    found = stacker_networks.stacker_loss(StackerOutput(logits, first=logits), batch, own)
-    assert found.item() == pytest.approx(1.5 * np.log(2))
+    found = stacker_networks.stacker_loss(
+        StackerOutput(tensors["slices"], first=tensors["first"]), batch, own
+    )
+    branches = metric(x["slices"][mask], y[mask]) + 0.5 * metric(x["first"][mask], y[mask])
+    assert found.item() == pytest.approx(0.8 * branches, rel=1e-5)
+
+
+def test_two_processes_train_what_one_trains(home, tmp_path):
+    """Studies of unlike length, in batches that do not divide; hidden slices and heads of the study too."""
+    values = {
+        **SMALL, "stacker": "transformer", "batch_size": 7, "dropout": 0.0, "noise": 0.0, "accumulation": 2,
+        "slice_dropout": 0.3, "study_weight": 0.3, "instance_weight": 0.1,
+    }  # fmt: skip
+    write_json(tmp_path / "experiments/x/stage2/together.json", values)
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2",
+        "train_stage2.py", str(tmp_path / "experiments/x/stage2/together.json"), "--fold", "0",
+        "--settings", str(home.file), "--device", "cpu",
+    ]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    answer = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
+    assert answer.returncode == 0, answer.stderr
+    together, alone = Run("x/stage2/together", 0, home), fit(home, "x/stage2/alone", **values)
+    one, two = (run.predictions("oof") for run in (alone, together))
+    assert list(one.index) == list(two.index)
+    np.testing.assert_allclose(two.to_numpy(), one.to_numpy(), atol=1e-4)
+    losses = [[entry["train_loss"] for entry in run.metrics()["history"]] for run in (alone, together)]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
 
 
 def test_without_a_test_part_there_is_nothing_to_predict(home):
