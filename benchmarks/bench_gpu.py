@@ -78,8 +78,8 @@ def flops_per_slice(config: SliceConfig) -> float:
 class Training:
     """Steps of one configuration, from the loader or from one batch in the GPU's memory."""
 
-    def __init__(self, clean: Path, config: SliceConfig, device: torch.device):
-        self.batches = SliceBatches(Prepared(clean), labelled_slices(Prepared(clean)), config, device)
+    def __init__(self, prepared: Prepared, config: SliceConfig, device: torch.device):
+        self.batches = SliceBatches(prepared, labelled_slices(prepared), config, device)
         model = build_slice_classifier(config)
         self.state = TrainingState(model, training_loss(config), config, device, 10**6)
         self.device, self.batch_size = device, config.batch_size
@@ -121,9 +121,9 @@ def busy_share(seen: list[float]) -> Iterator[None]:
         seen += [float(line) / 100 for line in lines if line.isdigit()]
 
 
-def measure(clean: Path, path: Path, overrides: list[str], args: Any, peak: float) -> dict[str, Any]:
+def measure(prepared: Prepared, path: Path, overrides: list[str], args: Any, peak: float) -> dict[str, Any]:
     config = load_config(SliceConfig, path, ["pretrained=false", *overrides])
-    training, device = Training(clean, config, torch.device(args.device)), device_name(args.device)
+    training, device = Training(prepared, config, torch.device(args.device)), device_name(args.device)
     rates: dict[str, list[float]] = {"memory": [], "fed": []}
     seen: list[float] = []
     for _ in range(args.repeats):
@@ -174,11 +174,12 @@ def main() -> None:
     with contest_folder(args.raw, args.files) as (raw, paths), tempfile.TemporaryDirectory() as folder:
         clean, entries = Path(folder) / "clean", []
         prepare(raw, clean, Options(size=512, folds=2), jobs=os.cpu_count() or 1)
+        prepared = Prepared(clean)
         print(
             f"{len(paths)} slices of {args.raw}, {device_name(args.device)}, {peak / 1e12:g} TFLOP/s at most"
         )
         for path, size in itertools.product(args.configs, args.sizes):
-            entries.append(measure(clean, path, [f"image_size={size}", *args.overrides], args, peak))
+            entries.append(measure(prepared, path, [f"image_size={size}", *args.overrides], args, peak))
             show(entries[-1:])
             busy = entries[-1]["busy_fed"]
             print(
@@ -186,7 +187,7 @@ def main() -> None:
                 f"arithmetic {entries[-1]['utilisation_fed']:.1%} of the peak"
             )
         if args.fold:
-            alone = measure(clean, FOLD, args.overrides, args, peak)["reference"]
+            alone = measure(prepared, FOLD, args.overrides, args, peak)["reference"]
             entries.append(fold(clean, Path(folder), args, alone))
             show(entries[-1:])
     if not args.no_record:

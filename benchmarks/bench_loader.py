@@ -80,16 +80,16 @@ def main() -> None:
         clean = Path(folder) / "clean"
         prepare(raw, clean, Options(size=SIZE, folds=2, remove_holder=True))
         print(f"{len(files)} slices of {args.raw}")
-        entries = measure(Prepared(clean), clean, files, args.repeats)
+        entries = measure(Prepared(clean), files, args.repeats)
     show(entries)
     if not args.no_record:
         record(entries)
 
 
-def measure(volumes: Volumes, clean: Path, files: list[str], repeats: int) -> list[dict]:
-    slices = labelled_slices(Prepared(clean))
-    ready = SliceBatches(volumes, slices, CONFIG)
-    feed = SliceBatches(volumes, slices, CONFIG)
+def measure(prepared: Prepared, files: list[str], repeats: int) -> list[dict]:
+    slices = labelled_slices(prepared)
+    ready = SliceBatches(prepared, slices, CONFIG)
+    feed = SliceBatches(prepared, slices, CONFIG)
     feed.on_cpu, feed.pinned = False, False  # as for a GPU, which this need not have
     count = ready.steps * BATCH
     peer = DataLoader(PngSlices(files[:count]), BATCH, shuffle=True)

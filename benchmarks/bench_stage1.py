@@ -53,7 +53,7 @@ def main() -> None:
         # The reference first: what the process keeps of its memory cannot be undone.
         peer = alternately(BATCH * STEPS, args.repeats, peer=usual_loop(files))["peer"]
         keep_freed_memory()
-        loop, alone = our_loops(clean)
+        loop, alone = our_loops(Prepared(clean))
         rates = alternately(BATCH * STEPS, args.repeats, ours=loop, limit=alone)
     name = "PNG Dataset, float32 NCHW, mobilenetv3_small_050, 256 px"
     entries = [
@@ -67,8 +67,8 @@ def main() -> None:
         record(entries)
 
 
-def our_loops(clean: Path) -> tuple:
-    batches = SliceBatches(Prepared(clean), labelled_slices(Prepared(clean)), SETTINGS)
+def our_loops(prepared: Prepared) -> tuple:
+    batches = SliceBatches(prepared, labelled_slices(prepared), SETTINGS)
     state = TrainingState(
         build_slice_classifier(SETTINGS), training_loss(SETTINGS), SETTINGS, torch.device("cpu"), 1000
     )

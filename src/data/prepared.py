@@ -140,8 +140,8 @@ def fingerprints(
 
 
 def study_digests(slices: pd.DataFrame) -> dict[str, str]:
-    """study_id -> 16 hex digits of its images, their order and pixels: what a prediction depends on."""
-    columns = ["image_id", "order", "position_mm", "pixel_hash", "status"]
+    """study_id -> 16 hex digits of its images, order, pixels and windows: what a prediction depends on."""
+    columns = ["image_id", "order", "position_mm", "pixel_hash", "status", "window_center", "window_width"]
     return {str(study): digest(rows[columns]) for study, rows in slices.groupby("study_id")}
 
 

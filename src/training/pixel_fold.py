@@ -170,7 +170,7 @@ def _predicted_before(
     """Probabilities and embeddings of unchanged studies in this fold's present test.parquet."""
     path = run.folder / "test.parquet"
     made = parquet_made_from(path) if path.exists() else {}
-    if made.get("run") != run.fingerprint:
+    if made.get("run") != run.fingerprint or not run.embeddings_file("test").exists():
         return None
     same = [study for study, digest in studies.items() if made["studies"].get(study) == digest]
     frame, embeddings = run.predictions("test"), run.embeddings("test")

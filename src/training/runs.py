@@ -181,21 +181,26 @@ class Run:
 
     def predictions(self, part: str) -> pd.DataFrame:
         """oof or test probabilities, index image_id or study_id, in the order of the embeddings."""
-        table = read_parquet(self.require(f"{part}.parquet"))
+        file = f"{part}.parquet"
+        path = self.intact(file) if self.complete and file in HASHED else self.require(file)
+        table = read_parquet(path)
         return table.set_index(table.columns[0])
 
     def embeddings(self, part: str) -> np.ndarray:
         """(n, d) float16, memory-mapped, rows as in `predictions(part)`; their SHA-256 is compared."""
         path = self.require(self.embeddings_file(part).name)
         if file_sha256(path) != parquet_made_from(self.require(f"{part}.parquet")).get("embeddings"):
-            raise self._damaged(path)
+            if part == "oof":
+                raise self._damaged(path)
+            raise UserError(f"{path}: damaged; delete it and run the same command again, which predicts it")
         return np.load(path, mmap_mode="r")
 
     def has(self, part: str, data: str) -> bool:
         """Whether a part was predicted by this very training for data with this fingerprint."""
         path = self.folder / f"{part}.parquet"
         made = parquet_made_from(path) if path.exists() else {}
-        return (made.get("run"), made.get("data")) == (self.fingerprint, data)
+        whole = "embeddings" not in made or self.embeddings_file(part).exists()
+        return whole and (made.get("run"), made.get("data")) == (self.fingerprint, data)
 
     def finish(
         self,
@@ -228,7 +233,8 @@ class Run:
 
 def _half(embeddings: np.ndarray, run: Run) -> np.ndarray:
     """float16, refused where a value does not fit (65,504)."""
-    half = embeddings.astype(np.float16)
+    with np.errstate(over="ignore"):
+        half = embeddings.astype(np.float16)
     if not np.isfinite(half).all():
         raise UserError(
             f"{run}: an embedding is {np.abs(embeddings).max():.3g}, beyond what float16 holds; lower lr, or "

@@ -83,17 +83,15 @@ def test_the_slices_show_every_kind_before_any_twice(tmp_path):
 
 def test_the_first_picture_of_a_slice_is_what_prediction_shows(tmp_path, monkeypatch):
     write_clean(tmp_path, masks=True)
-    settings, slices = (
-        config(image_size=64, augmentation=Augmentation(**STILL)),
-        labelled_slices(Prepared(tmp_path)),
-    )
-    batches = SliceBatches(Prepared(tmp_path), slices, settings)
+    prepared, settings = Prepared(tmp_path), config(image_size=64, augmentation=Augmentation(**STILL))
+    slices = labelled_slices(prepared)
+    batches = SliceBatches(prepared, slices, settings)
     seen = []
     monkeypatch.setattr(augmentation, "_uri", lambda looks, config: seen.append(looks) or "")
     augmentation.samples(batches, slices, settings, [3, 7], draws=2)
     draws, views = seen[0], seen[1]
     assert [look.title for look in draws] == ["as predicted", "unchanged", "unchanged"]
-    stored = Prepared(tmp_path).volumes.slice(slices["image_id"][3]).astype(float)
+    stored = prepared.volumes.slice(slices["image_id"][3]).astype(float)
     expected = (np.clip(stored / 80, 0, 1) - 0.2) / 0.3  # brain window: 0 to 80 HU
     for look in (*draws, *views):
         np.testing.assert_allclose(look.images[0], expected, atol=1e-5)

@@ -1,26 +1,17 @@
 """Which slices a fold trains on and holds out; parts that cannot be are refused with the remedy."""
 
-import pandas as pd
 import pytest
 
 from src.data.prepared import Prepared
 from src.errors import UserError
 from src.training.split import labelled_slices, split_fold, unlabelled_slices
-from tests.training.prepared import write_clean
+from tests.training.prepared import rewrite, write_clean
 
 
 @pytest.fixture
 def clean(tmp_path):
     write_clean(tmp_path)
     return tmp_path
-
-
-def rewrite(clean, file, change):
-    path = clean / file
-    if path.suffix == ".csv":
-        change(pd.read_csv(path)).to_csv(path, index=False)
-    else:
-        change(pd.read_parquet(path)).to_parquet(path)
 
 
 def test_a_fold_trains_on_the_patients_it_does_not_hold_out(clean):

@@ -32,7 +32,7 @@ def training_loss(config: SequenceConfig) -> Callable[[nn.Module, Batch], torch.
     def loss(model: nn.Module, batch: Batch) -> torch.Tensor:
         batch = on_device(batch, config)
         output = model(batch["hu"], batch["windows"], batch["mask"])
-        return classification(output.logits[batch["mask"]], batch["labels"])
+        return batch["weight"] * classification(output.logits[batch["mask"]], batch["labels"])
 
     return loss
 

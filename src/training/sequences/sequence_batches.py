@@ -13,7 +13,11 @@ from ..slices.slice_batches import SliceBatches
 
 
 class StudyRowBatches(SliceBatches):
-    """Training batches of slices that belong together by study; `mask` (b, s) is True for real slices."""
+    """Training batches of slices that belong together by study; `mask` (b, s) is True for real slices.
+
+    Of several processes each has whole studies; the mean of their losses times `weight` is the loss of the
+    whole batch.
+    """
 
     def prepare_epochs(self, slices: pd.DataFrame) -> None:
         studies = slices["study_id"].to_numpy()
@@ -48,9 +52,11 @@ class StudyRowBatches(SliceBatches):
 
     def batch(self, rows: np.ndarray, seed: tuple[int, int, int]) -> Batch:
         batch = super().batch(rows, seed)
-        lengths = np.unique(self._numbers(rows[self.own(rows)]), return_counts=True)[1]
+        own = self.own(rows)
+        lengths = np.unique(self._numbers(rows[own]), return_counts=True)[1]
         mask = torch.from_numpy(np.arange(lengths.max()) < lengths[:, None])
-        return batch | {"mask": mask.pin_memory() if self.pinned else mask}
+        weight = distributed.world_size() * len(own) / len(rows)
+        return batch | {"mask": mask.pin_memory() if self.pinned else mask, "weight": weight}
 
     def _numbers(self, rows: np.ndarray) -> np.ndarray:
         """(n,) 0, 0, ..., 1, 1, ...: which of the batch's studies a row is of."""

@@ -148,15 +148,20 @@ def fold_task(
 
 
 def stacker_loss(out: StackerOutput, batch: Batch, config: StackerConfig) -> torch.Tensor:
-    """The contest's metric on real slices, plus the weighted losses of the other heads."""
+    """The contest's metric on real slices, plus the weighted losses of the other heads.
+
+    Of several processes each has a value whose mean over them is the loss of the whole batch.
+    """
     labels, mask = batch["labels"], batch["mask"]
+    over_slices, over_studies = batch["weight"]
     loss = weighted_bce(out.slices, labels, mask)
     if out.first is not None and config.first_weight:
         loss = loss + config.first_weight * weighted_bce(out.first, labels, mask)
+    loss = over_slices * loss
     of_study = (labels * mask[..., None]).amax(1)
     for logits, weight in ((out.study, config.study_weight), (out.instances, config.instance_weight)):
         if logits is not None:
-            loss = loss + weight * weighted_bce(logits, of_study)
+            loss = loss + over_studies * weight * weighted_bce(logits, of_study)
     return loss
 
 

@@ -51,7 +51,7 @@ def training_loss(config: VideoConfig) -> Callable[[nn.Module, Batch], torch.Ten
     def loss(model: nn.Module, batch: Batch) -> torch.Tensor:
         batch = on_device(batch, config)
         logits, _ = model(batch["hu"], batch["windows"], config.frames)
-        return classification(logits, batch["labels"])
+        return batch["weight"] * classification(logits, batch["labels"])
 
     return loss
 

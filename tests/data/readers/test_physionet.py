@@ -113,7 +113,7 @@ def test_a_mask_drawn_later_is_added_and_nothing_else_is_read(tmp_path, volume, 
     prepare(raw, clean, options)
     assert decoded == [f"{raw}/masks/050.nii[{index}]" for index in range(3)]
     assert len(before) == 2 and all(path.read_bytes() == data for path, data in before.items())
-    masks = open_masks(clean)
+    masks = Prepared(clean).masks
     assert len(masks.image_ids) == 6
     assert (masks.slice("ct_scans/050/2") == masks.slice("ct_scans/049/2")).all()
 
@@ -136,7 +136,7 @@ def test_masks_are_cut_anew_where_a_slice_more_changes_the_square(tmp_path):
     add(49, 3, 50)
     prepare(raw, tmp_path / "clean", options)
     prepare(raw, tmp_path / "fresh", options)
-    grown, fresh = Prepared(tmp_path / "clean").masks, open_masks(tmp_path / "fresh")
+    grown, fresh = Prepared(tmp_path / "clean").masks, Prepared(tmp_path / "fresh").masks
     assert len(grown.image_ids) == 5 and grown.image_ids == fresh.image_ids
     assert all((grown.slice(name) == fresh.slice(name)).all() for name in fresh.image_ids)
     assert grown.slice("hemo_subset/049_1").sum() < before.sum() / 2

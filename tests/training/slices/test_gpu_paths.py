@@ -12,10 +12,10 @@ from src.training.engine.precision import autocast_type
 from src.training.engine.state import Progress, TrainingState
 from src.training.engine.training_config import TrainingConfig
 from src.training.slices.draws import Augmentation
+from src.training.slices.kind import training_loss
 from src.training.slices.sample_changes import on_device
 from src.training.slices.slice_batches import SliceBatches
 from src.training.slices.slice_config import SliceConfig
-from src.training.slices.slice_fold import training_loss
 from src.training.split import labelled_slices
 from tests.training.prepared import write_clean
 
@@ -45,14 +45,15 @@ def test_the_thread_of_batches_uses_this_process_s_gpu_and_hands_over_stored_sli
         backbone="test_resnet", image_size=48, batch_size=6, neighbours=(-1, 0, 1),
         augmentation=Augmentation(elastic=0.5, erase=0.5, noise=0.5, blur=0.3, cutmix=0.5),
     )  # fmt: skip
-    volumes, slices = Prepared(tmp_path), labelled_slices(Prepared(tmp_path))
-    stored = next(iter(SliceBatches(volumes, slices, config, CUDA).epoch(0)))
+    prepared = Prepared(tmp_path)
+    slices = labelled_slices(prepared)
+    stored = next(iter(SliceBatches(prepared, slices, config, CUDA).epoch(0)))
     assert chosen == [3]
     tensors = [value for value in stored.values() if isinstance(value, torch.Tensor)]
     assert {id(value) for value in tensors} <= {id(value) for value in pinned}
     assert stored["hu"].dtype == torch.int16 and stored["hu"].shape == (6, 3, 64, 64)
     changed = on_device(stored, config)
-    plain = next(iter(SliceBatches(volumes, slices, config).epoch(0)))
+    plain = next(iter(SliceBatches(prepared, slices, config).epoch(0)))
     assert set(changed) == set(plain)
     for key in ("labels", "windows"):
         assert torch.equal(changed[key], plain[key])

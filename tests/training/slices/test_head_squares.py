@@ -60,11 +60,11 @@ def test_data_that_were_cut_already_are_left_as_they_are(folders):
 def test_training_prediction_and_masks_see_the_same_square(folders):
     still = Augmentation(hflip=0.0, affine=0.0)
     settings = config(image_size=96, crop="head", augmentation=still)
-    clean, volumes = folders / "whole", Prepared(folders / "whole")
-    masks = open_mask_source("truth", folders / "raw", clean, 256)
-    batches = SliceBatches(volumes, labelled_slices(Prepared(clean)), settings, masks=masks)
+    prepared = Prepared(folders / "whole")
+    masks = open_mask_source("truth", folders / "raw", prepared)
+    batches = SliceBatches(prepared, labelled_slices(prepared), settings, masks=masks)
     batch = next(iter(batches.epoch(0)))
-    plain = next(iter(plain_batches(volumes, batch["ids"], settings, 8)))
+    plain = next(iter(plain_batches(prepared, batch["ids"], settings, 8)))
     difference = (batch["hu"].float() - plain["hu"]).abs()  # OpenCV's warp rounds places to 1/32 pixel
     assert difference.mean() < 3 and difference.median() <= 1
     assert batch["masks"].any()
@@ -73,7 +73,8 @@ def test_training_prediction_and_masks_see_the_same_square(folders):
 def test_a_mask_cut_at_reading_is_the_mask_of_the_slice_cut_at_preparation(folders):
     at_reading = SliceReader(Prepared(folders / "whole"), config(crop="head"))
     masks = {
-        name: open_mask_source("truth", folders / "raw", folders / name, 256) for name in ("whole", "cut")
+        name: open_mask_source("truth", folders / "raw", Prepared(folders / name))
+        for name in ("whole", "cut")
     }
     ours, theirs, uncut = [], [], []
     for image_id in Prepared(folders / "cut").volumes.image_ids:

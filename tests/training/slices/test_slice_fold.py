@@ -15,12 +15,8 @@ from src.labels import LABELS
 from src.models.slice_classifier import build_slice_classifier
 from src.settings import load_settings
 from src.training.runs import Run
+from src.training.slices.kind import KIND, predict_slices
 from src.training.slices.slice_config import SliceConfig
-from src.training.slices.slice_fold import (
-    predict_slices,
-    predict_test_slices,
-    train_slice_fold,
-)
 from src.training.slices.views import VIEWS
 from tests.training.prepared import write_clean, write_settings
 
@@ -39,7 +35,7 @@ def settings(tmp_path_factory):
 def fold(settings, name, **values):
     run = Run(f"tiny/stage1/{name}", 0, settings)
     config = parse_config(SliceConfig, {**SMALL, **values}, name)
-    train_slice_fold(run, Prepared(run.settings.clean), config, CPU, LOG, show_progress=False)
+    KIND.train(run, Prepared(run.settings.clean), config, CPU, LOG, show_progress=False)
     return run, config
 
 
@@ -81,7 +77,7 @@ EVERYTHING = {
 @pytest.mark.parametrize("name", EVERYTHING)
 def test_every_option_trains_predicts_and_comes_back_from_the_run_folder(settings, name):
     run, config = fold(settings, name.replace(" ", "_"), **EVERYTHING[name])
-    predict_test_slices(run, Prepared(run.settings.clean), CPU, LOG)
+    KIND.predict(run, Prepared(run.settings.clean), CPU, LOG)
     oof, test = run.predictions("oof"), run.predictions("test")
     assert len(oof) == 15 and len(test) == 10 and oof.index.intersection(test.index).empty
     assert np.isfinite(oof.to_numpy()).all() and oof.to_numpy().min() >= 0 and oof.to_numpy().max() <= 1
@@ -102,14 +98,15 @@ def test_every_option_trains_predicts_and_comes_back_from_the_run_folder(setting
 
 def test_predictions_are_the_mean_over_the_views(settings):
     config = parse_config(SliceConfig, {**SMALL, "tta": list(VIEWS)}, "views")
-    volumes, ids = Prepared(settings.clean), Prepared(settings.clean).volumes.image_ids[:9]
+    prepared = Prepared(settings.clean)
+    ids = prepared.volumes.image_ids[:9]
     torch.manual_seed(0)
     model = build_slice_classifier(config)
     single = [
-        predict_slices(model, volumes, ids, config.model_copy(update={"tta": (view,)}), CPU)
+        predict_slices(model, prepared, ids, config.model_copy(update={"tta": (view,)}), CPU)
         for view in config.tta
     ]
-    logits, embeddings = predict_slices(model, volumes, ids, config, CPU)
+    logits, embeddings = predict_slices(model, prepared, ids, config, CPU)
     mean = np.mean([1 / (1 + np.exp(-one.astype(np.float64))) for one, _ in single], axis=0)
     np.testing.assert_allclose(1 / (1 + np.exp(-logits.astype(np.float64))), mean, rtol=1e-5)
     np.testing.assert_allclose(embeddings, np.mean([e for _, e in single], axis=0), rtol=1e-4, atol=1e-5)
@@ -127,9 +124,7 @@ def test_a_label_without_a_positive_works_and_is_said(settings, caplog):
     logger = logging.getLogger("ich.rare")
     config = parse_config(SliceConfig, SMALL, "x")
     with caplog.at_level(logging.WARNING):
-        train_slice_fold(
-            Run("tiny/stage1/rare", 0, settings), Prepared(settings.clean), config, CPU, logger, False
-        )
+        KIND.train(Run("tiny/stage1/rare", 0, settings), Prepared(settings.clean), config, CPU, logger, False)
     absent = [record.args[1] for record in caplog.records if "no training slice" in record.msg]
     assert absent == ["intraventricular", "subdural"]  # the studies of fold 1 have the other three
 
@@ -137,14 +132,14 @@ def test_a_label_without_a_positive_works_and_is_said(settings, caplog):
 def test_a_fold_that_is_not_prepared_and_a_cache_that_is_gone_say_what_to_run(settings, tmp_path):
     config = parse_config(SliceConfig, SMALL, "x")
     with pytest.raises(UserError, match=r"fold 7: folds.csv has the folds 0, 1"):
-        train_slice_fold(Run("tiny/stage1/x", 7, settings), Prepared(settings.clean), config, CPU, LOG, False)
+        KIND.train(Run("tiny/stage1/x", 7, settings), Prepared(settings.clean), config, CPU, LOG, False)
     empty = load_settings(write_settings(tmp_path))
     with pytest.raises(UserError, match=r"no .*prepared data; run: python prepare_data\.py"):
-        train_slice_fold(Run("tiny/stage1/x", 0, empty), Prepared(empty.clean), config, CPU, LOG, False)
+        KIND.train(Run("tiny/stage1/x", 0, empty), Prepared(empty.clean), config, CPU, LOG, False)
     write_clean(empty.clean)
     (empty.clean / "volumes/all.pack").unlink()
     with pytest.raises(UserError, match=r"all.pack: unusable volume file.*run prepare_data.py again"):
-        train_slice_fold(Run("tiny/stage1/x", 0, empty), Prepared(empty.clean), config, CPU, LOG, False)
+        KIND.train(Run("tiny/stage1/x", 0, empty), Prepared(empty.clean), config, CPU, LOG, False)
 
 
 def test_a_network_learns_the_bright_square(settings):
