@@ -141,7 +141,7 @@ def build_slice_classifier(
     if options.segmentation is None:
         return SliceClassifier(encoder, options)
     model = SegmentingClassifier(encoder, options)
-    model.decoder = build_decoder(encoder, options.backbone, options.segmentation.channels)
+    model.decoder = build_decoder(encoder, options.backbone, options.segmentation)
     return model
 
 

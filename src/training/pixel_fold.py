@@ -73,7 +73,10 @@ def train_pixel_fold(
     model = kind.build(config)
     weights = encoder_weights(config) if distributed.is_first() else {}
     model.start_at(torch.from_numpy(_rates(training[columns].to_numpy(np.float32))))
-    ids, labels = list(held_out[kind.key]), torch.from_numpy(held_out[columns].to_numpy(np.float32))
+    ids, labels = (
+        list(held_out[kind.key]),
+        torch.from_numpy(held_out[columns].to_numpy(np.float32, copy=True)),
+    )
     found: Outputs | None = None
 
     def validate(model: nn.Module) -> float:

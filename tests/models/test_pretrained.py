@@ -10,8 +10,7 @@ from src.errors import UserError
 from src.files import file_sha256
 from src.models.backbones import create_backbone
 from src.models.pretrained import weights_record
-from src.models.slice_classifier import SliceClassifier
-from src.models.slice_images import FixedWindows
+from src.models.slice_classifier import ClassifierOptions, build_slice_classifier
 
 
 @pytest.fixture(scope="module")
@@ -96,10 +95,10 @@ def test_weights_of_a_url_are_found_where_torch_keeps_them(tmp_path, monkeypatch
 
 def run_file(path, backbone="test_resnet", channels=3, **options):
     """A run's weights, and the backbone they hold."""
-    network = create_backbone(backbone, channels, False, **options)
-    scale = FixedWindows(mean=(0.2,), std=(0.3,))
-    written(path, SliceClassifier(network, scale, torch.nn.Identity()).state_dict())
-    return network.state_dict()
+    values = {"neighbours": tuple(range(channels // 3)), **options}
+    model = build_slice_classifier(ClassifierOptions(backbone=backbone, pretrained=False, **values))
+    written(path, model.state_dict())
+    return model.backbone.state_dict()
 
 
 @pytest.mark.parametrize("channels", [3, 9])

@@ -6,30 +6,26 @@ from torch import nn
 
 from src.config import parse_config
 from src.errors import UserError
-from src.models.scopeformer import ScopeformerConfig, build_scopeformer
-from src.models.sequence_classifier import SequenceNetwork, build_sequence_classifier
-from src.models.slice_classifier import SliceClassifier, build_slice_classifier
-from src.models.slice_images import FixedWindows
+from src.models.sequence_classifier import SequenceOptions, build_sequence_classifier
+from src.models.slice_classifier import ClassifierOptions, build_slice_classifier
 
 WINDOWS = torch.tensor([[[40.0, 80.0], [75.0, 215.0], [600.0, 2800.0]]])
+PLAIN = {"backbone": "test_resnet", "pretrained": False, "image_size": 32}
 LSTM = {"context": {"hidden": 8, "layers": 2, "dropout": 0.3}}
 ALONE = {"context": None}
+TRUNK = {"backbone": "test_resnet", "pretrained": False}
+SCOPEFORMER = {
+    "trunks": [TRUNK], "embed_dim": 16, "depth": 2, "heads": 2, "dropout": 0.2, "drop_path": 0.2
+}  # fmt: skip
 
 
 def configured(**values):
-    return parse_config(SequenceNetwork, LSTM | values, "test")
+    return parse_config(SequenceOptions, {**PLAIN, **LSTM, **values}, "test")
 
 
-def encoder(backbone="test_resnet", **options):
+def build(**values):
     torch.manual_seed(0)
-    options = {"pretrained": False, "mean": (0.2,), "std": (0.3,), **options}
-    return build_slice_classifier(backbone, 3, **options)
-
-
-def build(backbone="test_resnet", network=None, **values):
-    slices = encoder(backbone) if network is None else network
-    torch.manual_seed(1)
-    return build_sequence_classifier(configured(**values), slices)
+    return build_sequence_classifier(configured(**values))
 
 
 class ToDouble(nn.Module):
@@ -62,9 +58,8 @@ def statistics(model):
 )
 def test_the_networks_have_their_published_sizes(backbone, parameters):
     with torch.device("meta"):
-        slices = encoder(backbone)
-        lstm = build_sequence_classifier(SequenceNetwork(), slices)
-        alone = build_sequence_classifier(SequenceNetwork(context=None), slices)
+        options = parse_config(SequenceOptions, {**PLAIN, "backbone": backbone}, "published")
+        lstm, alone = build_sequence_classifier(options), build(backbone=backbone, context=None)
     counts = {name: sum(p.numel() for p in part.parameters()) for name, part in lstm.named_children()}
     assert counts["backbone"] == parameters
     assert counts["context"] == 16_793_600
@@ -86,7 +81,7 @@ def test_padding_changes_neither_logits_nor_statistics(context, training):
     """Nor what dropout draws; in evaluation a study alone also gets the same."""
     lengths, results = [3, 5], []
     for longest in (5, 12):
-        model = double(build(network=encoder(dropout=0.3), **context)).train(training)
+        model = double(build(dropout=0.3, **context)).train(training)
         hu, mask = studies(lengths, longest)
         torch.manual_seed(4)
         logits = model(hu, WINDOWS, mask).logits
@@ -110,8 +105,9 @@ def test_every_slice_sees_its_study_and_no_other():
 
 
 def test_without_context_it_is_the_slice_classifier():
-    slices = encoder(dropout=0.3).eval()
-    alone = build(network=encoder(dropout=0.3), context=None).eval()
+    plain = {**PLAIN, "dropout": 0.3}
+    slices = build_slice_classifier(parse_config(ClassifierOptions, plain, "slices")).eval()
+    alone = build(dropout=0.3, context=None).eval()
     alone.load_state_dict(slices.state_dict())
     hu, mask = studies([2, 3])
     logits, embeddings = slices(hu, WINDOWS)
@@ -149,25 +145,16 @@ def test_prediction_is_the_same_however_many_slices_go_at_once(slices_at_once):
     assert seen == [7]
 
 
-def scopeformer_slices():
-    trunk = {"backbone": "test_resnet", "pretrained": False}
-    config = parse_config(
-        ScopeformerConfig,
-        {"trunks": [trunk], "embed_dim": 16, "depth": 2, "heads": 2, "dropout": 0.2, "drop_path": 0.2},
-        "test",
-    )
-    torch.manual_seed(0)
-    scale = FixedWindows(mean=(0.2,), std=(0.3,))
-    return SliceClassifier(build_scopeformer(config, 3, 32), scale, nn.Identity())
-
-
 @pytest.mark.parametrize("name", ["test_resnet", "densenet121", "test_efficientnet", "scopeformer"])
 def test_computing_the_encoder_again_changes_neither_gradients_nor_statistics(name):
     hu, mask = studies([2, 3])
     results = {}
     for checkpointing in (False, True):
-        slices = scopeformer_slices() if name == "scopeformer" else encoder(name)
-        model = build(network=slices, checkpointing=checkpointing).train()
+        options = {**PLAIN, **LSTM, "backbone": name, "checkpointing": checkpointing}
+        if name == "scopeformer":
+            options = {k: v for k, v in options.items() if k != "pretrained"} | {"backbone": SCOPEFORMER}
+        torch.manual_seed(0)
+        model = build_sequence_classifier(parse_config(SequenceOptions, options, "test")).train()
         passes = []
         for norm in [m for m in model.backbone.modules() if isinstance(m, nn.BatchNorm2d)]:
             norm.register_forward_pre_hook(lambda *_, passes=passes: passes.append(1))
@@ -186,7 +173,7 @@ def test_computing_the_encoder_again_changes_neither_gradients_nor_statistics(na
 
 def test_a_backbone_that_cannot_be_computed_again_is_refused():
     with pytest.raises(UserError, match=r"timm offers none for this backbone .*set checkpointing to false"):
-        build("legacy_xception", checkpointing=True)
+        build(backbone="legacy_xception", checkpointing=True)
 
 
 def test_training_starts_at_the_prevalence_and_every_layer_has_its_rate():

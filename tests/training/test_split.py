@@ -56,5 +56,5 @@ def test_an_unknown_fold_and_a_patient_without_one_are_refused(clean):
 
 def test_data_without_a_usable_label_say_where_to_look(clean):
     rewrite(clean, "slices.parquet", lambda slices: slices.assign(any=None))
-    with pytest.raises(UserError, match="no usable labelled slice; check RAW_DATA_DIR"):
+    with pytest.raises(UserError, match="no label any for these images"):
         labelled_slices(Prepared(clean))

@@ -75,5 +75,5 @@ def test_layer_decay_multiplies_the_rate_from_the_head_to_the_stem():
 
 
 def test_layer_decay_needs_layers():
-    with pytest.raises(UserError, match="Linear has no layers to tell apart"):
+    with pytest.raises(UserError, match="Linear has no parts to tell apart"):
         build_optimizer(nn.Linear(2, 2), TrainingConfig(layer_decay=0.5))

@@ -125,7 +125,7 @@ def test_a_label_without_a_positive_works_and_is_said(settings, caplog):
     config = parse_config(SliceConfig, SMALL, "x")
     with caplog.at_level(logging.WARNING):
         KIND.train(Run("tiny/stage1/rare", 0, settings), Prepared(settings.clean), config, CPU, logger, False)
-    absent = [record.args[1] for record in caplog.records if "no training slice" in record.msg]
+    absent = [record.args[1] for record in caplog.records if "no training row" in record.msg]
     assert absent == ["intraventricular", "subdural"]  # the studies of fold 1 have the other three
 
 

@@ -1,6 +1,7 @@
 """Embedding spaces of folds: a rotation is undone, on the device as in numpy, and kept in a file."""
 
 import logging
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -66,7 +67,7 @@ def test_without_a_test_part_synthetic_heads_are_predicted_once_a_training(folds
         return pd.DataFrame(0.5, image_ids, list(LABELS)), np.arange(16.0).reshape(8, 2)
 
     monkeypatch.setattr(probes, "synthetic_probes", lambda run, size: heads)
-    monkeypatch.setattr(probes, "slice_outputs", outputs)
+    monkeypatch.setattr(probes, "kind_of", lambda run: SimpleNamespace(outputs=outputs))
     for _ in range(2):
         found = probes.probe_embeddings(run, Prepared(prepared.folder), CPU, LOG)
         assert found.tolist() == np.arange(16).reshape(8, 2).tolist()

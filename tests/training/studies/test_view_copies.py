@@ -5,7 +5,6 @@ import logging
 import numpy as np
 import pytest
 import torch
-from src.training.studies.member_outputs import predict_views
 
 from src.config import parse_config
 from src.data.prepared import Prepared
@@ -15,6 +14,7 @@ from src.settings import load_settings
 from src.training.runs import Run
 from src.training.slices.kind import KIND
 from src.training.slices.slice_config import SliceConfig
+from src.training.studies.member_outputs import predict_views
 from src.training.studies.stacker_config import StackerConfig
 from src.training.studies.study_batches import StudyBatches, collate
 from src.training.studies.study_fold import predict_test_studies, train_stacker_fold
