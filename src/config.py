@@ -3,10 +3,11 @@
 Unknown keys, duplicate keys and wrong types are errors that name the file, the key and the nearest known key.
 """
 
+import copy
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationError
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
@@ -25,6 +26,9 @@ class StrictModel(BaseModel):
 
     The text below a field is its meaning, which `--keys` and docs/configuration.md show.
     """
+
+    # Keys that went, and the value that is now the only one: a file that says so is read as before.
+    retired: ClassVar[Mapping[str, Any]] = {}
 
     model_config = ConfigDict(
         strict=True,
@@ -92,10 +96,23 @@ def load_config(model: type[Model], path: Path | str, overrides: Sequence[str] =
 
 def parse_config(model: type[Model], values: dict[str, Any], source: str) -> Model:
     """Validate a dictionary of JSON values as `model`; `source` is named in errors."""
+    values = _without_retired(model, values)
     try:
         return model.model_validate_json(json.dumps(values))
     except ValidationError as error:
         raise UserError(f"{source}: {'; '.join(_sentences(model, values, error))}") from None
+
+
+def _without_retired(model: type[StrictModel], values: dict[str, Any]) -> dict[str, Any]:
+    kept = copy.deepcopy(values)
+    for dotted, value in model.retired.items():
+        *path, key = dotted.split(".")
+        holder: Any = kept
+        for step in path:
+            holder = holder.get(step) if isinstance(holder, dict) else None
+        if isinstance(holder, dict) and holder.get(key) == value:
+            del holder[key]
+    return kept
 
 
 def parse_override(text: str) -> tuple[str, Any]:

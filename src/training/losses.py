@@ -6,7 +6,6 @@ from typing import Annotated
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
 
 from ..config import NotNegative, OneOf, StrictModel
 from ..labels import LABEL_WEIGHTS, LABELS, WEIGHT_SUM
@@ -69,18 +68,8 @@ class LossOptions(StrictModel):
     most of it from what is still wrong"""
     focal_gamma: NotNegative = 2.0
     """how much focal turns to what is wrong"""
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """labels become half of this and 1 minus half of this"""
 
 
 def build_loss(options: LossOptions) -> Loss:
     """(logits, labels) (b, 6) -> scalar"""
-    loss, smoothing = LOSSES[options.loss](options), options.label_smoothing
-    if not smoothing:
-        return loss
-    return lambda logits, labels: loss(logits, smooth(labels, smoothing))
-
-
-def smooth(labels: torch.Tensor, amount: float) -> torch.Tensor:
-    """0 and 1 become amount / 2 and 1 - amount / 2."""
-    return labels.float() * (1 - amount) + amount / 2
+    return LOSSES[options.loss](options)

@@ -1,6 +1,6 @@
 """The configuration of a slice classifier (stage 1)."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -33,6 +33,8 @@ class ReadingOptions(StrictModel):
 
 class SliceConfig(TrainingConfig, LossOptions, SamplingOptions, ReadingOptions, ClassifierOptions):
     """One slice classifier: its images, its network, the slices it learns from, its loss and training."""
+
+    retired: ClassVar = {"channel_order": "slice", "label_smoothing": 0.0, "augmentation.strength": 1.0}
 
     segmentation: Segmentation | None = None
     """an auxiliary task: draw the blood too"""
