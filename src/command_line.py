@@ -8,7 +8,11 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from typing import Any
 
+from pydantic import BaseModel
+
+from .config_keys import listing
 from .errors import UserError
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -34,15 +38,31 @@ def command_line(description: str | None, *, device: bool = False) -> argparse.A
     return parser
 
 
-def training_command_line(description: str | None) -> argparse.ArgumentParser:
-    """The parser of the two training scripts."""
+def training_command_line(
+    description: str | None, configuration: Callable[[], type[BaseModel]]
+) -> argparse.ArgumentParser:
+    """The parser of the two training scripts; `configuration` imports the model of CONFIG.json."""
     parser = command_line(description, device=True)
     add = parser.add_argument
+    text = "list the keys of a configuration and exit"
+    add("--keys", action=_ListKeys, configuration=configuration, help=text)
     add("config", metavar="CONFIG.json", help="below experiments/; its path names the run")
     add("--fold", type=int, metavar="K", help="only this fold (default: every fold)")
     text = "replace a key of the configuration by a JSON value; repeatable"
     add("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE", help=text)
     return parser
+
+
+class _ListKeys(argparse.Action):
+    """As `--help`: print and exit, whatever else is given."""
+
+    def __init__(self, configuration: Callable[[], type[BaseModel]], **options: Any):
+        super().__init__(nargs=0, **options)
+        self.configuration = configuration
+
+    def __call__(self, parser: argparse.ArgumentParser, *arguments: Any) -> None:
+        print(listing(self.configuration()))
+        parser.exit()
 
 
 def positive(text: str) -> int:

@@ -88,16 +88,16 @@ class ImageOptions(StrictModel):
     neighbours: tuple[int, ...] = (0,)
     """slices seen, by order in the study: 0 the slice, 1 the next one up"""
     windows: tuple[Window, ...] = (BRAIN, SUBDURAL, SOFT_TISSUE)
-    """names, centers and widths in HU, or "file" for the image's own"""
+    """a name, [center, width] in HU, or "file" for the image's own; one channel each"""
     learn_windows: bool = False
     """sigmoid windows as parameters that start at `windows`"""
     normalisation: Annotated[str, OneOf(NORMALISATIONS)] = "fixed"
     """fixed: (x - mean) / std; minmax: the same after every image is stretched to [0, 1]; instance: instance
     normalisation with learned scale and shift"""
     mean: tuple[float, ...] = (0.2,)
-    """of the windowed channels; one value, or one per window"""
+    """subtracted from the windowed channels; one value or one per window"""
     std: tuple[Positive, ...] = (0.3,)
-    """likewise"""
+    """what they are divided by then; one value or one per window"""
 
     @property
     def channels(self) -> int:

@@ -60,15 +60,15 @@ class Augmentation(StrictModel):
     elastic_cells: Count = 4
     """grid points along a side"""
     intensity: Fraction = 1.0
-    """probability of changes of HU and of windows"""
+    """probability of changes of HU and windows"""
     hu_scale: Fraction = 0.0
     """HU times 1 +- this"""
     hu_shift: NotNegative = 0.0
     """HU plus or minus this"""
     window_center_jitter: NotNegative | tuple[NotNegative, ...] = 0.0
-    """HU, each window by itself; one value or one per window"""
+    """largest move of a center, HU, each window by itself; one value or one per window"""
     window_width_jitter: Fraction | tuple[Fraction, ...] = 0.0
-    """of the width; one value or one per window"""
+    """largest change of a width, as its share, likewise"""
     noise: Fraction = 0.0
     """probability of white noise"""
     noise_hu: NotNegative = 10.0
@@ -88,7 +88,7 @@ class Augmentation(StrictModel):
     mixup: Fraction = 0.0
     """share of samples averaged with another one (mixup)"""
     mix_alpha: Positive = 1.0
-    """of the Beta distribution of the shares of both"""
+    """parameter of the Beta distribution that the shares of both are drawn from"""
 
     @model_validator(mode="after")
     def _shares(self) -> "Augmentation":
