@@ -130,7 +130,7 @@ def _siblings(path: Path) -> str:
 Location = tuple[int | str, ...]
 
 
-def _sentences(model: type[BaseModel], values: dict[str, Any], error: ValidationError) -> list[str]:
+def _sentences(model: type[StrictModel], values: dict[str, Any], error: ValidationError) -> list[str]:
     """One for each key: where a value fits no type of a union, pydantic has an error for every type."""
     sentences: dict[Location, str] = {}
     for item in error.errors():
@@ -156,7 +156,7 @@ def _dotted(location: Location) -> str:
     return ".".join(map(str, location))
 
 
-def _sentence(model: type[BaseModel], key: Location, value: Any, item: Any) -> str:
+def _sentence(model: type[StrictModel], key: Location, value: Any, item: Any) -> str:
     name, kind = _dotted(key), item["type"]
     if kind == "extra_forbidden":
         known = known_keys(model, key[:-1])

@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -36,6 +37,19 @@ def sections(model: type[BaseModel]) -> dict[str, list[Key]]:
         heading = (part.__doc__ or "").strip().partition("\n")[0]
         found.setdefault(heading, []).extend(_keys(schema, schema, name))
     return found
+
+
+def listing(model: type[BaseModel]) -> str:
+    """All keys of a configuration as plain text, for a terminal."""
+    lines = []
+    for heading, keys in sections(model).items():
+        lines += [heading, ""]
+        for key in keys:
+            default = f"default {key.default}" if key.default else "required"
+            lines.append(f"  {key.name}: {key.type}; {default}")
+            lines += textwrap.wrap(key.meaning, 100, initial_indent="      ", subsequent_indent="      ")
+        lines.append("")
+    return "\n".join(lines)
 
 
 def expected(model: type[BaseModel], location: Sequence[int | str]) -> str:
@@ -124,4 +138,6 @@ def _words(root: Schema, schema: Schema, plural: str = "") -> str:
             return f"[{', '.join(_words(root, item) for item in schema['prefixItems'])}]"
         return f"list of {_words(root, schema['items'], 's')}"
     bounds = [text.format(schema[key]) for key, text in BOUNDS.items() if key in schema]
+    if bounds[-1:] == bounds[:1] and "minimum" in schema:
+        bounds.append("up")
     return " ".join([NAMES.get(kind, kind) + plural, *bounds])

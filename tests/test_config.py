@@ -5,6 +5,7 @@ import pytest
 from src.config import load_config, parse_override
 from src.errors import UserError
 from src.settings import load_settings
+from src.training.slices.draws import Augmentation
 from src.training.slices.slice_config import SliceConfig
 from src.training.studies.stacker_config import StackerConfig
 
@@ -42,9 +43,9 @@ def test_set_overrides_are_json_and_pass_the_same_loader(tmp_path):
             "unknown key 'augmentation.flip'; did you mean",
         ),
         ('{"backbone": "resnet18", "lr": "1e-4"}', 'lr is "1e-4"; expected: number above 0$'),
-        ('{"backbone": "resnet18", "epochs": 3.0}', "epochs is 3.0; expected: whole number from 1$"),
+        ('{"backbone": "resnet18", "epochs": 3.0}', "epochs is 3.0; expected: whole number from 1 up$"),
         ('{"backbone": "resnet18", "channels_last": 1}', "channels_last is 1; expected: true or false$"),
-        ('{"backbone": "resnet18", "epochs": 0}', "epochs is 0; expected: whole number from 1$"),
+        ('{"backbone": "resnet18", "epochs": 0}', "epochs is 0; expected: whole number from 1 up$"),
         ('{"backbone": "resnet18", "mean": [0.1, 0.2]}', "mean has 2 values for 3 windows"),
         ('{"backbone": "resnet18", "lr": 1e-4, "lr": 1e-3}', "the key 'lr' appears twice"),
         ('{"lr": 1e-4}', "the key 'backbone' is missing"),
@@ -58,6 +59,16 @@ def test_mistakes_name_the_file_the_key_and_the_remedy(tmp_path, text, message):
         load_config(SliceConfig, path)
     assert str(error.value).startswith(str(path))
     assert "\n" not in str(error.value)
+
+
+def test_a_key_that_went_is_read_where_it_says_what_is_done_now(tmp_path):
+    stored = (
+        '{"backbone": "resnet18", "channel_order": "slice", "augmentation": {"strength": 1.0, "hflip": 0.0}}'
+    )
+    config = load_config(SliceConfig, write(tmp_path, stored))
+    assert config == SliceConfig(backbone="resnet18", augmentation=Augmentation(hflip=0.0))
+    with pytest.raises(UserError, match="the key 'channel_order' is gone; what is done now is \"slice\""):
+        load_config(SliceConfig, write(tmp_path, '{"backbone": "resnet18", "channel_order": "window"}'))
 
 
 def test_a_missing_file_lists_its_neighbours(tmp_path):

@@ -46,7 +46,7 @@ def test_keys_stand_below_their_part_with_type_default_and_meaning():
             Key("side", 'number above 0 below 1 or "head"', "0.5", ""),
         ],
         "The whole.": [
-            Key("sizes", "list of whole numbers from 1 or null", "null", ""),
+            Key("sizes", "list of whole numbers from 1 up or null", "null", ""),
             Key("pair", "[number, number above 0]", "[1.0, 2.0]", ""),
             Key("inner", "object or null", "null", ""),
             Key("inner.share", "number from 0 to 1", "", "of everything"),
@@ -60,7 +60,7 @@ def test_keys_stand_below_their_part_with_type_default_and_meaning():
 @pytest.mark.parametrize(
     ("location", "words"),
     [
-        (["sizes", 3], "whole number from 1"),
+        (["sizes", 3], "whole number from 1 up"),
         (["pair", 1], "number above 0"),
         (["named", "x", "share"], "number from 0 to 1"),
         (["inner"], "object or null"),

@@ -19,9 +19,9 @@ class External(StrictModel):
     """
 
     oof: str
-    """of every held-out training slice, each by a model that did not see its patient"""
+    """file: every held-out training slice, each by a model that did not see its patient"""
     test: str
-    """of every test slice"""
+    """file: every test slice"""
 
 
 class EnsembleConfig(StrictModel):
@@ -40,18 +40,18 @@ class EnsembleConfig(StrictModel):
     spaces: tuple[Annotated[str, OneOf(SPACES)], ...] = ("probability", "logit")
     """where members are averaged: the spaces to try, simplest first"""
     alternatives: tuple[Annotated[str, OneOf(ALTERNATIVES)], ...] = ()
-    """to try after the exact weights"""
+    """other ways to combine members, to try after the exact weights"""
     steps: tuple[Annotated[str, OneOf(STEPS)], ...] = ("temperature", "platt", "raise_any", "meet_any")
-    """to try after the weights"""
+    """calibrations and bounds to try after the weights"""
     quarantined: Annotated[str, OneOf(FILLINGS)] = "interpolated"
     """what an image that could not be read gets, where its place in the study is known: a value between the
     blend's of the slices beside it, what stackers trained with slice_dropout say, or the prevalence"""
     submission_eps: Annotated[float, Field(gt=0, lt=0.5)] = 1e-6
     """a submission's probabilities are clipped to this and 1 minus this"""
     replicates: Annotated[int, Field(ge=100)] = 1000
-    """of the patient-cluster bootstrap"""
+    """replicates of the patient-cluster bootstrap"""
     seed: int = 0
-    """of the bootstrap and of the folds of patients"""
+    """fixes the bootstrap and the folds of patients"""
 
 
 def load_ensemble(experiment: Path | str) -> EnsembleConfig:

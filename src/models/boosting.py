@@ -117,17 +117,17 @@ class Boosting(StrictModel):
     rounds: Count = 300
     """trees of a label"""
     learning_rate: Positive = 0.03
-    """what a tree counts"""
+    """share of its answer that a tree adds"""
     leaves: Annotated[int, Field(ge=2)] = 15
-    """of a tree, at most"""
+    """leaves of a tree at most"""
     slices_in_leaf: Count = 20
-    """at least"""
+    """training slices that a leaf has at least"""
     feature_share: Positive = 0.5
-    """of the columns, drawn for every tree"""
+    """share of the columns, drawn for every tree"""
     row_share: Positive = 0.8
-    """of the slices, drawn for every tree"""
+    """share of the slices, drawn for every tree"""
     l2: NotNegative = 1.0
-    """penalty on the squares of what leaves say"""
+    """penalty on the squares of the leaves' answers"""
 
 
 def fit_boosting(features: Features, labels: np.ndarray, options: Boosting, seed: int) -> BoostedLabels:

@@ -14,9 +14,9 @@ class DecoderOptions(StrictModel):
     """A U-Net decoder beside the classifier; slices without a mask do not count in its loss."""
 
     weight: Positive = 0.3
-    """of its loss"""
+    """weight of its loss"""
     channels: Count = 64
-    """of its first block, half as many in every next one"""
+    """channels of the decoder's first block, half as many in every next one"""
 
 
 class BloodDecoder(nn.Module):

@@ -27,9 +27,9 @@ class ClassifierOptions(ImageOptions, TargetOptions):
     image_size: Count = 512
     """side of the images in pixels"""
     pooling: Annotated[str, OneOf(POOLINGS)] = "backbone"
-    """backbone: as timm defines the model"""
+    """of the feature map; backbone: as timm defines the model; gem: a mean with a learned exponent"""
     dropout: Fraction = 0.0
-    """of the embedding"""
+    """share of the embedding that is left out in training"""
     dropout_samples: Count = 1
     """dropout masks whose logits are averaged in training"""
     drop_path: Fraction = 0.0

@@ -9,24 +9,21 @@ from pydantic import model_validator
 from torch import nn
 
 from ..config import OneOf, Positive, StrictModel
-from ..data.windows import BRAIN, SOFT_TISSUE, SUBDURAL, Order, Window, stack_windows
+from ..data.windows import BRAIN, SOFT_TISSUE, SUBDURAL, Window, stack_windows
 
 
 class FixedWindows(nn.Module):
     """Windows given with every batch, so that they may differ from sample to sample; (x - mean) / std."""
 
-    def __init__(
-        self, order: Order = "slice", mean: tuple[float, ...] = (0.0,), std: tuple[float, ...] = (1.0,)
-    ):
+    def __init__(self, mean: tuple[float, ...] = (0.0,), std: tuple[float, ...] = (1.0,)):
         """mean, std: one value or one per window."""
         super().__init__()
-        self.order = order
         self.register_buffer("mean", torch.tensor(mean), persistent=False)
         self.register_buffer("std", torch.tensor(std), persistent=False)
 
     def forward(self, hu: torch.Tensor, windows: torch.Tensor) -> torch.Tensor:
         """hu (b, s, h, w); windows (b or 1, n, 2) in HU -> (b, s * n, h, w), in [0, 1] before mean and std"""
-        return stack_windows(hu, windows, self.order, self.mean, self.std)
+        return stack_windows(hu, windows, self.mean, self.std)
 
 
 class LearnedWindows(nn.Module):
@@ -36,11 +33,10 @@ class LearnedWindows(nn.Module):
     is 0.01 and 0.99. Written as product and sum, a 1 x 1 convolution being many times slower.
     """
 
-    def __init__(self, windows: tuple[tuple[float, float], ...], order: Order = "slice"):
+    def __init__(self, windows: tuple[tuple[float, float], ...]):
         super().__init__()
         center, width = torch.tensor(windows).unbind(1)
         slope = 2 * math.log(99) / width
-        self.order = order
         self.slope = nn.Parameter(slope)  # (n,) per HU
         self.shift = nn.Parameter(-slope * center)
 
@@ -48,7 +44,7 @@ class LearnedWindows(nn.Module):
         """hu (b, s, h, w) -> (b, s * n, h, w) in (0, 1); the batch's windows do not count"""
         slope, shift = self.slope[:, None, None, None], self.shift[:, None, None, None]
         ramps = torch.sigmoid(hu[:, None].float() * slope + shift)  # (b, n, s, h, w)
-        return (ramps.transpose(1, 2) if self.order == "slice" else ramps).flatten(1, 2)
+        return ramps.transpose(1, 2).flatten(1, 2)
 
 
 class FixedScale(nn.Module):
@@ -91,19 +87,17 @@ class ImageOptions(StrictModel):
 
     neighbours: tuple[int, ...] = (0,)
     """slices seen, by order in the study: 0 the slice, 1 the next one up"""
-    channel_order: Order = "slice"
-    """which of slices and windows changes last"""
     windows: tuple[Window, ...] = (BRAIN, SUBDURAL, SOFT_TISSUE)
-    """names, centers and widths in HU, or "file" for the image's own"""
+    """a name, [center, width] in HU, or "file" for the image's own; one channel each"""
     learn_windows: bool = False
     """sigmoid windows as parameters that start at `windows`"""
     normalisation: Annotated[str, OneOf(NORMALISATIONS)] = "fixed"
     """fixed: (x - mean) / std; minmax: the same after every image is stretched to [0, 1]; instance: instance
     normalisation with learned scale and shift"""
     mean: tuple[float, ...] = (0.2,)
-    """of the windowed channels; one value, or one per window"""
+    """subtracted from the windowed channels; one value or one per window"""
     std: tuple[Positive, ...] = (0.3,)
-    """likewise"""
+    """what they are divided by then; one value or one per window"""
 
     @property
     def channels(self) -> int:
@@ -112,13 +106,8 @@ class ImageOptions(StrictModel):
 
     def statistics(self) -> list[torch.Tensor]:
         """Mean and standard deviation: one value each, or one for every channel."""
-        return [self._by_channel(torch.tensor(values)) for values in (self.mean, self.std)]
-
-    def _by_channel(self, values: torch.Tensor) -> torch.Tensor:
-        if len(values) == 1:
-            return values
-        slices = len(self.neighbours)
-        return values.repeat(slices) if self.channel_order == "slice" else values.repeat_interleave(slices)
+        values = (torch.tensor(value) for value in (self.mean, self.std))
+        return [value if len(value) == 1 else value.repeat(len(self.neighbours)) for value in values]
 
     @model_validator(mode="after")
     def _counts(self) -> "ImageOptions":
@@ -140,9 +129,9 @@ def check_count(name: str, values: Sequence[float], windows: Sequence[Window]) -
 def build_images(options: ImageOptions) -> tuple[nn.Module, nn.Module]:
     """HU -> windowed images, and what normalises them after."""
     if options.learn_windows:
-        windows: nn.Module = LearnedWindows(options.windows, options.channel_order)
+        windows: nn.Module = LearnedWindows(options.windows)
     elif options.normalisation == "fixed":  # part of the windows: one pass over the images less
-        return FixedWindows(options.channel_order, options.mean, options.std), nn.Identity()
+        return FixedWindows(options.mean, options.std), nn.Identity()
     else:
-        windows = FixedWindows(options.channel_order)
+        windows = FixedWindows()
     return windows, NORMALISATIONS[options.normalisation](options)

@@ -34,13 +34,13 @@ class InputOptions(StrictModel):
     mean_channel: bool = False
     """the members' mean as one more channel of logits and probabilities"""
     differences: bool = False
-    """member minus next member, likewise"""
+    """member minus next member as more channels of both"""
     width: Count | None = 256
-    """of the projected inputs; null: no projection"""
+    """width that the inputs are projected to; null: no projection"""
     dropout: Fraction = 0.2
-    """of the projected inputs and within the network"""
+    """share of the projected inputs and of the network's layers that is left out in training"""
     normalise: bool = True
-    """the embeddings of every member by themselves"""
+    """whether the embeddings of every member are normalised by themselves"""
     noise: NotNegative = 0.0
     """standard deviation added to normalised embeddings in training"""
 

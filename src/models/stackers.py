@@ -102,25 +102,25 @@ class StackerOptions(InputOptions):
     """lstm, gru, transformer, conv; mlp: every slice by itself; two_branch: the network of the 1st place;
     boosting: trees in place of a network"""
     hidden: Count = 256
-    """recurrent: per direction; transformer: feed-forward; conv: channels"""
+    """width of layers; recurrent: per direction; transformer: of the feed-forward part; conv: channels"""
     layers: Count = 2
-    """recurrent, transformer and mlp"""
+    """layers of recurrent networks, transformer, mlp and two_branch"""
     heads: Count = 8
-    """of the transformer's attention"""
+    """heads of the transformer's attention"""
     encoding: Annotated[str, OneOf(ENCODINGS)] = "relative"
-    """transformer: of a slice's place"""
+    """transformer: how it knows a slice's place"""
     context_dropout: Fraction | None = None
-    """within the context; null: as `dropout`, which is that of inputs and head"""
+    """share left out within the context alone; null: as `dropout`"""
     scores_after: bool = False
-    """the head reads the members' probabilities beside the context"""
+    """whether the head reads the members' probabilities beside the context"""
     residual_sums: bool = False
     """lstm, gru: the sums of the 2nd place of RSNA 2019"""
     first_weight: NotNegative = 0.0
-    """two_branch: of the first branch's own loss"""
+    """two_branch: weight of the first branch's own loss"""
     study_weight: NotNegative = 0.0
-    """of the loss of the study's labels, by class attention over the context; 0: not asked for"""
+    """weight of the loss of the study's labels, by class attention over slices that saw each other"""
     instance_weight: NotNegative = 0.0
-    """of the same, over slices without context (multiple-instance learning)"""
+    """weight of the same over slices that did not (multiple-instance learning)"""
 
     @property
     def within(self) -> float:

@@ -109,8 +109,6 @@ def channel_names(config: SliceConfig) -> list[str]:
     """`slice +1, 40 / 80` for every channel, in the order in which the network gets them."""
     windows = [window if window == "file" else "{:g} / {:g}".format(*window) for window in config.windows]
     pairs = [(k, window) for k in config.neighbours for window in windows]
-    if config.channel_order == "window":
-        pairs = [(k, window) for window in windows for k in config.neighbours]
     return [window if len(config.neighbours) == 1 else f"slice {k:+d}, {window}" for k, window in pairs]
 
 
@@ -147,8 +145,7 @@ def describe(numbers: Draw, place: int, config: SliceConfig, stored: int, ids: S
 def _effective_windows(numbers: Draw, place: int, config: SliceConfig) -> list[str]:
     windows = numbers.windows if config.learn_windows else numbers.shifted_windows
     texts = [f"{center:.0f} / {width:.0f}" for center, width in windows[place]]
-    count = len(config.neighbours)
-    return texts * count if config.channel_order == "slice" else [t for t in texts for _ in range(count)]
+    return texts * len(config.neighbours)
 
 
 def _images(model: SliceClassifier, batch: Batch, place: int) -> np.ndarray:
@@ -168,11 +165,11 @@ def _mask(batch: Batch, place: int) -> np.ndarray | None:
     return batch["masks"][place, 0].numpy() if "masks" in batch and batch["known"][place] else None
 
 
-def _limits(config: SliceConfig, window: int) -> tuple[float, float] | None:
+def _limits(config: SliceConfig, channel: int) -> tuple[float, float] | None:
     """The values of black and white: 0 and 1 before normalisation; None where that is learned."""
     if config.normalisation == "instance":
         return None
-    mean, std = (values[window % len(values)] for values in (config.mean, config.std))
+    mean, std = (values[channel % len(values)] for values in (config.mean, config.std))
     return (0 - mean) / std, (1 - mean) / std
 
 
@@ -186,8 +183,7 @@ def _uri(looks: Sequence[Look], config: SliceConfig) -> str:
         left, middle = number * column, (number + 0.5) * column
         texts.append((middle, top - LINE - 3, look.title))
         for channel, image in enumerate(look.images):
-            of_window = channel if config.channel_order == "slice" else channel // len(config.neighbours)
-            low, high = _limits(config, of_window) or (image.min(), image.max())
+            low, high = _limits(config, channel) or (image.min(), image.max())
             gray = np.clip((image - low) / max(high - low, 1e-6), 0, 1)
             if look.mask is not None:
                 gray[cv2.morphologyEx(look.mask.astype(np.uint8), cv2.MORPH_GRADIENT, EDGE) > 0] = 1

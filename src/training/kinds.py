@@ -16,6 +16,7 @@ import pandas as pd
 import torch
 
 from ..config import load_config, read_values
+from ..config_keys import listing
 from ..data.prepared import Prepared
 from ..errors import UserError
 from .engine.training_config import TrainingConfig
@@ -56,6 +57,12 @@ def load_run_config(
     """A configuration below experiments/ and the kind it is of."""
     kind = load_kind(_name(read_values(path, overrides), stage, path))
     return kind, load_config(kind.config, path, overrides)
+
+
+def key_listing(stage: str) -> str:
+    """The keys of every kind of a stage, with meaning and default."""
+    kinds = [kind for kind, its_stage in STAGES.items() if its_stage == stage]
+    return "\n\n".join(f"kind {kind}\n{listing(load_kind(kind).config)}" for kind in kinds)
 
 
 def _name(values: dict[str, Any], stage: str, path: Path | str) -> str:

@@ -6,7 +6,6 @@ from typing import Annotated
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
 
 from ..config import NotNegative, OneOf, StrictModel
 from ..labels import LABEL_WEIGHTS, LABELS, WEIGHT_SUM
@@ -103,22 +102,12 @@ class LossOptions(StrictModel):
     most of it from what is still wrong"""
     focal_gamma: NotNegative = 2.0
     """how much focal turns to what is wrong"""
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """labels become half of this and 1 minus half of this"""
     location_weight: NotNegative = 1.0
-    """of the loss of the location, where that is a target"""
+    """weight of the location's loss, where that is a target"""
 
 
 def build_loss(options: LossOptions, targets: Targets = HEMORRHAGE) -> Loss:
     """(logits, labels) (n, columns) -> scalar; `loss` names one of the six labels, others have their own."""
-    loss, smoothing = LOSSES[options.loss](options), options.label_smoothing
-    if targets is not HEMORRHAGE:
-        loss = partial(sum_of_heads, targets=targets, location_weight=options.location_weight)
-    if not smoothing:
-        return loss
-    return lambda logits, labels: loss(logits, smooth(labels, smoothing))
-
-
-def smooth(labels: torch.Tensor, amount: float) -> torch.Tensor:
-    """0 and 1 become amount / 2 and 1 - amount / 2."""
-    return labels.float() * (1 - amount) + amount / 2
+    if targets is HEMORRHAGE:
+        return LOSSES[options.loss](options)
+    return partial(sum_of_heads, targets=targets, location_weight=options.location_weight)

@@ -68,8 +68,6 @@ def test_channels_are_named_in_the_network_s_order():
     assert channel_names(config(**options)) == [
         "slice -1, 40 / 80", "slice -1, file", "slice +0, 40 / 80", "slice +0, file"
     ]  # fmt: skip
-    by_window = channel_names(config(**options, channel_order="window"))
-    assert by_window == ["slice -1, 40 / 80", "slice +0, 40 / 80", "slice -1, file", "slice +0, file"]
 
 
 def test_the_slices_show_every_kind_before_any_twice(tmp_path):

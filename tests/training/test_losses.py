@@ -14,7 +14,6 @@ from src.training.losses import (
     bce_any_twice,
     build_loss,
     focal,
-    smooth,
     weighted_bce,
 )
 
@@ -65,13 +64,6 @@ def test_focal_loss_weighs_by_how_wrong_a_prediction_is():
         (torch.rand(50, 6, generator=generator) < 0.3).float(),
     )
     torch.testing.assert_close(focal(logits, labels, gamma=0.0), weighted_bce(logits, labels))
-
-
-def test_smoothing_moves_labels_towards_a_half():
-    assert smooth(torch.tensor([0, 1]), 0.1).tolist() == pytest.approx([0.05, 0.95])
-    loss = build_loss(LossOptions(label_smoothing=0.1))
-    expected = weighted_bce(torch.tensor(logit(P)), smooth(torch.tensor(Y), 0.1))
-    torch.testing.assert_close(loss(torch.tensor(logit(P)), torch.tensor(Y)), expected)
 
 
 @pytest.mark.parametrize("name", LOSSES)

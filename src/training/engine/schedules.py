@@ -93,15 +93,15 @@ class RateOptions(StrictModel):
     epochs: Count = 4
     """times the training data are gone through"""
     optimizer: Annotated[str, OneOf(OPTIMIZERS)] = "adamw"
-    """timm's; biases and norms have no weight decay"""
+    """timm's, by its name"""
     lr: Positive = 3e-4
     """highest learning rate"""
     weight_decay: NotNegative = 0.01
-    """in every step, times the learning rate"""
+    """of everything but biases and norms"""
     layer_decay: Annotated[float, Field(gt=0, le=1)] | None = None
-    """the rate of a layer over that of the next"""
+    """the rate of a layer over that of the next; null: one rate for all"""
     encoder_rate: Positive | None = None
-    """the rate of the pretrained encoder over that of what stands on it; null: the same"""
+    """the rate of the pretrained encoder over that of what stands on it; null: one rate for all"""
     schedule: Annotated[str, OneOf(SCHEDULES)] = "cosine"
     """how the rate falls after the warm-up; one_cycle rises and falls by half cosines"""
     warmup: Fraction = 0.05

@@ -18,7 +18,7 @@ class TrainingConfig(RateOptions):
     notes: str = ""
     """whatever a reader should know"""
     seed: int = 0
-    """of the first weights and of everything drawn"""
+    """fixes the first weights and everything drawn"""
     batch_size: Count = 32
     """samples of a batch, of all processes together"""
     accumulation: Count = 1

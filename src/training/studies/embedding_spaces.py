@@ -25,7 +25,7 @@ ALIGNMENT = ("source", "rotation", "target")
 
 
 class EmbeddingOptions(SelectorOptions):
-    """How embeddings of different folds are made comparable, and which of their columns are read."""
+    """How embeddings of different folds are made comparable."""
 
     embedding_space: Annotated[str, OneOf(("pooled", "aligned", "per_fold"))] = "pooled"
     """pooled: as they are; aligned: mapped onto the first fold's space; per_fold: of one network each,

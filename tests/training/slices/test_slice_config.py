@@ -60,7 +60,7 @@ def test_usual_windows_have_names_which_stand_for_their_numbers():
         ({"augmentation": {"erase_side": [0.3, 0.1]}}, "augmentation.erase_side: 0.3 is above 0.1"),
         (
             {"augmentation": {"erase_holes": [1]}},
-            r"erase_holes is \[1\]; expected: \[whole number from 1, whole number from 1\]$",
+            r"erase_holes is \[1\]; expected: \[whole number from 1 up, whole number from 1 up\]$",
         ),
         ({"windows": "brain"}, r'^x.json: windows is "brain"; expected: list of '),
         (

@@ -43,7 +43,6 @@ EVERYTHING = {
     "stack": {
         "neighbours": [-2, 0, 2],
         "edge": "air",
-        "channel_order": "window",
         "tta": ["identity", "reverse"],
     },
     "own window": {"windows": ["file", [80, 200]], "normalisation": "minmax", "sampling": "mid_slices"},
@@ -58,7 +57,6 @@ EVERYTHING = {
         "dropout": 0.5,
         "dropout_samples": 3,
         "loss": "focal",
-        "label_smoothing": 0.05,
     },
     "optimiser": {
         "optimizer": "sgd",
