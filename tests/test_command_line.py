@@ -6,6 +6,7 @@ import pytest
 
 from src.command_line import command_line, run, start_logging, training_command_line
 from src.config import Count, StrictModel
+from src.config_keys import listing
 from src.errors import UserError
 
 
@@ -32,7 +33,7 @@ def test_the_keys_of_a_configuration_are_listed_whatever_else_is_given(capsys):
         """how wide"""
 
     with pytest.raises(SystemExit, match="0"):
-        training_command_line("what it does", lambda: Config).parse_args(["--keys"])
+        training_command_line("what it does", lambda: listing(Config)).parse_args(["--keys"])
     assert capsys.readouterr().out == (
         "All of it.\n\n  width: whole number from 1 up; default 3\n      how wide\n\n"
     )

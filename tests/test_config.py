@@ -5,7 +5,6 @@ import pytest
 from src.config import load_config, parse_override
 from src.errors import UserError
 from src.settings import load_settings
-from src.training.slices.draws import Augmentation
 from src.training.slices.slice_config import SliceConfig
 from src.training.studies.stacker_config import StackerConfig
 
@@ -59,16 +58,6 @@ def test_mistakes_name_the_file_the_key_and_the_remedy(tmp_path, text, message):
         load_config(SliceConfig, path)
     assert str(error.value).startswith(str(path))
     assert "\n" not in str(error.value)
-
-
-def test_a_key_that_went_is_read_where_it_says_what_is_done_now(tmp_path):
-    stored = (
-        '{"backbone": "resnet18", "channel_order": "slice", "augmentation": {"strength": 1.0, "hflip": 0.0}}'
-    )
-    config = load_config(SliceConfig, write(tmp_path, stored))
-    assert config == SliceConfig(backbone="resnet18", augmentation=Augmentation(hflip=0.0))
-    with pytest.raises(UserError, match="the key 'channel_order' is gone; what is done now is \"slice\""):
-        load_config(SliceConfig, write(tmp_path, '{"backbone": "resnet18", "channel_order": "window"}'))
 
 
 def test_a_missing_file_lists_its_neighbours(tmp_path):

@@ -43,13 +43,17 @@ class ScopeformerConfig(StrictModel):
     """Trunks and the transformer on their maps; without trunks a plain vision transformer on the image."""
 
     trunks: Annotated[tuple[TrunkConfig, ...], Field(max_length=4)]
+    """networks whose maps stand side by side; none: a plain vision transformer"""
     embed_dim: Count | Literal["concat"] = 768
     """width of a token; concat: all channels, no linear map"""
     patch_size: Count | None = None
     """side of a token on the map or image; null: 1 on a map, 16 on an image"""
     depth: Count = 12
+    """blocks of the transformer"""
     heads: Count = 12
+    """heads of its attention"""
     mlp_ratio: Positive = 4.0
+    """width of its MLPs over that of a token"""
     dropout: Fraction = 0.0
     """behind positions, attention and both layers of each MLP"""
     drop_path: Fraction = 0.0

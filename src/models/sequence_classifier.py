@@ -26,6 +26,7 @@ class LstmConfig(StrictModel):
     hidden: Count = 512
     """per direction"""
     layers: Count = 2
+    """one on the other"""
     dropout: Fraction = 0.0
     """between its layers"""
 

@@ -3,7 +3,7 @@
 import pytest
 
 from src.config_keys import sections
-from src.report.configuration import MODELS, PAGE, page
+from src.report.configuration import PAGE, models, page
 from tests.conftest import ROOT
 
 
@@ -11,7 +11,7 @@ def test_the_reference_is_up_to_date():
     assert (ROOT / PAGE).read_text(encoding="utf-8") == page(), "run: python -m src.report.configuration"
 
 
-@pytest.mark.parametrize("model", MODELS.values(), ids=lambda model: model.__name__)
+@pytest.mark.parametrize("model", models().values(), ids=lambda model: model.__name__)
 def test_every_key_has_a_meaning(model):
     keys = [key for found in sections(model).values() for key in found]
     assert [key.name for key in keys if not key.meaning] == []
