@@ -33,7 +33,7 @@ def split_fold(prepared: Prepared, fold: int) -> tuple[pd.DataFrame, pd.DataFram
     """
     slices, table = labelled_slices(prepared), prepared.folds
     try:
-        check_folds(slices, table)
+        check_folds(prepared.slices, table)
     except UserError as error:
         raise UserError(f"{prepared.folder / FOLDS}: {error}; run prepare_data.py") from None
     folds = table.set_index("patient_id")["fold"]
