@@ -224,6 +224,7 @@ def experiment_runs(settings: Settings, prepared: Prepared, name: str, config: E
                 f"{run.name}: its embedding_space per_fold is in-sample, for comparison only; name the other "
                 "runs as members in ensemble.json"
             )
+    for run in runs:
         if not run.has("test", prepared.test_fingerprint):
             raise UserError(
                 f"{run.folder}: has no test.parquet of these data; run: python predict.py experiments/{name}"

@@ -133,9 +133,8 @@ def fold_logger(run: Run, quiet: bool) -> logging.Logger:
 def in_processes(runs: Sequence[Run], command: Sequence[str], jobs: int) -> None:
     """Run `command --fold K`, one process a fold, `jobs` at a time.
 
-    A failure does not stop the other folds; at the end it is a UserError.
-
-    An interrupt reaches the processes once; each saves its state and ends.
+    A failure does not stop the other folds; at the end it is a UserError. An interrupt reaches the processes
+    once; each saves its state and ends.
     """
     processes: list[subprocess.Popen] = []
     stopping = False
@@ -161,7 +160,9 @@ def in_processes(runs: Sequence[Run], command: Sequence[str], jobs: int) -> None
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM if number == signal.SIGHUP else number)
 
-    before = {kind: signal.signal(kind, stop) for kind in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    kinds = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    heard = [kind for kind in kinds if signal.getsignal(kind) != signal.SIG_IGN]  # nohup ignores SIGHUP
+    before = {kind: signal.signal(kind, stop) for kind in heard}
     try:
         with ThreadPoolExecutor(jobs) as pool:
             codes = list(pool.map(work, runs))

@@ -47,7 +47,7 @@ def split_fold(
     rows = (labelled_slices if unit == "image" else labelled_studies)(prepared, targets)
     table, slices = prepared.folds, prepared.slices
     try:
-        check_folds(slices[slices["status"] == "ok"], table)
+        check_folds(slices, table)
     except UserError as error:
         raise UserError(f"{prepared.folder / FOLDS}: {error}; run prepare_data.py") from None
     folds = table.set_index("patient_id")["fold"]

@@ -46,6 +46,28 @@ def test_a_fold_without_slices_says_to_use_fewer(clean):
         split_fold(Prepared(clean), 0)
 
 
+def test_a_slice_whose_copy_has_other_labels_is_scored_but_not_trained_on(clean):
+    copy = "image02_3"  # patient02 is in fold 0
+    rewrite(
+        clean, "slices.parquet", lambda slices: slices.assign(conflicting_copy=slices["image_id"] == copy)
+    )
+    training, held_out = split_fold(Prepared(clean), 1)
+    assert copy not in set(training["image_id"]) and len(training) == 14
+    training, held_out = split_fold(Prepared(clean), 0)
+    assert copy in set(held_out["image_id"]) and len(training) == len(held_out) == 15
+    assert copy in set(labelled_slices(Prepared(clean))["image_id"])
+
+
+def test_patients_whom_a_test_image_links_may_not_lie_in_two_folds(clean):
+    def change(slices):
+        same = {"0-0": "6-0", "1-0": "6-1"}  # patient00 and patient01 share a slice each with patient06
+        return slices.replace({"pixel_hash": same})
+
+    rewrite(clean, "slices.parquet", change)
+    with pytest.raises(UserError, match=r"folds\.csv: .*spread over folds, such as patient00, patient01"):
+        split_fold(Prepared(clean), 0)
+
+
 def test_an_unknown_fold_and_a_patient_without_one_are_refused(clean):
     with pytest.raises(UserError, match=r"fold 5: folds.csv has the folds 0, 1"):
         split_fold(Prepared(clean), 5)

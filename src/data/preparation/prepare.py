@@ -109,6 +109,9 @@ def _finished(
     if any(not (clean / name).is_file() for name in (SLICES, STUDIES, FOLDS, QUARANTINE)):
         log.warning("%s: a table is missing; it is made anew", clean)
         return None
+    if changed := [name for name, sha in manifest["tables"].items() if file_sha256(clean / name) != sha]:
+        log.warning("%s: %s is not as it was written; the tables are made anew", clean, ", ".join(changed))
+        return None
     packs = [clean / folder / name for folder in (VOLUMES, MASKS) for name in manifest[folder]]
     damaged = [
         error

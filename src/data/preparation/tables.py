@@ -10,7 +10,8 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from ...files import PARTIAL, read_json, write_csv, write_json, write_parquet
+from ...errors import UserError
+from ...files import PARTIAL, file_sha256, read_json, write_csv, write_json, write_parquet
 from ...labels import LABELS
 from .. import geometry
 from ..folds import assign_folds, check_folds, read_external_folds, read_fold_file
@@ -246,9 +247,15 @@ def folds_before(clean: Path, options: Options) -> pd.DataFrame | None:
     path = next((clean / name for name in (MANIFEST, PREVIOUS) if (clean / name).is_file()), None)
     if path is None or options.folds_file is not None or not (clean / FOLDS).is_file():
         return None
-    before = read_json(path)["settings"]
-    if fold_choices(before) != fold_choices(options.recorded):
+    before = read_json(path)
+    if fold_choices(before["settings"]) != fold_choices(options.recorded):
         return None
+    written = before.get("tables", {}).get(FOLDS)
+    if path.name == MANIFEST and written not in (None, file_sha256(clean / FOLDS)):
+        raise UserError(
+            f"{clean / FOLDS}: was changed since prepare_data.py wrote it; give folds of your own by "
+            "--folds-file, or delete it to divide all patients anew, which every model is then trained for"
+        )
     return read_fold_file(clean / FOLDS)
 
 

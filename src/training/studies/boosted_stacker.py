@@ -43,7 +43,7 @@ def write_boosted(run: Run, model: BoostedLabels) -> None:
 
 
 def read_boosted(run: Run) -> BoostedLabels:
-    return BoostedLabels.from_text(run.require(MODEL).read_text(encoding="utf-8"))
+    return BoostedLabels.from_text(run.intact(MODEL).read_text(encoding="utf-8"))
 
 
 def slice_table(inputs: StudyInputs, space: EmbeddingMap, config: StackerConfig) -> SliceTable:

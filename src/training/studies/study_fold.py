@@ -23,7 +23,7 @@ from ..provenance import check_alike, check_data, check_unchanged, origin
 from ..runs import Run
 from ..split import split_fold, unlabelled_slices
 from .boosted_stacker import predict_boosted, read_boosted, train_boosted, write_boosted
-from .embedding_spaces import EmbeddingMap
+from .embedding_spaces import FILE, EmbeddingMap
 from .member_outputs import predict_test_part, predict_training_slices, predict_views
 from .probes import fit_alignments
 from .selectors import fit_selector
@@ -168,6 +168,8 @@ def load_predictor(
     """StudyInputs -> (n, 6) logits by a complete fold."""
     fitted = inputs.reads_embeddings and (config.embedding_space == "aligned" or config.selector != "none")
     members = config.sources if inputs.reads_embeddings else ()
+    if fitted:
+        run.intact(FILE)
     space = EmbeddingMap.load(run.folder, members, inputs.embedding_sizes, fitted)
     if config.stacker == "boosting":
         boosted = read_boosted(run)

@@ -201,6 +201,20 @@ def test_a_changed_fold_file_is_noticed(raw, tmp_path):
         prepare(raw, tmp_path / "clean", options)
 
 
+def test_folds_that_were_edited_in_place_are_refused_and_a_changed_table_is_made_again(raw, tmp_path):
+    clean = tmp_path / "clean"
+    prepare(raw, clean, SMALL)
+    before, folds = contents(clean), (clean / "folds.csv").read_text()
+    (clean / "folds.csv").write_text(folds.replace(",0", ",9").replace(",1", ",0").replace(",9", ",1"))
+    with pytest.raises(UserError, match=r"folds\.csv: was changed since .* by --folds-file, or delete it"):
+        prepare(raw, clean, SMALL)
+    (clean / "folds.csv").write_text(folds)
+    slices = pd.read_parquet(clean / "slices.parquet")
+    slices.assign(any=1).to_parquet(clean / "slices.parquet")
+    prepare(raw, clean, SMALL)
+    assert contents(clean) == before
+
+
 def test_a_damaged_volume_is_made_again(raw, tmp_path):
     prepare(raw, tmp_path / "clean", SMALL)
     before = contents(tmp_path / "clean")
