@@ -53,8 +53,8 @@ def create_backbone(
     network = _load(name, pretrained, options)
     if "img_size" in options:
         _check_size(name, options)
-    if POOLINGS[pooling].change is not None:
-        POOLINGS[pooling].change(network, name)
+    if (change := POOLINGS[pooling].change) is not None:
+        change(network, name)
     return network
 
 

@@ -122,7 +122,11 @@ def build_optimizer(model: nn.Module, options: RateOptions) -> torch.optim.Optim
     """
     from timm.optim import create_optimizer_v2
 
-    values = {"opt": options.optimizer, "lr": options.lr, "weight_decay": options.weight_decay}
+    values: dict[str, Any] = {
+        "opt": options.optimizer,
+        "lr": options.lr,
+        "weight_decay": options.weight_decay,
+    }
     if options.layer_decay is None:
         return create_optimizer_v2(model, **values)
     if not hasattr(model, "layer_groups"):
