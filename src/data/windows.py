@@ -77,8 +77,8 @@ def vectorised(
 ) -> torch.Tensor:
     """The same in three operations on the whole batch, for a GPU."""
     slope, intercept = _line(windows[..., 0], windows[..., 1], hu.device)
-    values = (slope / std, (intercept - mean) / std, (-mean / std).expand_as(slope))
-    values = (*values, ((1 - mean) / std).expand_as(slope))  # each (b, n)
+    low, high = ((edge - mean).div(std).expand_as(slope) for edge in (0, 1))
+    values = (slope / std, (intercept - mean) / std, low, high)  # each (b, n)
     slope, intercept, low, high = (value[:, None, :, None, None] for value in values)
     return (hu[:, :, None].to(torch.float32) * slope).add_(intercept).clamp_(low, high)
 

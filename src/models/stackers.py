@@ -1,6 +1,6 @@
 """Stage 2: sequence models over the slices of a study, by name."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated
 
 import torch
@@ -159,7 +159,7 @@ class StackerOptions(InputOptions):
         return self
 
 
-def refuse_idle(idle: dict[str, object], reason: str) -> None:
+def refuse_idle(idle: Mapping[str, object], reason: str) -> None:
     """ValueError that names the options that are set and should not be."""
     if wrong := [name for name, misplaced in idle.items() if misplaced]:
         raise ValueError(f"{', '.join(wrong)}: {reason}; leave it out")

@@ -131,7 +131,11 @@ def build_optimizer(model: nn.Module, options: RateOptions) -> torch.optim.Optim
     """
     from timm.optim import create_optimizer_v2
 
-    values = {"opt": options.optimizer, "lr": options.lr, "weight_decay": options.weight_decay}
+    values: dict[str, Any] = {
+        "opt": options.optimizer,
+        "lr": options.lr,
+        "weight_decay": options.weight_decay,
+    }
     for option, groups in (("layer_decay", "layer_groups"), ("encoder_rate", "rate_groups")):
         if (share := getattr(options, option)) is None:
             continue

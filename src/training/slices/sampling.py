@@ -34,8 +34,6 @@ class Sampler:
 class PerStudy(Sampler):
     """`slices_per_study` draws with replacement from every study, each slice as likely as another."""
 
-    weights = staticmethod(np.ones)
-
     def __init__(self, slices: pd.DataFrame, options: "SamplingOptions", seed: int):
         super().__init__(slices, options, seed)
         studies = slices["study_id"].to_numpy()
@@ -43,6 +41,10 @@ class PerStudy(Sampler):
         self.bounds = np.append(starts, len(studies))
         self.per_study = options.slices_per_study
         self.count = len(starts) * self.per_study
+
+    def weights(self, size: int) -> np.ndarray:
+        """(size,) how likely each slice of a study is drawn, against the others."""
+        return np.ones(size)
 
     def _draw(self, rng: np.random.Generator) -> np.ndarray:
         drawn = []
@@ -61,7 +63,8 @@ def mid_slice_weights(size: int) -> np.ndarray:
 class MidSlices(PerStudy):
     """As PerStudy, the middle of a study more often than its ends."""
 
-    weights = staticmethod(mid_slice_weights)
+    def weights(self, size: int) -> np.ndarray:
+        return mid_slice_weights(size)
 
 
 class Balanced(Sampler):

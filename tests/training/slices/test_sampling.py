@@ -52,6 +52,14 @@ def test_middle_slices_weigh_as_the_first_place_drew_them():
     assert mid_slice_weights(40)[20] == 5
 
 
+@pytest.mark.parametrize(("sampling", "ratio"), [("per_study", 1.0), ("mid_slices", 5.0)])
+def test_the_middle_of_a_study_is_drawn_as_often_as_its_weight_says(sampling, ratio):
+    study = pd.DataFrame({"study_id": ["a"] * 40}).assign(**dict.fromkeys(LABELS, 0))
+    drawn = sampler_of(study, sampling=sampling, slices_per_study=20_000).order(0)
+    counts = np.bincount(drawn, minlength=40)
+    assert counts[20] / counts[[0, 1, 38, 39]].mean() == pytest.approx(ratio, rel=0.15)
+
+
 def test_balanced_draws_are_equally_for_no_bleeding_and_for_each_subtype_that_occurs(slices):
     weights = balanced_weights(slices)
     assert weights.sum() == pytest.approx(1)
@@ -59,8 +67,10 @@ def test_balanced_draws_are_equally_for_no_bleeding_and_for_each_subtype_that_oc
     assert weights[none].sum() == pytest.approx(1 / 3)
     assert weights[8] == pytest.approx(1 / 3 / 2) and weights[10] == pytest.approx(1 / 3 / 5)
     assert weights[9] == pytest.approx(1 / 3 / 2 + 1 / 3 / 5)
-    drawn = sampler_of(slices, sampling="balanced").order(0)
-    assert len(drawn) == 29
+    sampler = sampler_of(slices, sampling="balanced")
+    drawn = np.concatenate([sampler.order(epoch) for epoch in range(300)])
+    assert len(drawn) == 300 * 29
+    assert none[drawn].mean() == pytest.approx(1 / 3, abs=0.02)
 
 
 def test_blank_slices_can_be_left_out():
