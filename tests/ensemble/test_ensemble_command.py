@@ -93,7 +93,7 @@ def probabilities(slices, logits, noise, seed):
 
 
 def write_run(run, oof, p):
-    """A complete fold with these held-out predictions; of test slices, missing ones too, it says p."""
+    """A complete fold with these held-out predictions; its test predictions are a power of p."""
     prepared, config = Prepared(run.settings.clean), SliceConfig(backbone="test_resnet")
     inputs = []
     if run.stage == "stage2":
@@ -102,7 +102,7 @@ def write_run(run, oof, p):
         write_parquet(run.folder / "missing.parquet", p.loc[[BETWEEN, LAST]].reset_index())
     run.save_predictions("oof", oof)
     finish(run, config, prepared, inputs=inputs)
-    predict(run, prepared, "test", p.loc[unlabelled_slices(prepared)["image_id"]])
+    predict(run, prepared, "test", p.loc[unlabelled_slices(prepared)["image_id"]] ** (1 + run.fold))
 
 
 def usable(slices, split):
@@ -210,7 +210,9 @@ def test_every_way_to_combine_ends_in_a_submission_of_the_saved_blend(home, monk
     assert re.search(said, saved["decision"])
     blend, submitted = Blend.from_dict(saved), read_long(folder / "submission.csv", labels=False)
     settings = load_settings(home / "SETTINGS.json")
-    members = {name: Run(name, 0, settings).predictions("test") for name in NOISE}
+    members = {
+        name: sum(Run(name, k, settings).predictions("test") for k in range(FOLDS)) / FOLDS for name in NOISE
+    }
     theirs = read_long(home / "experiments/tiny/team_test.csv", labels=False)
     members["external/team"] = theirs.loc[members["tiny/stage1/a"].index]
     again = blend.apply({name: members[name] for name in blend.weights.index})
@@ -267,6 +269,21 @@ def test_an_image_that_could_not_be_read_gets_what_the_configuration_says(home, 
     listed = {row["image_id"]: row["value"] for row in saved}
     assert listed == {BETWEEN: how, LAST: how, LOST: "prior"}
     assert f"{BETWEEN}: quarantined (truncated), got: {how}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("part", ["metrics.json", "test.parquet"])
+def test_a_member_without_a_fold_or_a_prediction_names_the_command_to_be_pasted(
+    home, monkeypatch, capsys, part
+):
+    settings = load_settings(home / "SETTINGS.json")
+    (Run("tiny/stage2/s", 1, settings).folder / part).unlink()
+    line = refused(home, monkeypatch, capsys)
+    if part == "metrics.json":
+        command = "python train_stage2.py experiments/tiny/stage2/s.json --fold 1"
+        said = f"tiny/stage2/s fold 1: is missing, and others have this fold; run: {command}"
+    else:
+        said = "s/fold1: has no test.parquet of these data; run: python predict.py experiments/tiny"
+    assert line.endswith(f"{said} --settings {settings.file}")
 
 
 def test_neighbours_need_a_stacker_that_predicted_them(home, monkeypatch, capsys):

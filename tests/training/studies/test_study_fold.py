@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import shutil
 import subprocess
 import sys
 
@@ -379,6 +380,24 @@ def test_in_sample_inputs_are_what_each_fold_says_of_its_own_training_slices(hom
 def test_a_member_that_is_incomplete_names_its_command(home):
     (Run(MEMBERS[1], 2, home).folder / "metrics.json").unlink()
     with pytest.raises(UserError, match=r"missing 1, run: python train_stage1.py .*/b.json --fold 2"):
+        fit(home)
+
+
+def test_members_that_were_trained_on_other_data_are_refused(home):
+    rewrite(home.clean, "slices.parquet", shuffle_training_labels)
+    with pytest.raises(UserError, match=r"a/fold0: was trained on other prepared data than .*clean_data; tr"):
+        fit(home)
+
+
+def test_members_whose_folds_differ_or_that_were_copied_are_refused(home):
+    outputs = Run(MEMBERS[1], 2, home)
+    finish(outputs, SliceConfig(backbone="test_resnet", lr=0.5), Prepared(home.clean))
+    with pytest.raises(
+        UserError, match=r"b: folds 0 and 2 were trained with different .* \(lr 0.0003, 0.5\)"
+    ):
+        fit(home)
+    shutil.copytree(Run(MEMBERS[0], 2, home).folder, outputs.folder, dirs_exist_ok=True)
+    with pytest.raises(UserError, match="b/fold2: is a copy of x/stage1/a/fold2"):
         fit(home)
 
 
