@@ -1,0 +1,337 @@
+"""Grad-CAM against the `grad-cam` package and numbers worked out by hand; the network stays as it was."""
+
+import warnings
+
+import numpy as np
+import pytest
+import timm
+import torch
+from pytorch_grad_cam import GradCAM
+from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+from torch import nn
+
+from src.errors import UserError
+from src.labels import LABELS
+from src.models.cam_targets import CamTarget, as_it_is, find_cam_targets
+from src.models.slice_classifier import build_slice_classifier
+from src.report.gradcam import grad_cam, normalise, shuffled_head_correlation
+
+
+def network(name, **options):
+    torch.manual_seed(0)
+    return timm.create_model(name, num_classes=6, **options).eval()
+
+
+def stretched(maps):
+    """As the package gives them: from 0 to 1, an empty one as it is."""
+    return normalise(maps - maps.min((1, 2), keepdims=True))[0]
+
+
+class Hand(nn.Module):
+    """Features as they are given, pooled; the weights of `LABELS[:2]` are known."""
+
+    def __init__(self, weights):
+        super().__init__()
+        self.features, self.head = nn.Identity(), nn.Linear(len(weights[0]), len(weights), bias=False)
+        self.head.weight = nn.Parameter(torch.tensor(weights))
+
+    def forward(self, images):
+        return self.head(self.features(images).mean((2, 3)))
+
+    def cam_targets(self):
+        return {"features": CamTarget(self.features, as_it_is)}
+
+
+FEATURES = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]], [[4.0, 0.0], [0.0, 8.0]]]])
+
+
+def test_a_map_by_hand():
+    """Mean over 4 positions: a gradient of weight / 4 at each, hence relu(4/4 a - 2/4 b) and relu(-a)."""
+    maps, logits = grad_cam(Hand([[4.0, -2.0], [-4.0, 0.0]]), (FEATURES,), LABELS[:2])
+    assert maps.tolist() == [[[[0.0, 2.0], [3.0, 0.0]]], [[[0.0, 0.0], [0.0, 0.0]]]]
+    assert logits.tolist() == [[4.0], [-10.0]]
+
+
+def test_maps_are_enlarged_linearly_to_the_image():
+    model = Hand([[4.0]])
+    model.features = nn.AvgPool2d(2)
+    image = torch.tensor([0.0, 0.0, 4.0, 4.0]).expand(1, 1, 2, 4)
+    (maps,) = grad_cam(model, (image,), ["epidural"]).maps
+    assert maps[0].tolist() == [[0.0, 2.0, 6.0, 8.0]] * 2  # 0 and 8 at 1/4 and 3/4 of the width, weight 4/2
+
+
+@pytest.mark.parametrize(
+    ("name", "layer", "to_map"),
+    [
+        ("resnet18", lambda model: model.layer4[-1], None),
+        ("convnext_atto", lambda model: model.stages[-1], None),
+        (
+            "vit_tiny_patch16_224",
+            lambda model: model.blocks[-1].norm1,
+            lambda tokens: tokens[:, 1:].transpose(1, 2).reshape(-1, 192, 8, 8),
+        ),
+    ],
+)
+def test_maps_are_those_of_the_grad_cam_package(name, layer, to_map):
+    model = network(name, **({"img_size": 128} if name.startswith("vit") else {}))
+    images = torch.randn(3, 3, 128, 128)
+    ours = grad_cam(model, (images,), LABELS)
+    for column, maps in enumerate(ours.maps):
+        with GradCAM(model, [layer(model)], to_map) as package:
+            theirs = package(images, [ClassifierOutputTarget(column)] * 3)
+        np.testing.assert_allclose(stretched(maps), theirs, atol=1e-5)
+    assert ours.maps.any((2, 3)).sum() >= 6
+    torch.testing.assert_close(torch.from_numpy(ours.logits.T.copy()), model(images).detach())
+
+
+@pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode, torch.enable_grad])
+@pytest.mark.parametrize("frozen", [True, False])
+def test_the_caller_s_mode_and_frozen_weights_do_not_matter(context, frozen):
+    model = network("test_resnet").requires_grad_(not frozen)
+    images = torch.randn(2, 3, 64, 64)
+    expected = grad_cam(model, (images,), ["any"])
+    with context():
+        found = grad_cam(model, (images.clone(),), ["any"])  # in inference mode a tensor of its own kind
+    assert np.array_equal(found.maps, expected.maps) and expected.maps.any()
+    assert np.array_equal(found.logits, expected.logits)
+
+
+def test_images_made_in_inference_mode_may_themselves_be_the_features():
+    model = Hand([[4.0, -2.0]])
+    with torch.inference_mode():
+        maps = grad_cam(model, (FEATURES.clone(),), ["epidural"]).maps
+    assert maps.tolist() == [[[[0.0, 2.0], [3.0, 0.0]]]]
+
+
+def test_what_follows_the_target_may_change_it_in_place():
+    class InPlace(Hand):
+        def forward(self, images):
+            return self.head(self.features(images).relu_().mean((2, 3)))
+
+    # 3 of 4 positions of the first feature are above 0: mean gradient 4/4 * 3/4
+    maps = grad_cam(InPlace([[4.0, 0.0]]), (FEATURES - 1.5,), ["epidural"]).maps
+    assert maps.tolist() == [[[[0.0, 0.375], [1.125, 1.875]]]]
+
+
+def test_layers_below_the_target_keep_nothing_for_a_gradient():
+    model, seen = network("test_resnet"), []
+    model.layer1.register_forward_hook(lambda module, inputs, output: seen.append(output.requires_grad))
+    grad_cam(model, (torch.randn(1, 3, 64, 64),), ["any"])
+    assert seen == [False]
+
+
+def test_the_network_stays_as_it_was():
+    model = network("test_resnet").train()
+    model.bn1.eval()
+    model.layer1.requires_grad_(False)
+    state = {key: value.clone() for key, value in model.state_dict().items()}
+    modes = [module.training for module in model.modules()]
+    images = torch.randn(2, 3, 64, 64)
+    maps = grad_cam(model, (images,), ["any"]).maps
+    with pytest.raises(UserError):
+        grad_cam(model, (images,), ["any"], target=CamTarget(model.fc, as_it_is))
+    assert [module.training for module in model.modules()] == modes
+    assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
+    assert all(weight.grad is None for weight in model.parameters())
+    for name, weight in model.named_parameters():
+        assert weight.requires_grad != name.startswith("layer1.")
+    assert not any(module._forward_hooks or module._backward_hooks for module in model.modules())
+    assert np.array_equal(maps, grad_cam(model.eval(), (images,), ["any"]).maps)
+
+
+def test_neither_company_nor_other_labels_change_a_map():
+    model = network("test_efficientnet")
+    images = torch.randn(3, 3, 96, 96)
+    together = grad_cam(model, (images,), LABELS).maps
+    for column, label in enumerate(LABELS):
+        alone = grad_cam(model, (images[1:2],), [label]).maps
+        np.testing.assert_allclose(together[column, 1], alone[0, 0], rtol=1e-4, atol=1e-7)
+
+
+def test_a_slice_classifier_is_explained_from_hu():
+    torch.manual_seed(0)
+    model = build_slice_classifier("test_convnext", 3, pretrained=False, mean=(0.2,), std=(0.3,), slices=3)
+    hu = torch.randint(-100, 200, (2, 3, 96, 96), dtype=torch.int16)
+    windows = torch.tensor([[[40.0, 80.0], [80.0, 200.0], [40.0, 380.0]]])
+    maps, logits = grad_cam(model, (hu, windows), ["subdural", "any"])
+    assert maps.shape == (2, 2, 96, 96) and maps.any((2, 3)).all()
+    np.testing.assert_allclose(logits.T, model.eval()(hu, windows)[0][:, [4, 5]].detach(), atol=1e-6)
+
+
+def test_what_comes_out_of_the_last_block_is_refused_instead_of_an_empty_map():
+    """Its patches have no way to the class token any more."""
+    model = network("test_vit")
+    (target,) = find_cam_targets(model).values()
+    images = torch.randn(1, 3, 160, 160)
+    assert grad_cam(model, (images,), ["any"]).maps.any()
+    last = CamTarget(model.blocks[-1], target.to_map)
+    seen = []
+    handle = model.blocks[-1].register_full_backward_hook(lambda m, i, output: seen.append(output[0]))
+    model(images)[:, 0].sum().backward()
+    handle.remove()
+    assert not seen[0][:, 1:].any() and seen[0][:, 0].any()
+    with pytest.raises(UserError, match="map of Block: the logit does not change with it"):
+        grad_cam(model, (images,), ["any"], target=last)
+
+
+def test_layers_without_a_map_and_unknown_labels_are_refused():
+    model, images = network("test_resnet"), torch.randn(1, 3, 64, 64)
+    with pytest.raises(UserError, match=r"SelectAdaptivePool2d: its output \(1, 96\) is none"):
+        grad_cam(model, (images,), ["any"], target=CamTarget(model.global_pool, as_it_is))
+    with pytest.raises(UserError, match=r"BasicBlock: its output \(1, 96, 1, 1\) is none"):
+        grad_cam(model, (images[..., :16, :16],), ["any"])
+    with pytest.raises(UserError, match="Linear: the logits do not depend on it"):
+        grad_cam(model, (images,), ["any"], target=CamTarget(nn.Linear(1, 1), as_it_is))
+    with pytest.raises(UserError, match="map of 'ANY': no such label; the network knows epidural"):
+        grad_cam(model, (images,), ["ANY"])
+
+
+class SequenceClassifier(nn.Module):
+    """A study's slices, two at a time through a network, then a BiLSTM; logits (1, s, 6)."""
+
+    def __init__(self):
+        super().__init__()
+        self.backbone = timm.create_model("test_resnet", num_classes=0)
+        self.context = nn.LSTM(
+            self.backbone.num_features, 8, batch_first=True, bidirectional=True, dropout=0.5, num_layers=2
+        )
+        self.head = nn.Linear(16, 6)
+
+    def forward(self, images):
+        features = torch.cat([self.backbone(some) for some in images[0].split(2)])
+        return self.head(self.context(features[None])[0]), features
+
+
+def test_a_label_of_a_slice_goes_back_through_the_lstm_to_every_slice():
+    torch.manual_seed(0)
+    model, images = SequenceClassifier(), torch.randn(1, 5, 3, 64, 64)
+    own = grad_cam(model, (images,), ["any", "subdural"])
+    assert own.maps.shape == (2, 5, 64, 64)
+    for place in range(5):
+        whole = grad_cam(model, (images,), ["any", "subdural"], at=place)
+        assert whole.maps.shape == (2, 5, 64, 64) and whole.maps.any((2, 3)).all()
+        np.testing.assert_allclose(whole.maps[:, place], own.maps[:, place], rtol=1e-5, atol=1e-9)
+        np.testing.assert_allclose(whole.logits, own.logits[:, place : place + 1].repeat(5, 1), atol=1e-6)
+    assert model.training
+
+
+def test_padding_slices_are_refused():
+    class Padded(SequenceClassifier):
+        def forward(self, images):
+            return nn.functional.pad(super().forward(images)[0], (0, 0, 0, 1))
+
+    for at in (None, 0):
+        with pytest.raises(
+            ValueError, match=r"logits \(1, 3, 6\) of 2 images: give one study without padding"
+        ):
+            grad_cam(Padded(), (torch.randn(1, 2, 3, 64, 64),), ["any"], at=at)
+
+
+def test_maps_of_a_sequence_are_those_of_plain_backward():
+    torch.manual_seed(0)
+    model, images = SequenceClassifier().eval(), torch.randn(1, 4, 3, 64, 64)
+    maps = model.backbone.forward_features(images[0])
+    maps.retain_grad()
+    features = model.backbone.forward_head(maps)
+    model.head(model.context(features[None])[0])[0, 2, 5].backward()
+    expected = (maps * maps.grad.mean((2, 3), keepdim=True)).sum(1).relu().detach()
+    found = torch.from_numpy(grad_cam(model, (images,), ["any"], at=2).maps[0])
+    torch.testing.assert_close(nn.functional.interpolate(expected[:, None], 64, mode="bilinear")[:, 0], found)
+
+
+def test_cudnn_is_off_through_forward_and_backward_of_recurrent_networks_alone():
+    seen = []
+
+    def note(module, inputs, output):
+        value = output[0] if isinstance(output, tuple) else output
+        seen.append(("forward", torch.backends.cudnn.enabled))
+        value.register_hook(lambda gradient: seen.append(("backward", torch.backends.cudnn.enabled)))
+
+    model = SequenceClassifier()
+    model.context.register_forward_hook(note)
+    grad_cam(model, (torch.randn(1, 2, 3, 64, 64),), ["any"], at=0)
+    assert seen == [("forward", False), ("backward", False)] and torch.backends.cudnn.enabled
+    seen.clear()
+    plain = network("test_resnet")
+    plain.fc.register_forward_hook(note)
+    grad_cam(plain, (torch.randn(1, 3, 64, 64),), ["any"])
+    assert seen == [("forward", True), ("backward", True)]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_an_lstm_on_a_gpu_is_explained_in_evaluation_mode():
+    torch.manual_seed(0)
+    model, images = SequenceClassifier().eval(), torch.randn(1, 4, 3, 64, 64)
+    expected = grad_cam(model, (images,), ["any"]).maps
+    found = grad_cam(model.cuda(), (images.cuda(),), ["any"]).maps
+    np.testing.assert_allclose(found, expected, rtol=1e-2, atol=1e-3 * expected.max())
+
+
+def test_maps_of_a_video_have_a_slice_for_every_frame():
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+    torch.manual_seed(0)
+    config = transformers.VivitConfig(
+        image_size=32, num_frames=6, hidden_size=8, num_hidden_layers=2, num_attention_heads=2,
+        intermediate_size=8, num_labels=2,
+    )  # fmt: skip
+    model = transformers.VivitForVideoClassification(config).eval()
+    video = torch.randn(2, 6, 3, 32, 32)
+    maps, logits = grad_cam(model, (video,), ["present"], names=("absent", "present"))
+    assert maps.shape == (1, 2, 6, 32, 32) and logits.shape == (1, 2) and maps.any((0, 2, 3, 4)).all()
+
+
+def test_the_parts_of_a_network_of_trunks_add_up():
+    class Trunks(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.trunks, self.joined = nn.ModuleList([nn.ReLU(), nn.Softplus()]), nn.Identity()
+            self.head = nn.Linear(6, 6)
+
+        def forward(self, images):
+            return self.head(self.joined(torch.cat([trunk(images) for trunk in self.trunks], 1)).mean((2, 3)))
+
+        def cam_targets(self):
+            parts = {f"trunk {k}": CamTarget(trunk, as_it_is) for k, trunk in enumerate(self.trunks)}
+            return {"all": CamTarget(self.joined, as_it_is), **parts}
+
+    model, images = Trunks(), torch.randn(2, 3, 4, 4)
+    nn.init.uniform_(model.head.weight)  # nothing negative to be cut off
+    targets = find_cam_targets(model)
+    parts = [grad_cam(model, (images,), ["any"], target=targets[f"trunk {k}"]).maps for k in range(2)]
+    np.testing.assert_allclose(grad_cam(model, (images,), ["any"]).maps, parts[0] + parts[1], rtol=1e-5)
+
+
+def test_every_map_is_divided_by_its_own_maximum_and_an_empty_one_stays_empty():
+    maps = np.array([[[0.0, 2.0], [1.0, 4.0]], [[0.0, 0.0], [0.0, 0.0]], [[0.5, 0.0], [0.0, 0.0]]])
+    scaled, empty = normalise(maps)
+    assert scaled.tolist() == [[[0.0, 0.5], [0.25, 1.0]], [[0.0, 0.0], [0.0, 0.0]], [[1.0, 0.0], [0.0, 0.0]]]
+    assert empty.tolist() == [False, True, False]
+    video, none = normalise(maps[None], axes=(-3, -2, -1))
+    assert video[0, 2, 0, 0] == 0.125 and none.tolist() == [False]
+
+
+def test_shuffling_the_head_changes_what_the_map_owes_to_it():
+    rising = torch.arange(16.0).view(1, 1, 4, 4)
+    images = torch.cat([rising, 15 - rising], 1)
+    model = Hand([[1.0, 0.0]])
+    seeds = [
+        seed for seed in range(20) if torch.randperm(2, generator=torch.Generator().manual_seed(seed))[0] == 1
+    ]
+    assert shuffled_head_correlation(model, "head", (images,), "epidural", seed=seeds[0]) == pytest.approx(
+        [-1]
+    )
+    assert model.head.weight.tolist() == [[1.0, 0.0]]
+    # one feature: whatever its weight, the map is that feature
+    one = Hand([[1.0], [3.0]])
+    assert shuffled_head_correlation(one, "head", (rising,), "epidural", seed=0) == pytest.approx([1])
+    with warnings.catch_warnings(action="error"):
+        flat = shuffled_head_correlation(model, "head", (torch.ones(1, 2, 4, 4),), "epidural", seed=0)
+    assert np.isnan(flat).all()
+
+
+def test_a_network_s_map_follows_its_head():
+    model = network("convnext_atto")
+    images = (torch.randn(4, 3, 128, 128),)
+    found = shuffled_head_correlation(model, "head.fc", images, "any", seed=1)
+    assert found.shape == (4,) and np.abs(found).max() < 0.7
+    assert np.array_equal(shuffled_head_correlation(model, "head.fc", images, "any", seed=1), found)
