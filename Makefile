@@ -37,7 +37,7 @@ bench: $(VENV)/all
 	for part in benchmarks/bench_*.py; do python -m benchmarks.$$(basename $$part .py) || exit 1; done
 
 results: $(VENV)/core
-	python -m src.report.tables
+	python -m src.report.generated
 
 clean:
 	rm -rf data/demo submissions/demo .pytest_cache .ruff_cache .mypy_cache

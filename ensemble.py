@@ -26,9 +26,9 @@ def main() -> None:
 
 def blend(arguments: Namespace) -> None:
     """The whole of step 5."""
-    from src.evaluation.ensemble_config import load_ensemble
-    from src.evaluation.experiment import evaluate_experiment, write_experiment_submission
-    from src.evaluation.reproduce import reproduction_commands
+    from src.ensemble.ensemble_config import load_ensemble
+    from src.ensemble.experiment import evaluate_experiment, write_experiment_submission
+    from src.ensemble.reproduce import reproduction_commands
     from src.files import write_json, write_text
     from src.report.run_report import write_report
     from src.report.score_table import score_table

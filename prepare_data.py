@@ -12,15 +12,15 @@ nothing. Where the data have grown only new slices are decoded, and every patien
 from argparse import Namespace
 
 from src.command_line import command_line, positive, run, start_logging
-from src.data.options import DATASETS, SIZES, Options
+from src.data.preparation.options import DATASETS, SIZES, Options
 
 
 def main() -> None:
     arguments = parse_arguments()
     start_logging(arguments.quiet)
 
-    from src.data.prepare import prepare
-    from src.data.summary import summary
+    from src.data.preparation.prepare import prepare
+    from src.data.preparation.summary import summary
     from src.progress import on_cluster
     from src.settings import load_settings
 

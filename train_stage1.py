@@ -19,8 +19,8 @@ def main() -> None:
 
     from src.evaluation.metrics import held_out_scores
     from src.training.launch import train_folds
-    from src.training.slice_config import SliceConfig
-    from src.training.stage1 import train_slice_fold
+    from src.training.slices.slice_config import SliceConfig
+    from src.training.slices.slice_fold import train_slice_fold
 
     train_folds(__file__, arguments, SliceConfig, train_slice_fold, held_out_scores)
 

@@ -19,8 +19,8 @@ def main() -> None:
 
     from src.evaluation.metrics import held_out_scores
     from src.training.launch import train_folds
-    from src.training.stacker_config import StackerConfig
-    from src.training.stage2 import train_stacker_fold
+    from src.training.studies.stacker_config import StackerConfig
+    from src.training.studies.study_fold import train_stacker_fold
 
     train_folds(__file__, arguments, StackerConfig, train_stacker_fold, held_out_scores)
 

@@ -22,8 +22,8 @@ import torch
 from benchmarks import peers
 from benchmarks.record import record
 from benchmarks.timing import alternately, arguments, contest_folder, each, entry, show
-from src.data.options import Options
-from src.data.prepare import prepare
+from src.data.preparation.options import Options
+from src.data.preparation.prepare import prepare
 from src.data.volumes import Volumes, open_volumes
 from src.data.windows import stack_windows
 

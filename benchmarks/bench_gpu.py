@@ -34,17 +34,17 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.record import record
 from benchmarks.timing import ROOT, argument_parser, contest_folder, entry, show
 from src.config import load_config
-from src.data.options import Options
-from src.data.prepare import prepare
+from src.data.preparation.options import Options
+from src.data.preparation.prepare import prepare
 from src.data.volumes import open_volumes
 from src.errors import UserError
 from src.files import read_json, write_json
-from src.training.parts import labelled_slices
-from src.training.precision import Batch, to_device
-from src.training.slice_config import SliceConfig
-from src.training.slices import SliceBatches
-from src.training.stage1 import build_from_config, training_loss
-from src.training.state import TrainingState
+from src.training.engine.precision import Batch, to_device
+from src.training.engine.state import TrainingState
+from src.training.slices.slice_batches import SliceBatches
+from src.training.slices.slice_config import SliceConfig
+from src.training.slices.slice_fold import build_from_config, training_loss
+from src.training.split import labelled_slices
 
 BASELINE = ROOT / "experiments" / "baseline" / "stage1"
 FOLD = BASELINE / "seresnext50.json"

@@ -23,14 +23,14 @@ from torch.utils.data import DataLoader, Dataset
 from benchmarks import peers
 from benchmarks.record import record
 from benchmarks.timing import alternately, arguments, contest_folder, entry, show
-from src.data.options import Options
-from src.data.prepare import prepare
+from src.data.preparation.options import Options
+from src.data.preparation.prepare import prepare
 from src.data.volumes import Volumes, open_volumes
 from src.data.windows import stack_windows
-from src.training.allocator import keep_freed_memory
-from src.training.parts import labelled_slices
-from src.training.slice_config import Augmentation, SliceConfig
-from src.training.slices import SliceBatches
+from src.training.engine.allocator import keep_freed_memory
+from src.training.slices.slice_batches import SliceBatches
+from src.training.slices.slice_config import Augmentation, SliceConfig
+from src.training.split import labelled_slices
 
 SIZE, BATCH = 256, 64
 UNIT = "slices/core-s"

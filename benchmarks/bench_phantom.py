@@ -18,7 +18,7 @@ import pydicom
 
 from benchmarks.record import record
 from benchmarks.timing import ROOT, entry, show
-from src.data.synthetic.plan import PRESETS
+from src.phantom.plan import PRESETS
 
 JOBS = 2
 

@@ -22,8 +22,8 @@ from benchmarks import peers
 from benchmarks.record import record
 from benchmarks.timing import alternately, arguments, contest_folder, each, entry, show
 from src.data.dicom import read_hu, scan_headers
-from src.data.options import Options
-from src.data.prepare import prepare
+from src.data.preparation.options import Options
+from src.data.preparation.prepare import prepare
 
 UNIT = "slices/core-s"
 

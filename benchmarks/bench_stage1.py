@@ -22,16 +22,16 @@ from benchmarks import peers
 from benchmarks.bench_loader import CONFIG, SIZE, PngSlices
 from benchmarks.record import record
 from benchmarks.timing import alternately, arguments, contest_folder, entry, show
-from src.data.options import Options
-from src.data.prepare import prepare
+from src.data.preparation.options import Options
+from src.data.preparation.prepare import prepare
 from src.data.volumes import open_volumes
-from src.training.allocator import keep_freed_memory
+from src.training.engine.allocator import keep_freed_memory
+from src.training.engine.precision import Batch
+from src.training.engine.state import TrainingState
 from src.training.losses import weighted_bce
-from src.training.parts import labelled_slices
-from src.training.precision import Batch
-from src.training.slices import SliceBatches
-from src.training.stage1 import build_from_config, training_loss
-from src.training.state import TrainingState
+from src.training.slices.slice_batches import SliceBatches
+from src.training.slices.slice_fold import build_from_config, training_loss
+from src.training.split import labelled_slices
 
 BATCH, STEPS = 32, 8
 UNIT = "slices/core-s"

@@ -34,13 +34,13 @@ from benchmarks.record import record
 from src.config import parse_config
 from src.labels import LABELS
 from src.settings import Settings
-from src.training.embedding_spaces import EmbeddingMap
-from src.training.engine import Task
+from src.training.engine.loop import Task
+from src.training.engine.state import TrainingState
 from src.training.runs import Run
-from src.training.sequences import StudyInputs
-from src.training.stacker_config import StackerConfig
-from src.training.stacker_networks import FoldData, Snapshots, build_from_config, fold_task
-from src.training.state import TrainingState
+from src.training.studies.embedding_spaces import EmbeddingMap
+from src.training.studies.stacker_config import StackerConfig
+from src.training.studies.stacker_networks import FoldData, Snapshots, build_from_config, fold_task
+from src.training.studies.study_inputs import StudyInputs
 
 STUDIES, SLICES, WIDTH, MEMBER = 21_744, 752_803, 2048, "bench/stage1/random"
 LIMIT = 8 * 2**30  # bytes of address space with --full

@@ -89,8 +89,8 @@ def contest_folder(raw: Path, files: int) -> Iterator[tuple[Path, list[Path]]]:
         raw = OWN
         print(f"generating synthetic studies in {raw}", file=sys.stderr)
         generate(raw, studies=60, seed=1, truth=raw.parent / "truth", jobs=os.cpu_count() or 1)
-    from src.data.checks import cause_of
     from src.data.dicom import scan_headers
+    from src.data.preparation.checks import cause_of
 
     headers = scan_headers(sorted((raw / "stage_2_train").iterdir()))
     headers = headers[cause_of(headers).isna()]

@@ -1,7 +1,8 @@
 """Intracranial hemorrhage detection on head CT: everything the five scripts are made of.
 
 Scripts and tests import this folder as `src`; installed, it is the package `ich`. Dependencies point one way:
-labels, settings, config <- data <- models <- training <- evaluation <- report <- scripts.
+small files <- data <- models, evaluation <- training <- ensemble <- report <- scripts; audit and phantom are
+leaves.
 """
 
 from .torchvision_hook import install

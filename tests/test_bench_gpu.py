@@ -9,7 +9,7 @@ from benchmarks import bench_gpu, record
 from src.data.phantom import generate
 from src.errors import UserError
 from src.files import read_json
-from src.training.slice_config import SliceConfig
+from src.training.slices.slice_config import SliceConfig
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ import pytest
 from src.config import load_config, parse_override
 from src.errors import UserError
 from src.settings import load_settings
-from src.training.slice_config import SliceConfig
-from src.training.stacker_config import StackerConfig
+from src.training.slices.slice_config import SliceConfig
+from src.training.studies.stacker_config import StackerConfig
 
 
 def write(tmp_path, text):

@@ -16,8 +16,8 @@ from src.data.contest_csv import read_long
 from src.evaluation.metrics import weighted_log_loss
 from src.evaluation.submission import read_sample, validate_submission
 from src.labels import LABELS
+from tests.conftest import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("RAW_DATA_DIR", "CLEAN_DATA_DIR", "MODEL_DIR", "CHECKPOINT_DIR", "LOGS_DIR", "SUBMISSION_DIR")
 SLICES = {
     "backbone": "test_resnet",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from src.data.tables import read_manifest
+from src.data.prepared import read_manifest
 from tests.conftest import ROOT
 from tests.data.dicom_files import image_name, write_rsna
 

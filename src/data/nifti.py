@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from ..errors import UserError
-from .headerless import headerless
 from .hu import HIGHEST, LOWEST
+from .preparation.headerless import headerless
 from .source import VolumeSlice
 
 SUFFIXES = (".nii", ".nii.gz")

@@ -34,9 +34,9 @@ from tqdm import tqdm
 from ..errors import UserError
 from ..files import atomic_path, file_sha256, read_json, write_csv, write_json, write_parquet
 from ..labels import LABELS, SUBTYPES
-from .synthetic.family import find_family
-from .synthetic.plan import PRESETS, Preset, StudyPlan, epidural_share, make_plan, with_epidural
-from .synthetic.study import paint_study
+from ..phantom.family import find_family
+from ..phantom.plan import PRESETS, Preset, StudyPlan, epidural_share, make_plan, with_epidural
+from ..phantom.study import paint_study
 
 RECIPE = 3  # raise it when the bytes of a data set change
 MANIFEST = "phantom.json"

@@ -10,7 +10,7 @@ import pandas as pd
 
 from ..errors import UserError
 from .pack import Pack
-from .tables import MASKS, VOLUMES, read_manifest, read_slices
+from .prepared import MASKS, VOLUMES, read_manifest, read_slices
 
 COLUMNS = {VOLUMES: ("volume", "volume_index"), MASKS: ("mask_volume", "mask_index")}
 OPEN_FILES = 400  # below the usual limit of 1024 descriptors a process

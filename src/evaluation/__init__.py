@@ -1,1 +1,1 @@
-"""Metrics with intervals, calibration, blending."""
+"""Pure functions of labels and predictions: the metric, intervals, calibration, the blend, the submission."""

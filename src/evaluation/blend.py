@@ -15,6 +15,7 @@ import pandas as pd
 
 from ..errors import UserError
 from ..labels import LABELS
+from .adjustments import Step, fit_steps, step_from_dict
 from .bootstrap import PatientBootstrap, describe_gain, difference_interval
 from .candidates import Candidate, Candidates, Problem, fit_candidates
 from .members import Members
@@ -22,7 +23,6 @@ from .metrics import SCORING_EPS, WEIGHTS, log_losses
 from .selection import greedy_candidate
 from .spaces import SPACES
 from .stacking import Stacking, stacking_candidate
-from .steps import Step, fit_steps, step_from_dict
 
 EQUAL = 1e-9  # scores this close differ by rounding
 

@@ -10,11 +10,11 @@ import matplotlib.style
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from ..data.inspect import SAMPLE, hu_histogram, is_gray, montage_figure
-from ..data.tables import read_slices
+from ..data.prepared import read_slices
 from ..data.volumes import open_volumes
 from ..errors import UserError
 from ..labels import LABELS
+from .data_overview import SAMPLE, hu_histogram, is_gray, montage_figure
 from .figures import hu_figure
 
 log = logging.getLogger("ich")

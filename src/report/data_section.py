@@ -4,9 +4,9 @@ from typing import Any
 
 import pandas as pd
 
-from ..data.inspect import counts, defects, prevalence
-from ..evaluation.experiment import Experiment
+from ..ensemble.experiment import Experiment
 from ..labels import LABELS
+from .data_overview import counts, defects, prevalence
 
 
 def part_counts(slices: pd.DataFrame) -> list[dict[str, Any]]:

@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import roc_curve
 
-from ..data.inspect import draw_histogram
 from ..evaluation.operating import wilson
 from ..evaluation.reliability import reliability_curve
+from .data_overview import draw_histogram
 from .score_table import ScoreRow
 from .svg import COLOURS, inline_svg
 
@@ -135,7 +135,7 @@ def reliability_figure(label: str, y: np.ndarray, p: np.ndarray) -> Markup:
 
 
 def hu_figure(total: np.ndarray, gray: bool) -> Markup:
-    """Pixels by value; `total` as `src.data.inspect.hu_histogram` counts them."""
+    """Pixels by value; `total` as `src.report.data_overview.hu_histogram` counts them."""
 
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot()

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from ..ensemble.experiment import Experiment, Scored
 from ..evaluation.alignment import label_values, probability_values
 from ..evaluation.bootstrap import bootstrap_label_log_losses
-from ..evaluation.experiment import Experiment, Scored
 from ..evaluation.metrics import constant_predictions, label_log_losses, prevalence, scores_by_group
 from ..evaluation.reliability import brier, expected_calibration_error
 from ..evaluation.roc import Auc, delong

@@ -8,8 +8,8 @@ import jinja2
 from markupsafe import Markup
 
 from .. import files
-from ..data.tables import read_manifest
-from ..evaluation.experiment import Experiment
+from ..data.prepared import read_manifest
+from ..ensemble.experiment import Experiment
 from ..evaluation.metrics import SCORING_EPS
 from ..evaluation.reliability import expected_calibration_error
 from ..evaluation.roc import auc

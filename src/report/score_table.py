@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..evaluation.experiment import NESTED, Experiment
+from ..ensemble.experiment import NESTED, Experiment
 
 BASELINE = "prevalence baseline"
 SYNTHETIC = "SYNTHETIC data: these scores say nothing about patients"

@@ -1,1 +1,1 @@
-"""Data sets, losses, the engine and run folders."""
+"""From configuration to run folder: runs, folds, losses; the engine, slices (stage 1), studies (stage 2)."""

@@ -16,12 +16,12 @@ import torch
 
 from ..command_line import start_logging
 from ..config import Model, load_config
-from ..data.tables import read_folds, read_manifest
+from ..data.prepared import read_folds, read_manifest
 from ..errors import UserError
 from ..progress import parallel
 from ..settings import Settings, load_settings
-from . import distributed
-from .allocator import keep_freed_memory
+from .engine import distributed
+from .engine.allocator import keep_freed_memory
 from .runs import Run, choose_device, fold_logger, run_name, runs_of
 
 log = logging.getLogger("ich")
@@ -98,8 +98,8 @@ def predict_runs(settings: Settings, experiment: str, device_name: str, jobs: in
 
 
 def _predict(run: Run, device_name: str, quiet: bool) -> None:
-    from .stage1 import predict_test_slices
-    from .stage2 import predict_test_studies
+    from .slices.slice_fold import predict_test_slices
+    from .studies.study_fold import predict_test_studies
 
     start_logging(quiet)  # in a process of its own nothing else has
     predict = predict_test_slices if run.stage == "stage1" else predict_test_studies

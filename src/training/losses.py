@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from ..labels import LABEL_WEIGHTS, LABELS, WEIGHT_SUM
-from .slice_config import SliceConfig
+from .slices.slice_config import SliceConfig
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 

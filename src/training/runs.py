@@ -22,8 +22,8 @@ from ..errors import UserError
 from ..files import atomic_path, fingerprint, read_json, write_json, write_parquet
 from ..labels import LABELS
 from ..settings import Settings
-from .configs import WITHOUT_EFFECT
-from .state import Progress
+from .engine.state import Progress
+from .engine.training_config import WITHOUT_EFFECT
 
 
 @dataclass(frozen=True)

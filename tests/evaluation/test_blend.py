@@ -7,12 +7,12 @@ import pandas as pd
 import pytest
 
 from src.errors import UserError
+from src.evaluation.adjustments import STEPS
 from src.evaluation.alignment import label_values
 from src.evaluation.blend import Blend, fit_blend
 from src.evaluation.crossfit import PatientFolds
 from src.evaluation.metrics import label_log_losses, weighted_log_loss
 from src.evaluation.selection import backward_elimination, greedy_weights
-from src.evaluation.steps import STEPS
 from src.labels import LABELS
 
 

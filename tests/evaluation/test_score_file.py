@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 
 from src.data.contest_csv import read_long
+from src.ensemble.ensemble_config import External, load_ensemble
+from src.ensemble.external import read_external
 from src.errors import UserError
-from src.evaluation.ensemble_config import External, load_ensemble
-from src.evaluation.external import read_external
 from src.evaluation.metrics import weighted_log_loss
 from src.evaluation.score_file import score_file
 from src.labels import LABELS

@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from src.ensemble.experiment import EnsembleConfig, Experiment, Scored, compare_stages, nested_gains
 from src.evaluation.blend import fit_blend
 from src.evaluation.bootstrap import bootstrap_weighted_log_loss
-from src.evaluation.experiment import EnsembleConfig, Experiment, Scored, compare_stages, nested_gains
 from src.evaluation.metrics import prevalence, prevalence_baseline
 from src.files import write_json
 from src.labels import LABELS, SUBTYPES

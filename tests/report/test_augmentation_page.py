@@ -9,13 +9,13 @@ import pytest
 
 from src.data.volumes import open_volumes
 from src.errors import UserError
-from src.report import augmentation
-from src.report.augmentation import channel_names, choose, describe
-from src.training.augmentation import draw
-from src.training.parts import labelled_slices
-from src.training.slice_config import Augmentation, SliceConfig
-from src.training.slices import SliceBatches
-from src.training.warps import warp
+from src.report import augmentation_page as augmentation
+from src.report.augmentation_page import channel_names, choose, describe
+from src.training.slices.draws import draw
+from src.training.slices.slice_batches import SliceBatches
+from src.training.slices.slice_config import Augmentation, SliceConfig
+from src.training.slices.warps import warp
+from src.training.split import labelled_slices
 from tests.training.prepared import write_clean, write_settings
 
 SIDE = 101

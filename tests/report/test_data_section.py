@@ -1,4 +1,4 @@
-"""The report's data section: counted as `src.data.inspect` counts, with pictures where there are volumes."""
+"""The data section of the report: counts of `src.report.data_overview`, pictures where there are volumes."""
 
 import base64
 import dataclasses
@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from src.data.inspect import EDGES
-from src.data.options import Options
-from src.data.prepare import prepare
-from src.evaluation.experiment import Experiment
+from src.data.preparation.options import Options
+from src.data.preparation.prepare import prepare
+from src.ensemble.experiment import Experiment
 from src.labels import LABELS
+from src.report.data_overview import EDGES
 from src.report.data_pictures import data_pictures
 from src.report.data_section import defect_rows, part_counts, prevalence_rows
 from src.report.figures import hu_figure

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from src.evaluation.experiment import Experiment
+from src.ensemble.experiment import Experiment
 from src.labels import LABELS
 from src.report.run_report import interval, number, render_report, write_report
 from src.report.run_section import duration

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from src.evaluation.experiment import Experiment
+from src.ensemble.experiment import Experiment
 from src.report.score_table import SYNTHETIC, score_rows, score_table
 
 

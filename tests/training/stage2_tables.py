@@ -7,7 +7,7 @@ import pandas as pd
 
 from src.labels import LABELS
 from src.settings import Settings
-from src.training.stacker_config import StackerConfig
+from src.training.studies.stacker_config import StackerConfig
 
 MEMBER = "x/stage1/a"
 

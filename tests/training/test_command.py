@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from argparse import Namespace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,11 +18,11 @@ from src.evaluation.metrics import held_out_scores
 from src.settings import load_settings
 from src.training.launch import train_folds
 from src.training.runs import Run
-from src.training.slice_config import SliceConfig
-from src.training.stage1 import train_slice_fold
+from src.training.slices.slice_config import SliceConfig
+from src.training.slices.slice_fold import train_slice_fold
+from tests.conftest import ROOT
 from tests.training.prepared import write_clean, write_settings
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 RANDOM = {  # everything that draws random numbers or has a state
     "backbone": "test_resnet", "pretrained": False, "image_size": 32, "batch_size": 4, "epochs": 8,
     "dropout": 0.3, "ema_decay": 0.9, "accumulation": 2, "checkpoint_steps": 3, "neighbours": [-1, 0, 1],

@@ -5,20 +5,19 @@ the batch through every other option of the configuration.
 """
 
 import json
-from pathlib import Path
 
 import pytest
 import torch
 
 from src.config import load_config, parse_config
 from src.data.volumes import open_volumes
-from src.training.parts import labelled_slices
-from src.training.slice_config import SliceConfig
-from src.training.slices import SliceBatches
-from src.training.stage1 import build_from_config, predict_slices, training_loss
+from src.training.slices.slice_batches import SliceBatches
+from src.training.slices.slice_config import SliceConfig
+from src.training.slices.slice_fold import build_from_config, predict_slices, training_loss
+from src.training.split import labelled_slices
+from tests.conftest import ROOT
 from tests.training.prepared import write_clean
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 CONFIGS = sorted((ROOT / "experiments").glob("*/stage1/*.json"))
 KINDS = {"conv": "test_convnext", "maxvit": "test_vit", "efficient": "test_efficientnet"}
 

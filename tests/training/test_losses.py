@@ -8,7 +8,7 @@ from scipy.special import logit
 from src.evaluation.metrics import weighted_log_loss
 from src.labels import LABELS
 from src.training.losses import bce, bce_any_twice, build_loss, focal, smooth, weighted_bce
-from src.training.slice_config import SliceConfig
+from src.training.slices.slice_config import SliceConfig
 
 # The test vector of three slices: columns in the order of LABELS.
 Y = [[0, 0, 0, 0, 0, 0], [1, 0, 0, 0, 0, 1], [0, 1, 1, 0, 0, 1]]

@@ -10,9 +10,9 @@ import torch
 from src.errors import UserError
 from src.labels import LABELS
 from src.settings import Settings
-from src.training.engine import Progress
+from src.training.engine.loop import Progress
 from src.training.runs import Run, experiment_name, run_name, runs_of
-from src.training.slice_config import SliceConfig
+from src.training.slices.slice_config import SliceConfig
 
 CONFIG = SliceConfig(backbone="test_resnet")
 

@@ -3,8 +3,8 @@
 from importlib import import_module
 from pathlib import Path
 
-from ..inventory import Inventory
-from ..options import Options
+from ..preparation.inventory import Inventory
+from ..preparation.options import Options
 
 
 def read_inventory(options: Options, raw_dir: Path, jobs: int) -> Inventory:

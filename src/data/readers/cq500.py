@@ -16,8 +16,8 @@ import pandas as pd
 
 from ...errors import UserError
 from ..geometry import is_axial, order_slices, positions
-from ..inventory import Inventory, empty_labels
-from ..options import Options
+from ..preparation.inventory import Inventory, empty_labels
+from ..preparation.options import Options
 from ..source import list_files
 from .dicom import image_table, may_be_dicom
 

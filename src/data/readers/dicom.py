@@ -11,8 +11,8 @@ from pathlib import Path
 import pandas as pd
 
 from ...errors import UserError
-from ..inventory import Inventory, empty_labels
-from ..options import Options
+from ..preparation.inventory import Inventory, empty_labels
+from ..preparation.options import Options
 from ..source import DICOM_SUFFIXES, list_files, without_suffix
 
 

@@ -15,12 +15,12 @@ import pandas as pd
 
 from ...config import StrictModel, load_config
 from ...errors import UserError
-from .. import checks
 from ..dicom import scan_headers
-from ..headerless import headerless
 from ..images import gray_pixels
-from ..inventory import Inventory, empty_labels
-from ..options import Options
+from ..preparation import checks
+from ..preparation.headerless import headerless
+from ..preparation.inventory import Inventory, empty_labels
+from ..preparation.options import Options
 from ..source import IMAGE_SUFFIXES, list_files, read_bytes
 from .dicom import image_table, may_be_dicom
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pandas as pd
 
 from ...errors import UserError
-from ..headerless import headerless
-from ..inventory import Inventory, empty_labels
 from ..nifti import SUFFIXES, header_rows
-from ..options import Options
+from ..preparation.headerless import headerless
+from ..preparation.inventory import Inventory, empty_labels
+from ..preparation.options import Options
 from ..source import Source, VolumeSlice, list_files
 
 

@@ -15,11 +15,11 @@ import pandas as pd
 
 from ...errors import UserError
 from ...labels import LABELS, SUBTYPES
-from ..headerless import headerless
 from ..images import gray_pixels
-from ..inventory import Inventory
 from ..nifti import SUFFIXES
-from ..options import Options
+from ..preparation.headerless import headerless
+from ..preparation.inventory import Inventory
+from ..preparation.options import Options
 from ..source import BareDicom, Source, VolumeSlice, list_files, read_bytes
 from .nifti import volume_slices
 

@@ -15,8 +15,8 @@ import pandas as pd
 
 from ...errors import UserError
 from ..contest_csv import read_image_ids, read_labels
-from ..inventory import Inventory, empty_labels
-from ..options import Options
+from ..preparation.inventory import Inventory, empty_labels
+from ..preparation.options import Options
 from ..source import Source, list_files, list_members
 
 FOLDERS = {

@@ -3,10 +3,10 @@
 import pandas as pd
 import pytest
 
-from src.data.options import Options
-from src.data.prepare import prepare
+from src.data.preparation.options import Options
+from src.data.preparation.prepare import prepare
+from src.data.prepared import read_folds, read_slices, read_studies
 from src.data.readers.cq500 import FINDINGS, READERS, UNWANTED, read_reads
-from src.data.tables import read_folds, read_slices, read_studies
 from src.errors import UserError
 from tests.data.dicom_files import dataset, stored_values, write
 

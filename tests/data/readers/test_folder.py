@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
-from src.data.options import Options
-from src.data.prepare import prepare
-from src.data.tables import read_folds, read_slices
+from src.data.preparation.options import Options
+from src.data.preparation.prepare import prepare
+from src.data.prepared import read_folds, read_slices
 from src.data.volumes import open_volumes
 from src.errors import UserError
 from tests.data.dicom_files import dataset, stored_values, write

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from src.data.nifti import header_rows, slice_values
-from src.data.options import Options
-from src.data.prepare import prepare
+from src.data.preparation.options import Options
+from src.data.preparation.prepare import prepare
+from src.data.prepared import read_slices
 from src.data.source import VolumeSlice
 from src.data.square import extract, whole
-from src.data.tables import read_slices
 from src.data.volumes import open_volumes
 from src.errors import UserError
 

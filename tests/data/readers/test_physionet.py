@@ -8,11 +8,11 @@ import pandas as pd
 import pydicom
 import pytest
 
-from src.data import packing
-from src.data.options import Options
-from src.data.prepare import prepare
+from src.data.preparation import packing
+from src.data.preparation.options import Options
+from src.data.preparation.prepare import prepare
+from src.data.prepared import read_slices, read_studies
 from src.data.readers.physionet import read_demographics, read_diagnoses
-from src.data.tables import read_slices, read_studies
 from src.data.volumes import open_masks, open_volumes
 from src.errors import UserError
 from src.labels import SUBTYPES

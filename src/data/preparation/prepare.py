@@ -1,0 +1,140 @@
+"""Step 1: a published data set becomes tables and a cache of HU volumes.
+
+Inventory -> headers -> causes and order -> packs -> folds -> tables -> manifest. Nothing is lost: every image
+that is found or named ends in slices.parquet, with status `ok` or `quarantined` and the cause.
+"""
+
+import errno
+import logging
+from pathlib import Path
+from typing import Any
+
+from ...errors import UserError
+from ...files import file_sha256, fingerprint, read_json
+from ...progress import parallel
+from ..pack import Pack
+from ..prepared import FOLDS, MANIFEST, MASKS, QUARANTINE, SLICES, STUDIES, VOLUMES
+from ..readers import read_inventory
+from ..source import Source, modified_ns, size_of
+from .describe import describe, mask_files, study_files
+from .inventory import Inventory
+from .options import Options, changes
+from .packing import Plan, StudyFiles, plan_packs, write_planned
+from .tables import (
+    Tables,
+    add_found,
+    add_mask_places,
+    check_copies,
+    final_order,
+    fold_table,
+    folds_before,
+    tidy,
+    write_tables,
+)
+
+log = logging.getLogger("ich")
+
+
+def prepare(raw: Path, clean: Path, options: Options, jobs: int = 1) -> dict[str, Any]:
+    """Prepare the data set below `raw` into `clean`; gives the manifest. A finished run is only verified.
+
+    Stopped at any moment and started again it continues. Raises UserError for what a person must mend.
+    """
+    try:
+        return _prepare(raw, clean, options, jobs)
+    except OSError as error:
+        remedy = REMEDIES.get(error.errno or 0)
+        if remedy is None:
+            raise
+        raise UserError(f"{error.filename or clean}: {error.strerror}; {remedy}") from None
+
+
+REMEDIES = dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "make room and run again, it goes on")
+REMEDIES[errno.ENOENT] = "check the path"
+REMEDIES |= dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "check the permissions of the folder")
+
+
+def _prepare(raw: Path, clean: Path, options: Options, jobs: int) -> dict[str, Any]:
+    inventory = read_inventory(options, raw, jobs)
+    inputs = _inputs_fingerprint(inventory, options)
+    if (manifest := _finished(clean, inventory, inputs, options, jobs)) is not None:
+        return manifest
+    log.info("%s: %d images found or named", raw, len(inventory.images))
+    slices, series = describe(inventory, options, jobs)
+    volumes = _write_packs(study_files(slices, inventory.sources, options), clean / VOLUMES, options, jobs)
+    slices = add_found(slices, volumes)
+    slices, copies = check_copies(slices, inventory)
+    masks = Plan({}, [])
+    if inventory.masks is not None:
+        masks = _write_packs(mask_files(slices, inventory.masks, options), clean / MASKS, options, jobs)
+        slices = add_mask_places(slices, masks)
+    slices = final_order(slices)
+    folds = fold_table(slices, inventory.studies, options, folds_before(clean, options))
+    tables = Tables(slices, *folds, copies, series)
+    return write_tables(clean, raw, tables, inventory, (volumes, masks), inputs, options)
+
+
+def _inputs_fingerprint(inventory: Inventory, options: Options) -> str:
+    """Names and sizes of all that is read. Times are compared, not hashed: a copy of the data is as good."""
+    images = inventory.images["image_id"].tolist()
+    sizes = [[-1 if source is None else size_of(source) for source in group] for group in _files(inventory)]
+    chosen = [file_sha256(file) for file in (options.folds_file, options.folder_config) if file is not None]
+    return fingerprint([images, sizes, chosen])
+
+
+def _files(inventory: Inventory) -> list[list[Source | None]]:
+    copies = [source for _, _, source in inventory.copies]
+    return [inventory.sources, inventory.masks or [], inventory.inputs, copies]
+
+
+def _finished(
+    clean: Path, inventory: Inventory, inputs: str, options: Options, jobs: int
+) -> dict[str, Any] | None:
+    """The manifest of a finished run of the same inputs and options whose volumes are whole; else None."""
+    path = clean / MANIFEST
+    if not path.is_file():
+        return None
+    manifest = read_json(path)
+    if differences := changes(manifest["settings"], options.recorded):
+        log.info("%s: settings changed: %s; what depends on them is made anew", clean, differences)
+        return None
+    made = path.stat().st_mtime_ns
+    files = [source for group in _files(inventory) for source in group if source is not None]
+    if manifest["inputs"] != inputs or any(modified_ns(file) > made for file in files):
+        log.info("%s: the data changed since it was prepared; what is new is added", clean)
+        return None
+    if any(not (clean / name).is_file() for name in (SLICES, STUDIES, FOLDS, QUARANTINE)):
+        log.warning("%s: a table is missing; it is made anew", clean)
+        return None
+    packs = [clean / folder / name for folder in (VOLUMES, MASKS) for name in manifest[folder]]
+    damaged = [
+        error
+        for error in parallel(_damage, [(pack,) for pack in packs], jobs, "verifying", unit="packs")
+        if error
+    ]
+    for path_of_pack, error in damaged:
+        log.warning("%s", error)
+        path_of_pack.unlink(missing_ok=True)
+    if damaged:
+        return None
+    tidy(clean, manifest)
+    log.info("%s: up to date, %d volume files verified", clean, len(packs))
+    return manifest
+
+
+def _damage(path: Path) -> tuple[Path, str] | None:
+    try:
+        Pack(path).verify()
+    except UserError as error:
+        return path, str(error)
+    return None
+
+
+def _write_packs(studies: list[StudyFiles], folder: Path, options: Options, jobs: int) -> Plan:
+    plan = plan_packs(studies, folder, options)
+    weights = [sum(len(study.images) for study in group) for _, group in plan.todo]
+    if plan.kept:
+        there = sum(map(len, plan.kept.values()))
+        log.info("%s: %d images are there already, %d to store", folder, there, sum(weights))
+    parallel(write_planned, [(path, group, options) for path, group in plan.todo], jobs, folder.name, weights)
+    return plan

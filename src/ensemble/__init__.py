@@ -1,0 +1,1 @@
+"""An experiment as a whole: its runs gathered, blended, submitted, made again."""

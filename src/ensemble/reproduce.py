@@ -1,0 +1,106 @@
+"""The exact commands that make a result again: preparation, every run blended, prediction, ensemble."""
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..config import StrictModel, load_config
+from ..data.prepared import FOLDS, read_folds, read_manifest
+from ..files import file_sha256
+from ..settings import Settings
+from ..training.engine.training_config import WITHOUT_EFFECT
+from ..training.runs import Run, runs_of
+from ..training.slices.slice_config import SliceConfig
+from ..training.studies.stacker_config import StackerConfig
+from .ensemble_config import External
+
+DEFAULTS = {"dataset": "rsna", "size": 512, "folds": 5, "seed": 0}
+
+
+def reproduction_commands(
+    settings: Settings,
+    experiment: Path,
+    settings_file: Path | str,
+    members: Sequence[str],
+    external: Mapping[str, External],
+) -> list[str]:
+    """Lines of a shell script; `members` are the runs the blend was fitted on, with weight or without: what
+    is chosen depends on all of them. `experiment` is the folder as given.
+
+    Keys that a run was trained with and its file does not say now are given by --set; a file that is gone is
+    named in a comment. Predictions made elsewhere have no command: their files are checked by SHA-256.
+    """
+    root = experiment.parent
+    tail = "" if str(settings_file) == "SETTINGS.json" else f" --settings {shlex.quote(str(settings_file))}"
+    runs = _with_their_inputs(settings, [m for m in members if not m.startswith("external/")])
+    lines = [_check(file) for files in external.values() for file in (files.oof, files.test)]
+    prepared = read_manifest(settings.clean)
+    # folds of data that grew are not what the same data would get at once
+    folds = {"folds_file": settings.clean / FOLDS} if prepared.get("folds_grew") else {}
+    lines.append(f"python prepare_data.py{_prepare_flags(prepared['settings'] | folds)}{tail}")
+    for name in runs:
+        lines.extend(_training(settings, root, name, tail))
+    for other in dict.fromkeys(name.split("/")[0] for name in runs):
+        lines.append(f"python predict.py {shlex.quote(str(root / other))}{tail}")
+    lines.append(f"python ensemble.py {shlex.quote(str(experiment))}{tail}")
+    return lines
+
+
+def _check(file: str) -> str:
+    """A line that fails unless the file is the one that was read."""
+    return f"echo {shlex.quote(f'{file_sha256(file)}  {file}')} | sha256sum --check"
+
+
+def _with_their_inputs(settings: Settings, members: Sequence[str]) -> list[str]:
+    """Runs in the order they must be trained: stage 1, also what stacked runs read, then stage 2."""
+    first, second = [], []
+    for name in members:
+        run = _folds_of(settings, name)[0]
+        if run.stage == "stage2":
+            second.append(name)
+            first.extend(run.read_config(StackerConfig).members)
+        else:
+            first.append(name)
+    return [*dict.fromkeys(sorted(first)), *second]
+
+
+def _folds_of(settings: Settings, name: str) -> list[Run]:
+    experiment = name.split("/")[0]
+    return [run for run in runs_of(settings, experiment) if run.name == name and run.complete]
+
+
+def _training(settings: Settings, root: Path, name: str, tail: str) -> list[str]:
+    runs = _folds_of(settings, name)
+    run, file = runs[0], root / f"{name}.json"
+    model: type[StrictModel] = StackerConfig if run.stage == "stage2" else SliceConfig
+    lines, overrides = [], ""
+    if file.exists():
+        overrides = "".join(
+            f" --set {shlex.quote(f'{key}={json.dumps(value)}')}"
+            for key, value in _differences(model, run, file).items()
+        )
+    else:
+        lines.append(f"# {file} is gone; its content: {run.folder / 'config.json'}")
+    command = f"python train_{run.stage}.py {shlex.quote(str(file))}{overrides}"
+    everything = set(read_folds(settings.clean)["fold"]) == {r.fold for r in runs}
+    return [*lines, *([command + tail] if everything else [f"{command} --fold {r.fold}{tail}" for r in runs])]
+
+
+def _differences(model: type[StrictModel], run: Run, file: Path) -> dict[str, Any]:
+    """Keys whose values the run was trained with differ from what the file says now."""
+    trained = json.loads(run.read_config(model).model_dump_json())
+    stated = json.loads(load_config(model, file).model_dump_json())
+    return {k: v for k, v in trained.items() if v != stated[k] and k not in WITHOUT_EFFECT}
+
+
+def _prepare_flags(options: dict[str, Any]) -> str:
+    """Flags for whatever differs from prepare_data.py's defaults."""
+    flags = []
+    for name, value in options.items():
+        if value is True:
+            flags.append(f" --{name.replace('_', '-')}")
+        elif value not in (None, False) and value != DEFAULTS.get(name):
+            flags.append(f" --{name.replace('_', '-')} {shlex.quote(str(value))}")
+    return "".join(flags)

@@ -1,0 +1,1 @@
+"""The generator of synthetic studies: anatomy, bleeds, mimics, scanners; src/data/phantom.py is its door."""

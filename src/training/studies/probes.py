@@ -1,0 +1,66 @@
+"""Slices no fold trained on, to align embedding spaces by: the test part, else synthetic heads."""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ...data.phantom import generate
+from ...data.preparation.options import Options
+from ...data.preparation.prepare import prepare
+from ...data.prepared import read_manifest
+from ...data.volumes import open_volumes
+from ..runs import Run
+from ..slices.slice_fold import predict_test_slices
+from ..slices.slice_outputs import slice_outputs
+from ..split import unlabelled_slices
+from .embedding_spaces import Alignment, fit_alignment
+
+PROBES = 20_000  # slices an alignment is fitted on, at most
+STUDIES, SEED = 40, 2019  # of the synthetic probe set
+
+
+def fit_alignments(
+    members: dict[str, list[Run]], device: torch.device, log: logging.Logger
+) -> dict[tuple[str, int], Alignment]:
+    """One alignment a member and fold, onto the member's first fold.
+
+    Fitted on the embeddings of the test slices, which are predicted where they are missing.  Where a data set
+    has no test part, a fixed set of synthetic heads takes its place; it is made once, below CHECKPOINT_DIR.
+    """
+    alignments = {}
+    for name, runs in members.items():
+        found = [probe_embeddings(run, device, log) for run in runs]
+        rows = np.linspace(0, len(found[0]) - 1, min(len(found[0]), PROBES)).astype(int)
+        reference = np.asarray(found[0][rows], np.float64)
+        for run, embeddings in zip(runs, found, strict=True):
+            alignments[name, run.fold] = fit_alignment(np.asarray(embeddings[rows], np.float64), reference)
+    return alignments
+
+
+def probe_embeddings(run: Run, device: torch.device, log: logging.Logger) -> np.ndarray:
+    """(n, d) embeddings of the same n slices for every fold of a run."""
+    if len(unlabelled_slices(run.settings.clean)) > 1:
+        predict_test_slices(run, device, log)
+        return run.embeddings("test")
+    path = run.folder / "probe_embeddings.npy"
+    with run.lock(wait=True):
+        if not path.exists():
+            clean = synthetic_probes(run)
+            volumes = open_volumes(clean)
+            outputs = slice_outputs(run, volumes, volumes.image_ids, device)
+            run.save_predictions("probe", *outputs)
+            log.info(
+                "%s: no test part; predicted %d synthetic slices to align by", run, len(volumes.image_ids)
+            )
+    return run.embeddings("probe")
+
+
+def synthetic_probes(run: Run) -> Path:
+    """The prepared folder of the synthetic probe set, at the data set's size; made where missing."""
+    size = int(read_manifest(run.settings.clean)["settings"]["size"])
+    home = run.settings.checkpoints / "probes" / str(size)
+    generate(home / "raw", STUDIES, SEED, preset="realistic", size=size)
+    prepare(home / "raw", home / "clean", Options(size=size, folds=2))
+    return home / "clean"

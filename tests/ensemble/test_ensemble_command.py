@@ -1,0 +1,294 @@
+"""ensemble.py as a command on made-up run folders: external members, ways to combine, quarantined images."""
+
+import json
+import re
+import runpy
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.special import expit
+
+from src.data.contest_csv import read_long
+from src.evaluation.blend import Blend
+from src.evaluation.metrics import weighted_log_loss
+from src.files import write_csv, write_json, write_parquet
+from src.labels import LABELS, SUBTYPES
+from src.settings import load_settings
+from src.training.runs import Run
+from src.training.slices.slice_config import SliceConfig
+from src.training.studies.stacker_config import StackerConfig
+from tests.conftest import ROOT
+from tests.training.prepared import write_settings
+
+STUDIES, TRAINING, SLICES, FOLDS = 160, 140, 6, 3
+BETWEEN, LAST, LOST = "im150_2", "im151_5", "im152_0"  # quarantined; where LOST belongs nobody knows
+NOISE = {"tiny/stage1/a": 1.5, "tiny/stage2/s": 1.0}
+MANIFEST = {
+    "fingerprint": "f",
+    "settings": {"dataset": "rsna", "size": 256, "folds": FOLDS, "seed": 0},
+    "quarantined": {"truncated": 3},
+    "kept_defects": {},
+}
+
+
+@pytest.fixture
+def home(tmp_path):
+    """A prepared folder of 160 studies and two complete runs that know the truth, one less well."""
+    settings = load_settings(write_settings(tmp_path))
+    slices, logits = make_slices()
+    write_parquet(settings.clean / "slices.parquet", slices)
+    patients = slices.loc[slices["split"] == "train", "patient_id"].unique()
+    folds = pd.DataFrame({"patient_id": patients, "fold": np.arange(len(patients)) % FOLDS})
+    write_csv(settings.clean / "folds.csv", folds)
+    write_json(settings.clean / "manifest.json", MANIFEST)
+    fold = slices["patient_id"].map(folds.set_index("patient_id")["fold"])
+    for seed, (name, noise) in enumerate(NOISE.items()):
+        p = probabilities(slices, logits, noise, seed)
+        for k in range(FOLDS):
+            write_run(Run(name, k, settings), p, slices, fold == k)
+    usable = slices[slices["split"] == "test"]
+    sample = pd.DataFrame({"ID": [f"{i}_{label}" for i in usable["image_id"] for label in LABELS]})
+    write_csv(settings.raw / "stage_2_sample_submission.csv", sample.assign(Label=0.5))
+    return tmp_path
+
+
+def make_slices():
+    """slices.parquet as prepare_data.py leaves it, and the (n, 6) logits its labels were drawn from."""
+    rng = np.random.default_rng(0)
+    study, order = np.divmod(np.arange(STUDIES * SLICES), SLICES)
+    bleeding = rng.normal(-1, 2, (STUDIES, len(SUBTYPES)))[study] + rng.normal(0, 0.5, (len(study), 5))
+    logits = np.column_stack([bleeding, bleeding.max(1)])
+    positive = (rng.random(bleeding.shape) < expit(bleeding)).astype(int)
+    table = pd.DataFrame(positive, columns=list(SUBTYPES)).assign(any=positive.max(1))
+    table = table.assign(
+        image_id=[f"im{s:03d}_{i}" for s, i in zip(study, order, strict=True)],
+        study_id=[f"st{s:03d}" for s in study],
+        patient_id=[f"pt{s:03d}" for s in study],
+        split=np.where(study < TRAINING, "train", "test"),
+        order=order,
+        position_mm=5.0 * order,
+        padded=False,
+        tilt_deg=0.0,
+        status="ok",
+        cause=pd.Series([None] * len(study), dtype="str"),
+        units="HU",
+        volume="gone.pack",
+        volume_index=0,
+    )
+    bad = table["image_id"].isin([BETWEEN, LAST, LOST])
+    table.loc[bad, ["status", "cause"]] = ["quarantined", "truncated"]
+    table.loc[table["image_id"] == LOST, "position_mm"] = np.nan
+    return table, logits
+
+
+def probabilities(slices, logits, noise, seed):
+    noisy = logits + np.random.default_rng(seed).normal(0, noise, logits.shape)
+    return pd.DataFrame(expit(noisy), slices["image_id"], list(LABELS))
+
+
+def write_run(run, p, slices, own):
+    train, test = (usable(slices, split) for split in ("train", "test"))
+    run.save_predictions("oof", p[(train & own).to_numpy()])
+    run.save_predictions("test", p[test.to_numpy()])
+    if run.stage == "stage1":
+        run.save_config(SliceConfig(backbone="test_resnet"))
+    else:
+        run.save_config(StackerConfig(stacker="lstm", members=("tiny/stage1/a",)))
+        write_parquet(run.folder / "missing.parquet", p.loc[[BETWEEN, LAST]].reset_index())
+    scores = {"score": 0.1, "baseline": 0.2, "seconds": 1.0, "seed": 0, "device": "cpu", "history": []}
+    write_json(run.folder / "metrics.json", {**scores, "data_fingerprint": "f"})
+
+
+def usable(slices, split):
+    return (slices["split"] == split) & (slices["status"] == "ok")
+
+
+def configure(home, **ensemble):
+    experiment = home / "experiments/tiny"
+    write_json(experiment / "ensemble.json", {"replicates": 100, "steps": [], **ensemble})
+    write_json(experiment / "stage1/a.json", {"backbone": "test_resnet"})
+    write_json(experiment / "stage2/s.json", {"stacker": "lstm", "members": ["tiny/stage1/a"]})
+    return ["ensemble.py", str(experiment), "--settings", str(home / "SETTINGS.json")]
+
+
+def call(home, monkeypatch, **ensemble):
+    """Run the command in this process; the folder it wrote."""
+    monkeypatch.setattr(sys, "argv", configure(home, **ensemble))
+    runpy.run_path(str(ROOT / "ensemble.py"), run_name="__main__")
+    return home / "submission/tiny"
+
+
+def refused(home, monkeypatch, capsys, **ensemble):
+    """The one line of an error of the command."""
+    with pytest.raises(SystemExit) as end:
+        call(home, monkeypatch, **ensemble)
+    assert end.value.code == 1
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith("error: ")
+    return line
+
+
+def external(home, oof=None, test=None):
+    """Files of another team, better than our runs: rows shuffled, quarantined images and all."""
+    slices, logits = make_slices()
+    p = probabilities(slices, logits, 0.3, 9)
+    whole = {"oof": p[usable(slices, "train").to_numpy()], "test": p[(slices["split"] == "test").to_numpy()]}
+    for part, change in (("oof", oof), ("test", test)):
+        table = whole[part] if change is None else change(whole[part])
+        rows = table.rename_axis(index="image_id", columns="label").stack().rename("Label").reset_index()
+        rows = pd.DataFrame({"ID": rows["image_id"] + "_" + rows["label"], "Label": rows["Label"]})
+        write_csv(home / f"experiments/tiny/team_{part}.csv", rows.sample(frac=1, random_state=0))
+    return {"external": {"team": {"oof": "team_oof.csv", "test": "team_test.csv"}}}, whole
+
+
+def test_another_team_s_files_are_blended_and_their_content_is_part_of_the_commands(home, monkeypatch):
+    option, whole = external(home)
+    folder = call(home, monkeypatch, **option)
+    scores = json.loads((folder / "scores.json").read_text())
+    labels = make_slices()[0].set_index("image_id").loc[whole["oof"].index, list(LABELS)]
+    team = scores["members"]["external/team"]
+    assert team["oof"] == pytest.approx(weighted_log_loss(labels, whole["oof"]))
+    assert team["oof"] == min(member["oof"] for member in scores["members"].values())
+    assert json.loads((folder / "blend.json").read_text())["weights"]["external/team"]["any"] > 0.5
+    checks = [line for line in (folder / "commands.txt").read_text().splitlines() if "sha256sum" in line]
+    assert len(checks) == 2
+    assert all(subprocess.run(["bash", "-c", line], capture_output=True).returncode == 0 for line in checks)
+    with open(home / "experiments/tiny/team_oof.csv", "a") as file:
+        file.write("\n")
+    codes = [subprocess.run(["bash", "-c", line], capture_output=True).returncode for line in checks]
+    assert codes == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"oof": lambda t: t.drop("im003_1")},
+            r"external/team, held-out predictions: .* 1 missing \(im003_1\)",
+        ),
+        (
+            {"oof": lambda t: t.rename({"im003_1": "im999_0"})},
+            r"held-out predictions: .* 1 missing \(im003_1\) and 1 unknown \(im999_0\)",
+        ),
+        ({"test": lambda t: t.drop("im154_4")}, r"external/team, test predictions: .* 1 missing \(im154_4\)"),
+        ({"oof": lambda t: pd.concat([t, t.loc[["im000_0"]]])}, "im000_0_.* has more than one value"),
+        ({"test": lambda t: t + 0.5}, r"expected a number in \[0, 1\]"),
+    ],
+)
+def test_another_team_s_files_of_other_images_are_refused_by_name(home, monkeypatch, capsys, change, message):
+    option, _ = external(home, **change)
+    line = refused(home, monkeypatch, capsys, **option)
+    assert re.search(message, line), line
+    assert not (home / "submission/tiny/submission.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"eliminate": True}, "backward elimination kept"),
+        ({"alternatives": ["greedy", "boosting"], "spaces": ["logit"]}, r"; greedy, 0\..*; boosting, 0\."),
+        (
+            {"steps": ["temperature", "platt", "isotonic", "raise_any", "meet_any"]},
+            "raise_any: gain.*meet_any: gain",
+        ),
+    ],
+)
+def test_every_way_to_combine_ends_in_a_submission_of_the_saved_blend(home, monkeypatch, options, said):
+    option, _ = external(home)
+    folder = call(home, monkeypatch, **option, **options)
+    saved = json.loads((folder / "blend.json").read_text())
+    assert re.search(said, saved["decision"])
+    blend, submitted = Blend.from_dict(saved), read_long(folder / "submission.csv", labels=False)
+    settings = load_settings(home / "SETTINGS.json")
+    members = {name: Run(name, 0, settings).predictions("test") for name in NOISE}
+    theirs = read_long(home / "experiments/tiny/team_test.csv", labels=False)
+    members["external/team"] = theirs.loc[members["tiny/stage1/a"].index]
+    again = blend.apply({name: members[name] for name in blend.weights.index})
+    pd.testing.assert_frame_equal(submitted.loc[again.index], again, atol=2e-6, check_names=False)
+
+
+def test_trees_stack_where_weights_cannot_say_it(home, monkeypatch):
+    """Our second run says when the first is to be believed."""
+    settings, (_, logits) = load_settings(home / "SETTINGS.json"), make_slices()
+    trust = np.random.default_rng(3).normal(0, 3, logits.shape)
+    tables = dict(zip(NOISE, (np.where(trust > 0, 3 * logits, -3 * logits), trust), strict=True))
+    for name, x in tables.items():
+        p = pd.DataFrame(expit(x), make_slices()[0]["image_id"], list(LABELS))
+        for run in (Run(name, k, settings) for k in range(FOLDS)):
+            for part in ("oof", "test"):
+                run.save_predictions(part, p.loc[run.predictions(part).index])
+    folder = call(home, monkeypatch, alternatives=["boosting"])
+    saved = json.loads((folder / "blend.json").read_text())
+    assert saved["stacking"] is not None and saved["nested"]["boosting"] == saved["nested_score"]
+    blend = json.loads((folder / "scores.json").read_text())["blend"]  # trees know the rows they grew on
+    assert blend["interval"][1] < blend["nested"] < blend["nested_interval"][1]
+    assert "Members are stacked by boosted trees" in (folder / "report.html").read_text()
+
+
+def test_the_nested_score_has_an_interval_and_is_compared_with_what_is_simpler(home, monkeypatch, capsys):
+    option, _ = external(home)
+    folder = call(home, monkeypatch, **option)
+    scores = json.loads((folder / "scores.json").read_text())
+    blend, simple = scores["blend"], {"mean": scores["mean"], **scores["members"]}
+    assert blend["nested_interval"][0] < blend["nested"] < blend["nested_interval"][1]
+    assert [gain["worse"] for gain in blend["nested_gains"]] == ["mean", "external/team"]
+    for gain in blend["nested_gains"]:
+        assert gain["difference"] == pytest.approx(blend["nested"] - simple[gain["worse"]]["oof"])
+        assert gain["interval"][0] <= gain["difference"] <= gain["interval"][1]
+    low, high = blend["nested_interval"]
+    assert f"[{low:.4f}, {high:.4f}]" in capsys.readouterr().out.split("blend, nested")[1].splitlines()[0]
+
+
+@pytest.mark.parametrize("how", [None, "neighbours", "prior"])
+def test_an_image_that_could_not_be_read_gets_what_the_configuration_says(home, monkeypatch, capsys, how):
+    folder = call(home, monkeypatch, **({} if how is None else {"quarantined": how}))
+    how = how or "interpolated"  # the default, see docs/log.md
+    p = read_long(folder / "submission.csv", labels=False)
+    labels = make_slices()[0].query("split == 'train'")[list(LABELS)]
+    expected = dict.fromkeys((BETWEEN, LAST, LOST), labels.mean())
+    if how == "interpolated":
+        expected |= {BETWEEN: p.loc[["im150_1", "im150_3"]].mean(), LAST: p.loc["im151_4"]}
+    if how == "neighbours":
+        run = Run("tiny/stage2/s", 0, load_settings(home / "SETTINGS.json"))
+        said = pd.read_parquet(run.folder / "missing.parquet").set_index("image_id")
+        expected |= {image: said.loc[image] for image in (BETWEEN, LAST)}
+    for image, row in expected.items():
+        np.testing.assert_allclose(p.loc[image], row[list(LABELS)], atol=2e-6)
+    saved = json.loads((folder / "blend.json").read_text())["quarantined"]
+    listed = {row["image_id"]: row["value"] for row in saved}
+    assert listed == {BETWEEN: how, LAST: how, LOST: "prior"}
+    assert f"{BETWEEN}: quarantined (truncated), got: {how}" in capsys.readouterr().out
+
+
+def test_neighbours_need_a_stacker_that_predicted_them(home, monkeypatch, capsys):
+    for k in range(FOLDS):
+        (Run("tiny/stage2/s", k, load_settings(home / "SETTINGS.json")).folder / "missing.parquet").unlink()
+    line = refused(home, monkeypatch, capsys, quarantined="neighbours")
+    assert "train one with slice_dropout, or set it to interpolated or prior" in line
+
+
+def test_a_data_set_without_test_part_has_scores_and_no_submission(home, monkeypatch, capsys):
+    settings = load_settings(home / "SETTINGS.json")
+    path = settings.clean / "slices.parquet"
+    write_parquet(path, pd.read_parquet(path).query("split == 'train'"))
+    for name in NOISE:
+        for run in (Run(name, k, settings) for k in range(FOLDS)):
+            run.save_predictions("test", run.predictions("test")[:0])
+            (run.folder / "missing.parquet").unlink(missing_ok=True)
+    (settings.raw / "stage_2_sample_submission.csv").unlink()
+    folder = call(home, monkeypatch)
+    assert json.loads((folder / "scores.json").read_text())["slices"] == {"oof": TRAINING * SLICES, "test": 0}
+    assert {path.name for path in folder.iterdir()} == {
+        "blend.json", "commands.txt", "report.html", "scores.json"
+    }  # fmt: skip
+    assert "no test part, no submission" in capsys.readouterr().out
+
+
+def test_as_a_process_it_prints_the_table_and_ends_with_0(home):
+    command = [sys.executable, *configure(home)]
+    answer = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert answer.returncode == 0, answer.stderr
+    assert "tiny: weighted log loss" in answer.stdout and "the same again:" in answer.stdout

@@ -1,0 +1,83 @@
+"""The commands that make a result again: every run, what it reads, what differs from its file."""
+
+import json
+
+import pytest
+
+from src.ensemble.ensemble_config import EnsembleConfig, External
+from src.ensemble.experiment import experiment_runs
+from src.ensemble.reproduce import reproduction_commands
+from src.errors import UserError
+from src.files import write_json
+from src.settings import Settings
+from src.training.runs import Run
+from src.training.slices.slice_config import SliceConfig
+from src.training.studies.stacker_config import StackerConfig
+
+
+@pytest.fixture
+def settings(tmp_path):
+    names = ("raw", "clean", "m", "c", "l", "s")
+    settings = Settings(tmp_path / "S.json", *(tmp_path / name for name in names))
+    options = {"dataset": "rsna", "size": 256, "crop": True, "folds": 2, "seed": 0, "limit": None}
+    write_json(settings.clean / "manifest.json", {"fingerprint": "f", "settings": options})
+    (settings.clean / "folds.csv").write_text("patient_id,fold\np,0\nq,1\n")
+    return settings
+
+
+def complete(settings, name, config, folds=(0, 1)):
+    for fold in folds:
+        run = Run(name, fold, settings)
+        run.save_config(config)
+        write_json(run.folder / "metrics.json", {"data_fingerprint": "f"})
+
+
+def test_what_a_run_reads_comes_first_and_overrides_are_spelled_out(settings, tmp_path):
+    trained = SliceConfig(backbone="resnet18", lr=0.5)
+    complete(settings, "x/stage1/a", trained)
+    complete(settings, "x/stage1/unused", trained)
+    stacker = StackerConfig(stacker="lstm", members=("x/stage1/a",))
+    complete(settings, "x/stage2/s", stacker, folds=(1,))
+    root = tmp_path / "experiments"
+    (root / "x/stage1").mkdir(parents=True)
+    (root / "x/stage1/a.json").write_text(json.dumps({"backbone": "resnet18"}))
+    file = tmp_path / "their file.csv"
+    file.write_text("abc")
+    external = {"team": External(oof=str(file), test=str(file))}
+    members = ["x/stage2/s", "external/team"]
+    found = reproduction_commands(settings, root / "x", "S.json", members, external)
+    digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # of abc, FIPS 180-2
+    assert found == [
+        *[f"echo '{digest}  {file}' | sha256sum --check"] * 2,
+        "python prepare_data.py --size 256 --crop --folds 2 --settings S.json",
+        f"python train_stage1.py {root}/x/stage1/a.json --set lr=0.5 --settings S.json",
+        f"# {root}/x/stage2/s.json is gone; its content: {settings.models}/x/stage2/s/fold1/config.json",
+        f"python train_stage2.py {root}/x/stage2/s.json --fold 1 --settings S.json",
+        f"python predict.py {root}/x --settings S.json",
+        f"python ensemble.py {root}/x --settings S.json",
+    ]
+
+
+def test_a_run_on_other_prepared_data_is_refused(settings):
+    complete(settings, "x/stage1/a", SliceConfig(backbone="resnet18"))
+    write_json(settings.clean / "manifest.json", {"fingerprint": "g"})
+    with pytest.raises(UserError, match=r"a/fold0: was trained on other prepared data; delete it and run"):
+        experiment_runs(settings, "x", EnsembleConfig())
+
+
+def test_a_run_on_in_sample_inputs_is_never_blended(settings):
+    stacker = StackerConfig(stacker="lstm", members=("x/stage1/a",), embedding_space="per_fold")
+    complete(settings, "x/stage2/s", stacker)
+    with pytest.raises(UserError, match=r"per_fold is in-sample, for comparison only; name the other runs"):
+        experiment_runs(settings, "x", EnsembleConfig())
+
+
+def test_folds_of_data_that_grew_are_given_by_their_file(settings, tmp_path):
+    complete(settings, "x/stage1/a", SliceConfig(backbone="resnet18"))
+    manifest = settings.clean / "manifest.json"
+    write_json(manifest, json.loads(manifest.read_text()) | {"folds_grew": True})
+    lines = reproduction_commands(settings, tmp_path / "x", "SETTINGS.json", ["x/stage1/a"], {})
+    assert (
+        lines[0]
+        == f"python prepare_data.py --size 256 --crop --folds 2 --folds-file {settings.clean}/folds.csv"
+    )
