@@ -15,13 +15,22 @@ from .operating import Rate, wilson
 TOLERANCE = 15 / 512  # of the image side: what the pointing game forgives (Zhang et al., IJCV 2018)
 
 
-class Localisation(NamedTuple):
-    """What some maps found of their masks, and what a map that knows nothing would: means over slices."""
+class MapScore(NamedTuple):
+    """One map against one mask, and what a map that knows nothing would reach."""
 
-    hits: Rate  # peaks within the tolerance of the mask, with Wilson interval and number of slices
-    chance_of_hit: float  # share of the image that lies within the tolerance
+    hit: bool  # the peak is within the tolerance of the mask
+    chance_of_hit: float  # share of the image that is
     energy: float  # share of the map's sum that lies in the mask
     area: float  # share of the image that is mask, so the energy of an even map
+
+
+class Localisation(NamedTuple):
+    """Many of them: the hit rate with Wilson's interval and the number of slices, and means."""
+
+    hits: Rate
+    chance_of_hit: float
+    energy: float
+    area: float
 
 
 def pointing_game(cam: np.ndarray, mask: np.ndarray, tolerance: float = TOLERANCE) -> bool:
@@ -44,19 +53,20 @@ def area_share(mask: np.ndarray, tolerance: float = 0.0) -> float:
     return float(_near(mask, tolerance).mean())
 
 
-def localisation(
-    cams: Sequence[np.ndarray], masks: Sequence[np.ndarray], tolerance: float = TOLERANCE
-) -> Localisation:
-    """A map and the mask of the same slice each; ValueError where there is no slice or an empty mask."""
-    pairs = list(zip(cams, masks, strict=True))
-    if not pairs:
-        raise ValueError("no positive slice: nothing to find")
-    return Localisation(
-        hits=wilson(sum(pointing_game(cam, mask, tolerance) for cam, mask in pairs), len(pairs)),
-        chance_of_hit=float(np.mean([area_share(mask, tolerance) for _, mask in pairs])),
-        energy=float(np.mean([energy_share(cam, mask) for cam, mask in pairs])),
-        area=float(np.mean([area_share(mask) for _, mask in pairs])),
+def score_map(cam: np.ndarray, mask: np.ndarray, tolerance: float = TOLERANCE) -> MapScore:
+    """Of a slice; ValueError for an empty mask, which leaves nothing to find."""
+    return MapScore(
+        pointing_game(cam, mask, tolerance),
+        area_share(mask, tolerance),
+        energy_share(cam, mask),
+        area_share(mask),
     )
+
+
+def summarise(scores: Sequence[MapScore]) -> Localisation:
+    """Of at least one slice.  The interval takes slices as independent, which those of a study are not."""
+    hits, *others = zip(*scores, strict=True)
+    return Localisation(wilson(sum(hits), len(hits)), *(float(np.mean(values)) for values in others))
 
 
 def _inside(mask: np.ndarray) -> np.ndarray:
