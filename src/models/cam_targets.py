@@ -67,7 +67,7 @@ def _network(model: nn.Module) -> nn.Module:
     found: list[nn.Module] = []
     inner: set[nn.Module] = set()
     for module in model.modules():
-        if module not in inner and (hasattr(module, "pretrained_cfg") or hasattr(module, "base_model")):
+        if module not in inner and (hasattr(module, "feature_info") or hasattr(module, "base_model")):
             found.append(module)
             inner.update(module.modules())
     if len(found) != 1:

@@ -147,7 +147,8 @@ def _features(target: CamTarget, outputs: list[torch.Tensor], logits: torch.Tens
         raise UserError(f"map of {name}: the logits do not depend on it; take another layer")
     features = target.to_map(torch.cat(outputs).detach())
     if features.ndim not in (4, 5) or math.prod(features.shape[2:]) == 1:
-        raise UserError(f"map of {name}: its output {tuple(features.shape)} is none; take another layer")
+        shape = tuple(features.shape)
+        raise UserError(f"map of {name}: its output {shape} is none; take larger images or another layer")
     return features
 
 
