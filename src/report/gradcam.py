@@ -50,8 +50,9 @@ def grad_cam(
     """
     columns = [_column(label, names) for label in labels]
     target = target or next(iter(find_cam_targets(model).values()))
-    with _undisturbed(model), _outputs_of(target.layer) as outputs:
+    with _undisturbed(model), _outputs_of(target.layer) as calls:
         answer = model(*map(_usable, inputs))
+        outputs = tuple(calls)  # checkpointing will call the layer again
         logits = answer if isinstance(answer, torch.Tensor) else answer[0]
         features = _features(target, outputs, logits)
         maps = []
@@ -140,7 +141,7 @@ def _outputs_of(layer: nn.Module) -> Iterator[list[torch.Tensor]]:
         handle.remove()
 
 
-def _features(target: CamTarget, outputs: list[torch.Tensor], logits: torch.Tensor) -> torch.Tensor:
+def _features(target: CamTarget, outputs: Sequence[torch.Tensor], logits: torch.Tensor) -> torch.Tensor:
     """(n, c, *grid), of all calls of the layer together."""
     name = type(target.layer).__name__
     if not (outputs and logits.requires_grad):
@@ -168,7 +169,7 @@ def _scores(
 
 
 def _gradients(
-    scores: list[tuple[torch.Tensor, slice]], outputs: list[torch.Tensor], target: CamTarget
+    scores: list[tuple[torch.Tensor, slice]], outputs: Sequence[torch.Tensor], target: CamTarget
 ) -> torch.Tensor:
     """(n, c, *grid); of every score those of its images."""
     parts = []

@@ -148,6 +148,14 @@ def test_neither_company_nor_other_labels_change_a_map():
         np.testing.assert_allclose(together[column, 1], alone[0, 0], rtol=1e-4, atol=1e-7)
 
 
+@pytest.mark.parametrize("name", ["test_resnet", "test_vit"])
+def test_checkpointing_changes_nothing(name):
+    model, images = network(name), torch.randn(2, 3, 160, 160)
+    expected = grad_cam(model, (images,), ["subdural", "any"]).maps
+    model.set_grad_checkpointing(True)
+    assert np.array_equal(grad_cam(model, (images,), ["subdural", "any"]).maps, expected)
+
+
 def test_a_slice_classifier_is_explained_from_hu():
     torch.manual_seed(0)
     model = build_slice_classifier("test_convnext", 3, pretrained=False, mean=(0.2,), std=(0.3,), slices=3)
