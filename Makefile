@@ -38,6 +38,7 @@ bench: $(VENV)/all
 
 results: $(VENV)/core
 	python -m src.report.generated
+	python -m src.report.configuration
 
 clean:
 	rm -rf data/demo submissions/demo .pytest_cache .ruff_cache .mypy_cache

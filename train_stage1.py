@@ -3,6 +3,7 @@
     python train_stage1.py experiments/baseline/stage1/seresnext50.json             every fold
     python train_stage1.py experiments/baseline/stage1/seresnext50.json --fold 0    one fold, on a single GPU
     python train_stage1.py ... --set epochs=2 --set 'source="a trial"'    other values for keys of the file
+    python train_stage1.py --keys    every key of a configuration, its type, default and meaning
 
 Reads CLEAN_DATA_DIR.
 Writes config.json, model.safetensors, oof.parquet, embeddings.npy, metrics.json (last)
@@ -13,16 +14,20 @@ Stopped at any moment and started again it continues; a complete fold is skipped
 from src.command_line import run, start_logging, training_command_line
 
 
+def keys() -> str:
+    """The keys of CONFIG.json, for --keys."""
+    from src.training.kinds import key_listing
+
+    return key_listing("stage1")
+
+
 def main() -> None:
-    arguments = training_command_line(__doc__).parse_args()
+    arguments = training_command_line(__doc__, keys).parse_args()
     start_logging(arguments.quiet)
 
-    from src.evaluation.metrics import held_out_scores
     from src.training.launch import train_folds
-    from src.training.slices.slice_config import SliceConfig
-    from src.training.slices.slice_fold import train_slice_fold
 
-    train_folds(__file__, arguments, SliceConfig, train_slice_fold, held_out_scores)
+    train_folds(__file__, arguments, "stage1")
 
 
 if __name__ == "__main__":

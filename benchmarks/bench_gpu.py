@@ -36,14 +36,15 @@ from benchmarks.timing import ROOT, argument_parser, contest_folder, entry, show
 from src.config import load_config
 from src.data.preparation.options import Options
 from src.data.preparation.prepare import prepare
-from src.data.volumes import open_volumes
+from src.data.prepared import Prepared
 from src.errors import UserError
 from src.files import read_json, write_json
+from src.models.slice_classifier import build_slice_classifier
 from src.training.engine.precision import Batch, to_device
 from src.training.engine.state import TrainingState
+from src.training.slices.kind import training_loss
 from src.training.slices.slice_batches import SliceBatches
 from src.training.slices.slice_config import SliceConfig
-from src.training.slices.slice_fold import build_from_config, training_loss
 from src.training.split import labelled_slices
 
 BASELINE = ROOT / "experiments" / "baseline" / "stage1"
@@ -70,16 +71,16 @@ def flops_per_slice(config: SliceConfig) -> float:
     """Of one training step: three times the forward pass, counted without memory or arithmetic."""
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
         hu = torch.zeros(1, len(config.neighbours), config.image_size, config.image_size, dtype=torch.int16)
-        build_from_config(config, pretrained=False).eval()(hu, torch.zeros(1, len(config.windows), 2))
+        build_slice_classifier(config, pretrained=False).eval()(hu, torch.zeros(1, len(config.windows), 2))
     return 3.0 * counter.get_total_flops()
 
 
 class Training:
     """Steps of one configuration, from the loader or from one batch in the GPU's memory."""
 
-    def __init__(self, clean: Path, config: SliceConfig, device: torch.device):
-        self.batches = SliceBatches(open_volumes(clean), labelled_slices(clean), config, device)
-        model = build_from_config(config)
+    def __init__(self, prepared: Prepared, config: SliceConfig, device: torch.device):
+        self.batches = SliceBatches(prepared, labelled_slices(prepared), config, device)
+        model = build_slice_classifier(config)
         self.state = TrainingState(model, training_loss(config), config, device, 10**6)
         self.device, self.batch_size = device, config.batch_size
         self.stored = to_device(next(iter(self.batches.epoch(0))), device)
@@ -120,9 +121,9 @@ def busy_share(seen: list[float]) -> Iterator[None]:
         seen += [float(line) / 100 for line in lines if line.isdigit()]
 
 
-def measure(clean: Path, path: Path, overrides: list[str], args: Any, peak: float) -> dict[str, Any]:
+def measure(prepared: Prepared, path: Path, overrides: list[str], args: Any, peak: float) -> dict[str, Any]:
     config = load_config(SliceConfig, path, ["pretrained=false", *overrides])
-    training, device = Training(clean, config, torch.device(args.device)), device_name(args.device)
+    training, device = Training(prepared, config, torch.device(args.device)), device_name(args.device)
     rates: dict[str, list[float]] = {"memory": [], "fed": []}
     seen: list[float] = []
     for _ in range(args.repeats):
@@ -173,11 +174,12 @@ def main() -> None:
     with contest_folder(args.raw, args.files) as (raw, paths), tempfile.TemporaryDirectory() as folder:
         clean, entries = Path(folder) / "clean", []
         prepare(raw, clean, Options(size=512, folds=2), jobs=os.cpu_count() or 1)
+        prepared = Prepared(clean)
         print(
             f"{len(paths)} slices of {args.raw}, {device_name(args.device)}, {peak / 1e12:g} TFLOP/s at most"
         )
         for path, size in itertools.product(args.configs, args.sizes):
-            entries.append(measure(clean, path, [f"image_size={size}", *args.overrides], args, peak))
+            entries.append(measure(prepared, path, [f"image_size={size}", *args.overrides], args, peak))
             show(entries[-1:])
             busy = entries[-1]["busy_fed"]
             print(
@@ -185,7 +187,7 @@ def main() -> None:
                 f"arithmetic {entries[-1]['utilisation_fed']:.1%} of the peak"
             )
         if args.fold:
-            alone = measure(clean, FOLD, args.overrides, args, peak)["reference"]
+            alone = measure(prepared, FOLD, args.overrides, args, peak)["reference"]
             entries.append(fold(clean, Path(folder), args, alone))
             show(entries[-1:])
     if not args.no_record:

@@ -25,11 +25,12 @@ from benchmarks.record import record
 from benchmarks.timing import alternately, arguments, contest_folder, entry, show
 from src.data.preparation.options import Options
 from src.data.preparation.prepare import prepare
-from src.data.volumes import Volumes, open_volumes
+from src.data.prepared import Prepared
 from src.data.windows import stack_windows
-from src.training.engine.allocator import keep_freed_memory
+from src.training.engine.devices import keep_freed_memory
+from src.training.slices.draws import Augmentation
 from src.training.slices.slice_batches import SliceBatches
-from src.training.slices.slice_config import Augmentation, SliceConfig
+from src.training.slices.slice_config import SliceConfig
 from src.training.split import labelled_slices
 
 SIZE, BATCH = 256, 64
@@ -79,16 +80,16 @@ def main() -> None:
         clean = Path(folder) / "clean"
         prepare(raw, clean, Options(size=SIZE, folds=2, remove_holder=True))
         print(f"{len(files)} slices of {args.raw}")
-        entries = measure(open_volumes(clean), clean, files, args.repeats)
+        entries = measure(Prepared(clean), files, args.repeats)
     show(entries)
     if not args.no_record:
         record(entries)
 
 
-def measure(volumes: Volumes, clean: Path, files: list[str], repeats: int) -> list[dict]:
-    slices = labelled_slices(clean)
-    ready = SliceBatches(volumes, slices, CONFIG)
-    feed = SliceBatches(volumes, slices, CONFIG)
+def measure(prepared: Prepared, files: list[str], repeats: int) -> list[dict]:
+    slices = labelled_slices(prepared)
+    ready = SliceBatches(prepared, slices, CONFIG)
+    feed = SliceBatches(prepared, slices, CONFIG)
     feed.on_cpu, feed.pinned = False, False  # as for a GPU, which this need not have
     count = ready.steps * BATCH
     peer = DataLoader(PngSlices(files[:count]), BATCH, shuffle=True)

@@ -24,13 +24,14 @@ from benchmarks.record import record
 from benchmarks.timing import alternately, arguments, contest_folder, entry, show
 from src.data.preparation.options import Options
 from src.data.preparation.prepare import prepare
-from src.data.volumes import open_volumes
-from src.training.engine.allocator import keep_freed_memory
+from src.data.prepared import Prepared
+from src.models.slice_classifier import build_slice_classifier
+from src.training.engine.devices import keep_freed_memory
 from src.training.engine.precision import Batch
 from src.training.engine.state import TrainingState
 from src.training.losses import weighted_bce
+from src.training.slices.kind import training_loss
 from src.training.slices.slice_batches import SliceBatches
-from src.training.slices.slice_fold import build_from_config, training_loss
 from src.training.split import labelled_slices
 
 BATCH, STEPS = 32, 8
@@ -52,7 +53,7 @@ def main() -> None:
         # The reference first: what the process keeps of its memory cannot be undone.
         peer = alternately(BATCH * STEPS, args.repeats, peer=usual_loop(files))["peer"]
         keep_freed_memory()
-        loop, alone = our_loops(clean)
+        loop, alone = our_loops(Prepared(clean))
         rates = alternately(BATCH * STEPS, args.repeats, ours=loop, limit=alone)
     name = "PNG Dataset, float32 NCHW, mobilenetv3_small_050, 256 px"
     entries = [
@@ -66,10 +67,10 @@ def main() -> None:
         record(entries)
 
 
-def our_loops(clean: Path) -> tuple:
-    batches = SliceBatches(open_volumes(clean), labelled_slices(clean), SETTINGS)
+def our_loops(prepared: Prepared) -> tuple:
+    batches = SliceBatches(prepared, labelled_slices(prepared), SETTINGS)
     state = TrainingState(
-        build_from_config(SETTINGS), training_loss(SETTINGS), SETTINGS, torch.device("cpu"), 1000
+        build_slice_classifier(SETTINGS), training_loss(SETTINGS), SETTINGS, torch.device("cpu"), 1000
     )
     stored = next(iter(batches.epoch(0)))
 

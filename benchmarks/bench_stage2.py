@@ -32,6 +32,7 @@ from torch import nn
 
 from benchmarks.record import record
 from src.config import parse_config
+from src.files import file_sha256
 from src.labels import LABELS
 from src.settings import Settings
 from src.training.engine.loop import Task
@@ -58,6 +59,7 @@ def main() -> None:
     parser.add_argument("--full", action="store_true", help="an epoch over all studies of the contest")
     parser.add_argument("--studies", type=int, default=2_000)
     parser.add_argument("--seconds", type=float, default=20.0, help="of training, for each network")
+    parser.add_argument("--no-record", action="store_true", help="print only, leave results/bench.json alone")
     parser.add_argument("--folder", help="where the embeddings are written and deleted again")
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -72,14 +74,18 @@ def main() -> None:
             speeds[name] = our_speed(inputs, name, float("inf") if args.full else args.seconds)
             ratio = speeds[name] / speeds["peer"]
             print(f"{name}: {speeds[name]:.1f} studies/s, {ratio:.1f}x, memory {peak():.2f} GiB", flush=True)
-    if args.full:
-        memory = f"limit of address space; a whole epoch of {STUDIES:,} studies, {SLICES:,} slices"
-        record([entry("stage2_full", speeds), {
-            "part": "stage2_full_memory", "ours": peak(), "reference": LIMIT / 2**30, "unit": "GiB",
-            "ratio": LIMIT / 2**30 / peak(), "reference_name": memory,
-        }])  # fmt: skip
-    else:
-        record([entry("stage2", speeds), entry("stage2, same net", speeds, "same net")])
+    if not args.no_record:
+        record(entries(speeds, args.full))
+
+
+def entries(speeds: dict[str, float], full: bool) -> list[dict[str, Any]]:
+    if not full:
+        return [entry("stage2", speeds), entry("stage2, same net", speeds, "same net")]
+    memory = f"limit of address space; a whole epoch of {STUDIES:,} studies, {SLICES:,} slices"
+    return [entry("stage2_full", speeds), {
+        "part": "stage2_full_memory", "ours": peak(), "reference": LIMIT / 2**30, "unit": "GiB",
+        "ratio": LIMIT / 2**30 / peak(), "reference_name": memory,
+    }]  # fmt: skip
 
 
 def entry(part: str, speeds: dict[str, float], name: str = "stage2") -> dict[str, Any]:
@@ -106,13 +112,15 @@ def random_inputs(folder: Path, studies: int) -> StudyInputs:
     names = ("raw", "clean", "models", "checkpoints", "logs", "submissions")
     run = Run(MEMBER, 0, Settings(folder / "SETTINGS.json", *(folder / name for name in names)))
     probabilities = pd.DataFrame(rng.random((len(study), 6)), slices["image_id"], list(LABELS))
-    run.save_predictions("oof", probabilities)
-    with open(run.folder / "embeddings.npy", "wb") as file:
+    embeddings = run.embeddings_file("oof")
+    embeddings.parent.mkdir(parents=True)
+    with open(embeddings, "wb") as file:
         header = {"descr": "<f2", "fortran_order": False, "shape": (len(study), WIDTH)}
         np.lib.format.write_array_header_1_0(file, header)
         for start in range(0, len(study), 8192):
             block = rng.standard_normal((min(8192, len(study) - start), WIDTH), np.float32)
             file.write(block.astype(np.float16).tobytes())
+    run.save_predictions("oof", probabilities, made_from={"embeddings": file_sha256(embeddings)})
     return StudyInputs(slices, {MEMBER: [run]}, "oof", config("stage2"))
 
 
@@ -124,7 +132,7 @@ def our_speed(inputs: StudyInputs, name: str, seconds: float) -> float:
     """Studies/s of one epoch, or of its first `seconds`, through our batches and our training step."""
     own = config(name)
     inputs.config = own
-    data = FoldData(inputs, inputs, EmbeddingMap((MEMBER,), (WIDTH,)), "bench")
+    data = FoldData(inputs, inputs, EmbeddingMap((MEMBER,), (WIDTH,)), {})
     task = make_task(data, own)
     state = TrainingState(task.model, task.loss, own, CPU, task.batches.steps)
     batches = enumerate(task.batches.epoch(0))

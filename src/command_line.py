@@ -8,6 +8,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from typing import Any
 
 from .errors import UserError
 
@@ -34,15 +35,28 @@ def command_line(description: str | None, *, device: bool = False) -> argparse.A
     return parser
 
 
-def training_command_line(description: str | None) -> argparse.ArgumentParser:
-    """The parser of the two training scripts."""
+def training_command_line(description: str | None, keys: Callable[[], str]) -> argparse.ArgumentParser:
+    """The parser of the two training scripts; `keys` lists those of a configuration, for --keys."""
     parser = command_line(description, device=True)
     add = parser.add_argument
+    add("--keys", action=_ListKeys, keys=keys, help="list the keys of a configuration and exit")
     add("config", metavar="CONFIG.json", help="below experiments/; its path names the run")
     add("--fold", type=int, metavar="K", help="only this fold (default: every fold)")
     text = "replace a key of the configuration by a JSON value; repeatable"
     add("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE", help=text)
     return parser
+
+
+class _ListKeys(argparse.Action):
+    """As `--help`: print and exit, whatever else is given."""
+
+    def __init__(self, keys: Callable[[], str], **options: Any):
+        super().__init__(nargs=0, **options)
+        self.keys = keys
+
+    def __call__(self, parser: argparse.ArgumentParser, *arguments: Any) -> None:
+        print(self.keys())
+        parser.exit()
 
 
 def positive(text: str) -> int:

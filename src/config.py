@@ -3,19 +3,28 @@
 Unknown keys, duplicate keys and wrong types are errors that name the file, the key and the nearest known key.
 """
 
-import difflib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationError
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
+from .config_keys import expected, known_keys, nearest
 from .errors import UserError
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
 
 
 class StrictModel(BaseModel):
-    """Base of every configuration: unknown keys, coercion and non-finite numbers are refused."""
+    """Base of every configuration: unknown keys, coercion and non-finite numbers are refused.
+
+    The text below a field is its meaning, which `--keys` and docs/configuration.md show.
+    """
 
     model_config = ConfigDict(
         strict=True,
@@ -24,10 +33,35 @@ class StrictModel(BaseModel):
         validate_default=True,
         allow_inf_nan=False,
         protected_namespaces=(),
+        use_attribute_docstrings=True,
     )
 
 
 Model = TypeVar("Model", bound=StrictModel)
+
+
+class OneOf:
+    """`Annotated[str, OneOf(TABLE)]` is the name of an entry of a table, which alone lists the names."""
+
+    def __init__(self, names: Iterable[str]):
+        self.names = tuple(names)
+
+    def check(self, name: str) -> str:
+        if name in self.names:
+            return name
+        near = nearest(name, self.names)
+        hint = f"did you mean {near!r}? " if near else ""
+        raise PydanticCustomError(
+            "unknown_name", f"unknown name {name!r}; {hint}known: {', '.join(self.names)}"
+        )
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self.check, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return handler(schema) | {"enum": list(self.names)}
 
 
 def load_config(model: type[Model], path: Path | str, overrides: Sequence[str] = ()) -> Model:
@@ -35,6 +69,11 @@ def load_config(model: type[Model], path: Path | str, overrides: Sequence[str] =
 
     Raises UserError naming file and key when anything is unknown, missing, doubled or of a wrong type.
     """
+    return parse_config(model, read_values(path, overrides), str(path))
+
+
+def read_values(path: Path | str, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """The JSON object in a file, with overrides, not validated yet."""
     path = Path(path)
     try:
         text = path.read_text(encoding="utf-8")
@@ -50,10 +89,7 @@ def load_config(model: type[Model], path: Path | str, overrides: Sequence[str] =
         raise UserError(f"{path}: not valid JSON: {error}") from None
     if not isinstance(values, dict):
         raise UserError(f"{path}: holds a {type(values).__name__}; a JSON object is expected")
-    for override in overrides:
-        key, value = parse_override(override)
-        values[key] = value
-    return parse_config(model, values, str(path))
+    return values | dict(map(parse_override, overrides))
 
 
 def parse_config(model: type[Model], values: dict[str, Any], source: str) -> Model:
@@ -61,7 +97,7 @@ def parse_config(model: type[Model], values: dict[str, Any], source: str) -> Mod
     try:
         return model.model_validate_json(json.dumps(values))
     except ValidationError as error:
-        raise UserError(f"{source}: " + "; ".join(_explain(model, item) for item in error.errors())) from None
+        raise UserError(f"{source}: {'; '.join(_sentences(model, values, error))}") from None
 
 
 def parse_override(text: str) -> tuple[str, Any]:
@@ -91,24 +127,50 @@ def _siblings(path: Path) -> str:
     return f"present there: {', '.join(names)}" if names else "give the path of a JSON configuration"
 
 
-def _explain(model: type[BaseModel], item: Any) -> str:
-    key = ".".join(str(part) for part in item["loc"]) or "(the whole file)"
-    if item["type"] == "extra_forbidden":
-        known = list(_holder(model, item["loc"]).model_fields)
-        near = difflib.get_close_matches(str(item["loc"][-1]), known, n=1, cutoff=0.4)
-        hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
-        return f"unknown key {key!r}; {hint}"
-    if item["type"] == "missing":
-        return f"the key {key!r} is missing"
-    return f"{key}: {item['msg']}, got {json.dumps(item['input'], default=str)}"
+Location = tuple[int | str, ...]
 
 
-def _holder(model: type[BaseModel], location: tuple[int | str, ...]) -> type[BaseModel]:
-    """The model that the last key of a location should belong to: `model` or one nested in it."""
-    for key in location[:-1]:
-        field = model.model_fields.get(str(key))
-        inner = [] if field is None else [field.annotation, *get_args(field.annotation)]
-        model = next(
-            (kind for kind in inner if isinstance(kind, type) and issubclass(kind, BaseModel)), model
-        )
-    return model
+def _sentences(model: type[StrictModel], values: dict[str, Any], error: ValidationError) -> list[str]:
+    """One for each key: where a value fits no type of a union, pydantic has an error for every type."""
+    sentences: dict[Location, str] = {}
+    for item in error.errors():
+        key, value = _locate(values, item["loc"])
+        if item["type"] == "missing" and item["loc"][:-1] == key and isinstance(value, dict):
+            sentences[item["loc"]] = f"the key {_dotted(item['loc'])!r} is missing"
+        elif key not in sentences or item["type"] == "unknown_name":  # this one says the most
+            sentences[key] = _sentence(model, key, value, item)
+    return list(sentences.values())
+
+
+def _locate(values: Any, location: Location) -> tuple[Location, Any]:
+    """The part of a location that leads through the JSON, without names of types, and what stands there."""
+    for depth, step in enumerate(location):
+        known = values if isinstance(values, dict) else range(len(values)) if isinstance(values, list) else ()
+        if step not in known:
+            return location[:depth], values
+        values = values[step]
+    return location, values
+
+
+def _dotted(location: Location) -> str:
+    return ".".join(map(str, location))
+
+
+def _sentence(model: type[StrictModel], key: Location, value: Any, item: Any) -> str:
+    name, kind = _dotted(key), item["type"]
+    if kind == "extra_forbidden":
+        known = known_keys(model, key[:-1])
+        near = nearest(str(key[-1]), known)
+        hint = f"did you mean {near!r}?" if near else f"known keys: {', '.join(known)}"
+        return f"unknown key {name!r}; {hint}"
+    if kind == "unknown_name":
+        return f"{name}: {item['msg']}"
+    if kind == "value_error":  # what a validator of ours says
+        text = str(item["ctx"]["error"])
+        return f"{name}: {text}" if name else text
+    return f"{name} is {_shortened(value)}; expected: {expected(model, key)}"
+
+
+def _shortened(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

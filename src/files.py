@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from .errors import UserError
 
+MADE_FROM = b"made_from"  # key in a Parquet file's metadata
 PARTIAL = ".partial"  # ends the name of a file that is being written
 
 
@@ -49,9 +52,39 @@ def read_json(path: Path | str) -> Any:
         ) from error
 
 
-def write_parquet(path: Path | str, frame: pd.DataFrame) -> None:
+def write_parquet(path: Path | str, frame: pd.DataFrame, made_from: dict[str, Any] | None = None) -> None:
+    """A table without its index; `made_from`: JSON that goes into the file, for `parquet_made_from`."""
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    if made_from is not None:
+        table = table.replace_schema_metadata(
+            {**(table.schema.metadata or {}), MADE_FROM: json.dumps(made_from)}
+        )
     with atomic_path(path) as temporary:
-        frame.to_parquet(temporary, index=False)
+        pq.write_table(table, temporary, write_page_checksum=True)
+
+
+def read_parquet(path: Path | str) -> pd.DataFrame:
+    """The table of `write_parquet`, its checksums verified; UserError where the file is damaged."""
+    try:
+        return pq.read_table(path, page_checksum_verification=True).to_pandas()
+    except (OSError, pa.ArrowException) as error:
+        if isinstance(error, FileNotFoundError):
+            raise
+        raise _damaged(path, error) from error
+
+
+def parquet_made_from(path: Path | str) -> dict[str, Any]:
+    """What `write_parquet` was told of a table's origin; empty where it was told nothing."""
+    try:
+        metadata = pq.read_schema(path).metadata or {}
+    except (OSError, pa.ArrowException) as error:
+        raise _damaged(path, error) from error
+    return json.loads(metadata.get(MADE_FROM, b"{}"))
+
+
+def _damaged(path: Path | str, error: Exception) -> UserError:
+    first = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+    return UserError(f"{path}: damaged ({first}); delete it and run its step again")
 
 
 def write_csv(path: Path | str, frame: pd.DataFrame, **options: Any) -> None:

@@ -1,5 +1,7 @@
 """SETTINGS.json: the only place with directories.  The six keys of Kaggle's winning-model guideline."""
 
+import os
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +30,15 @@ class Settings:
     checkpoints: Path
     logs: Path
     submissions: Path
+
+    @property
+    def flag(self) -> str:
+        """` --settings FILE` for a command to be pasted; nothing where it is the default."""
+        if self.file == Path("SETTINGS.json").resolve():
+            return ""
+        here = Path.cwd()
+        shown = os.path.relpath(self.file) if self.file.is_relative_to(here) else str(self.file)
+        return f" --settings {shlex.quote(shown)}"
 
 
 def load_settings(path: Path | str) -> Settings:

@@ -5,6 +5,8 @@ import logging
 import pytest
 
 from src.command_line import command_line, run, start_logging, training_command_line
+from src.config import Count, StrictModel
+from src.config_keys import listing
 from src.errors import UserError
 
 
@@ -15,12 +17,26 @@ def test_flags_that_every_script_has():
 
 
 def test_flags_of_the_training_scripts():
-    parser = training_command_line("what it does")
+    parser = training_command_line("what it does", lambda: StrictModel)
     arguments = parser.parse_args(["a.json", "--fold", "2", "--set", "lr=1e-4", "--set", "epochs=2"])
     assert (arguments.config, arguments.fold, arguments.device) == ("a.json", 2, "auto")
     assert arguments.overrides == ["lr=1e-4", "epochs=2"]
     with pytest.raises(SystemExit, match="2"):
         parser.parse_args(["a.json", "--device", "tpu"])
+
+
+def test_the_keys_of_a_configuration_are_listed_whatever_else_is_given(capsys):
+    class Config(StrictModel):
+        """All of it."""
+
+        width: Count = 3
+        """how wide"""
+
+    with pytest.raises(SystemExit, match="0"):
+        training_command_line("what it does", lambda: listing(Config)).parse_args(["--keys"])
+    assert capsys.readouterr().out == (
+        "All of it.\n\n  width: whole number from 1 up; default 3\n      how wide\n\n"
+    )
 
 
 def test_an_abbreviated_flag_is_wrong_usage():

@@ -187,7 +187,10 @@ def test_test_predictions_do_not_depend_on_the_number_of_processes(home):
     [
         (("train_stage1.py", "experiments/none.json"), "no such file"),
         (("train_stage1.py", "{config}", "--fold", "7"), "--fold 7: .* has the folds 0, 1"),
-        (("train_stage1.py", "{config}", "--set", "lr=1"), "is complete with another configuration (lr)"),
+        (
+            ("train_stage1.py", "{config}", "--set", "lr=1"),
+            "another configuration (lr: 0.002, asked 1.0)",
+        ),
         (("train_stage1.py", "{config}", "--set", "learning_rate=1"), "unknown key 'learning_rate'"),
         (("predict.py", "experiments/nothing"), "no complete run; train experiments/nothing first"),
         (("ensemble.py", "experiments/nothing"), "no such file"),

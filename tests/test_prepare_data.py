@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from src.data.prepared import read_manifest
+from src.data.prepared import Prepared
 from tests.conftest import ROOT
 from tests.data.dicom_files import image_name, write_rsna
 
@@ -107,7 +107,7 @@ def test_a_disk_that_fills_up_is_one_line_and_the_next_run_goes_on(tmp_path):
     assert "File too large; make room and run again, it goes on" in full.stderr
     assert not [path for path in (tmp_path / "clean").rglob("*") if path.is_file()]
     assert run(*arguments).returncode == 0
-    assert read_manifest(tmp_path / "clean")["images"] == {"train": 16, "test": 4}
+    assert Prepared(tmp_path / "clean").manifest["images"] == {"train": 16, "test": 4}
 
 
 def test_a_dask_cluster_of_two_workers_gives_the_same_bytes(tmp_path):
@@ -128,4 +128,4 @@ def test_a_dask_cluster_of_two_workers_gives_the_same_bytes(tmp_path):
     assert len([name for name in names if name.endswith(".pack")]) == 3
     for name in names:
         assert (tmp_path / "clean" / name).read_bytes() == (tmp_path / "dask" / "clean" / name).read_bytes()
-    assert read_manifest(tmp_path / "dask" / "clean")["images"]["train"] == 32
+    assert Prepared(tmp_path / "dask" / "clean").manifest["images"]["train"] == 32

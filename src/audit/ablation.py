@@ -22,24 +22,23 @@ from scipy import stats
 
 from ..command_line import command_line, positive, run, start_logging
 from ..config import StrictModel, load_config
-from ..data.prepared import read_manifest
-from ..data.volumes import open_volumes
+from ..data.prepared import Prepared
 from ..errors import UserError
 from ..evaluation.bootstrap import Interval, PatientBootstrap
-from ..evaluation.metrics import WEIGHTS, held_out_scores, row_losses
+from ..evaluation.metrics import WEIGHTS, row_losses
 from ..files import write_json
 from ..labels import LABELS
+from ..models.heads import probability_frame
+from ..models.slice_classifier import build_slice_classifier
 from ..settings import load_settings
+from ..training.engine.devices import prepare_torch
 from ..training.engine.training_config import WITHOUT_EFFECT
-from ..training.launch import asked_runs, prepare_torch, train_together
-from ..training.runs import Run, probability_frame, run_name
-from ..training.slices.slice_config import SliceConfig
-from ..training.slices.slice_fold import build_from_config, predict_slices, train_slice_fold
+from ..training.kinds import DEFAULTS, load_kind
+from ..training.launch import asked_runs, train_together
+from ..training.provenance import is_done
+from ..training.runs import Run, run_name
+from ..training.slices.kind import predict_slices
 from ..training.split import labelled_slices, split_fold
-from ..training.studies.stacker_config import StackerConfig
-from ..training.studies.study_fold import train_stacker_fold
-
-STAGES = {"stage1": (SliceConfig, train_slice_fold), "stage2": (StackerConfig, train_stacker_fold)}
 
 
 @dataclass(frozen=True)
@@ -106,17 +105,19 @@ def table(effects: Mapping[str, Effect], base: str) -> str:
 
 
 def held_out(
-    run: Run, config: StrictModel, base: StrictModel, base_run: Run, device: torch.device, quiet: bool
-) -> pd.DataFrame:
+    run: Run, prepared: Prepared, config: StrictModel, base: StrictModel, base_run: Run, device: torch.device,
+    quiet: bool,
+) -> pd.DataFrame:  # fmt: skip
     """Held-out probabilities of a configuration, trained where that is still to be done."""
-    clean = run.settings.clean
     ignored, stage1 = {*WITHOUT_EFFECT, "tta"}, run.stage == "stage1"
     if stage1 and run != base_run and config.model_dump(exclude=ignored) == base.model_dump(exclude=ignored):
         ids = list(base_run.predictions("oof").index)
-        model = base_run.load_weights(build_from_config(base, pretrained=False)).to(device)
-        return probability_frame(predict_slices(model, open_volumes(clean), ids, config, device)[0], ids)
-    if not run.is_done(config, read_manifest(clean)["fingerprint"]):
-        train_together(run, config, device, held_out_scores, STAGES[run.stage][1], quiet)
+        model = base_run.load_weights(build_slice_classifier(base, pretrained=False)).to(device)
+        return probability_frame(
+            predict_slices(model, prepared, ids, config, device)[0], ids, config.predicted
+        )
+    if not is_done(run, config, prepared):
+        train_together(run, prepared, load_kind(config.kind), config, device, quiet)
     return run.predictions("oof")
 
 
@@ -128,20 +129,21 @@ def main() -> None:
     paths = sorted(folder.glob("*.json"), key=lambda path: path.stem != arguments.base)
     if len(paths) < 2 or paths[0].stem != arguments.base:
         raise UserError(f"{folder}: needs {arguments.base}.json and others to compare with it")
-    slices = labelled_slices(settings.clean)
+    prepared, kind = Prepared(settings.clean), load_kind(DEFAULTS[arguments.stage])
+    slices = labelled_slices(prepared)
     if arguments.fold is not None:
-        slices = split_fold(slices, arguments.fold, settings.clean)[1]
+        slices = split_fold(prepared, arguments.fold)[1]
     truth, losses = slices.set_index("image_id"), {}
     for seed in range(arguments.seeds):  # a stopped command has whole seeds of everything, but one
         bases: list[tuple[StrictModel, list[Run]]] = []
         for path in paths:
-            config = load_config(STAGES[arguments.stage][0], path, [*arguments.overrides, f"seed={seed}"])
-            runs = asked_runs(settings, f"seed{seed}/{run_name(path)}", arguments.fold)
+            config = load_config(kind.config, path, [*arguments.overrides, f"seed={seed}"])
+            runs = asked_runs(settings, prepared, f"seed{seed}/{run_name(path)}", arguments.fold)
             bases.append((config, runs))
             base, base_runs = bases[0]
             frame = pd.concat(
                 [
-                    held_out(one, config, base, base_run, device, arguments.quiet)
+                    held_out(one, prepared, config, base, base_run, device, arguments.quiet)
                     for one, base_run in zip(runs, base_runs, strict=True)
                 ]
             )
@@ -176,7 +178,7 @@ def parse_arguments() -> Namespace:
     add("experiment", metavar="EXPERIMENT", help="a folder such as experiments/ablation")
     add("--base", default="full", metavar="NAME", help="what the others are compared with (default: full)")
     add("--seeds", type=positive, default=5, metavar="N", help="0 to N - 1 (default: 5)")
-    add("--stage", choices=STAGES, default="stage1", help="default: stage1")
+    add("--stage", choices=DEFAULTS, default="stage1", help="default: stage1")
     add("--fold", type=int, metavar="K", help="only this fold (default: every fold)")
     add("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE", help="for all of them")
     add("--out", type=Path, metavar="FILE.json", help="also write the numbers there")

@@ -148,7 +148,7 @@ class Pack:
         """offset, length, crc32 of every slice."""
         return tuple(self.index.column(name).to_numpy() for name in ("offset", "length", "crc32"))
 
-    def read(self, rows: np.ndarray, out: np.ndarray, where: np.ndarray, check: bool = False) -> None:
+    def read(self, rows: np.ndarray, out: np.ndarray, where: np.ndarray) -> None:
         """Slice `rows[i]` of the index into `out[where[i]]` (h, w) int16; neighbours in the file are one
         `pread`.
         """
@@ -166,7 +166,7 @@ class Pack:
                 raise _damaged(self.path, "it is cut off")
             for offset, length, row, place in wanted[at:last]:
                 payload = data[offset - start : offset - start + length]
-                if check and zlib.crc32(payload) != checksums[row]:
+                if zlib.crc32(payload) != checksums[row]:
                     raise _damaged(self.path, f"slice {row} fails its checksum")
                 try:
                     decompress(payload, self.shape, out[place])

@@ -1,47 +1,150 @@
-"""The prepared folder: its files' names, its tables, its manifest. The columns are those of
-docs/data_card.md.
+"""A prepared data set, opened once and handed down: manifest, tables, volumes.
+
+The columns are those of docs/data_card.md.
 """
 
-from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from ..errors import UserError
-from ..files import read_json
+from ..files import file_sha256, fingerprint, read_json, read_parquet
+from .volumes import Volumes
 
 SLICES, STUDIES, FOLDS, QUARANTINE = "slices.parquet", "studies.parquet", "folds.csv", "quarantine.csv"
 MANIFEST, VOLUMES, MASKS, SERIES = "manifest.json", "volumes", "masks", "series.csv"
 PREVIOUS = ".manifest.json.previous"  # while a run replaces the tables
+FORMAT = 2  # of the manifest; raise it when a folder must be written anew
+GEOMETRY = ("size", "crop", "remove_holder", "correct_tilt")  # settings that a network gets used to
 
 
-def read_manifest(clean_dir: Path | str) -> dict[str, Any]:
-    """What was prepared, and how; `fingerprint` changes exactly when the usable data or the settings do.
+class Prepared:
+    """What prepare_data.py wrote. Every table is read when first asked for, and once.
 
-    The manifest is written last: a folder without one is not prepared, which raises UserError.
+    The manifest is written last: a folder without one is not prepared, which raises UserError, as does a
+    table that is not the one the manifest was written for.
     """
-    path = Path(clean_dir) / MANIFEST
-    if not path.is_file():
-        raise UserError(
-            f"{clean_dir}: no {MANIFEST}, so no (or unfinished) prepared data; run: python prepare_data.py"
-        )
-    return read_json(path)
+
+    def __init__(self, folder: Path | str):
+        self.folder = Path(folder)
+        path = self.folder / MANIFEST
+        if not path.is_file():
+            raise UserError(
+                f"{folder}: no {MANIFEST}, so no (or unfinished) prepared data; run: python prepare_data.py"
+            )
+        self.manifest: dict[str, Any] = read_json(path)
+        if self.manifest.get("format") != FORMAT:
+            raise UserError(
+                f"{path}: of another version of this program; run prepare_data.py again, which keeps the "
+                "volumes"
+            )
+
+    def __str__(self) -> str:
+        return str(self.folder)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The options it was prepared with."""
+        return self.manifest["settings"]
+
+    @property
+    def size(self) -> int:
+        """Side of the stored slices in pixels."""
+        return self.settings["size"]
+
+    @property
+    def fingerprint(self) -> str:
+        """Of all that training reads: usable training slices, their labels and pixels, folds, geometry."""
+        return self.manifest["fingerprint"]
+
+    @property
+    def test_fingerprint(self) -> str:
+        """Of the test part; new test images change this one alone."""
+        return self.manifest["test_fingerprint"]
+
+    @cached_property
+    def geometry(self) -> dict[str, Any]:
+        """What must be alike where a network is used on other data than it was trained on."""
+        units = self.slices.loc[self.slices["status"] == "ok", "units"].unique()
+        chosen = {name: self.settings.get(name) for name in GEOMETRY}
+        return chosen | {"units": "+".join(sorted(map(str, units)))}
+
+    @cached_property
+    def slices(self) -> pd.DataFrame:
+        """One row an image, quarantined ones included, by study and order."""
+        return read_parquet(self._checked(SLICES))
+
+    @cached_property
+    def studies(self) -> pd.DataFrame:
+        """study_id, patient_id and the study labels where the data set has them."""
+        return read_parquet(self._checked(STUDIES))
+
+    @cached_property
+    def folds(self) -> pd.DataFrame:
+        """patient_id (unique), fold."""
+        return pd.read_csv(self._checked(FOLDS), dtype={"patient_id": "str", "fold": "int64"})
+
+    @cached_property
+    def volumes(self) -> Volumes:
+        """HU of every usable slice."""
+        return Volumes(self.folder / VOLUMES, self._stored("volume", "volume_index"), self.size)
+
+    @cached_property
+    def masks(self) -> Volumes:
+        """Masks of bleeding (1 inside) of the images that have one. UserError if none has."""
+        if not self.manifest["masks"]:
+            raise UserError(f"{self}: this data set has no masks; `physionet` has")
+        return Volumes(self.folder / MASKS, self._stored("mask_volume", "mask_index"), self.size)
+
+    def _stored(self, volume: str, index: str) -> pd.DataFrame:
+        columns = ["image_id", "study_id", "order", volume, index]
+        stored = (self.slices["status"] == "ok") & self.slices[volume].notna()
+        return self.slices.loc[stored, columns].set_axis([*columns[:3], "volume", "index"], axis=1)
+
+    def _checked(self, name: str) -> Path:
+        """The path of a table whose content is the one the manifest names; else UserError."""
+        path = self.folder / name
+        if not path.is_file():
+            raise UserError(f"{path}: missing; run: python prepare_data.py")
+        if file_sha256(path) != self.manifest["tables"][name]:
+            raise UserError(
+                f"{path}: is not as prepare_data.py wrote it; run prepare_data.py, with --folds-file for "
+                "folds of your own"
+            )
+        return path
 
 
-def read_slices(clean_dir: Path | str, columns: Sequence[str] | None = None) -> pd.DataFrame:
-    """One row per image, quarantined ones included, by study and order; all columns or those named."""
-    read_manifest(clean_dir)
-    return pd.read_parquet(Path(clean_dir) / SLICES, columns=None if columns is None else list(columns))
+def table_digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of the tables that `Prepared` checks, for the manifest."""
+    return {name: file_sha256(folder / name) for name in (SLICES, STUDIES, FOLDS)}
 
 
-def read_studies(clean_dir: Path | str) -> pd.DataFrame:
-    """study_id, patient_id and the study labels where the data set has them."""
-    read_manifest(clean_dir)
-    return pd.read_parquet(Path(clean_dir) / STUDIES)
+def fingerprints(
+    slices: pd.DataFrame, studies: pd.DataFrame, folds: pd.DataFrame, settings: dict[str, Any]
+) -> dict[str, str]:
+    """`fingerprint` and `test_fingerprint` of the manifest; pixels are in them by their hashes.
+
+    Where a slice is stored does not count, nor do quarantined training images.
+    """
+    place = [n for n in slices if n.endswith(("volume", "_index")) and n != "class_index"]
+    values, training = slices.drop(columns=place), slices["split"] == "train"
+    studied = studies["study_id"].isin(slices.loc[training, "study_id"])
+    chosen = {name: settings.get(name) for name in ("dataset", *GEOMETRY)}
+    trained = [digest(values[training & (slices["status"] == "ok")]), digest(studies[studied]), digest(folds)]
+    return {
+        "fingerprint": fingerprint([trained, chosen]),
+        "test_fingerprint": fingerprint([digest(values[~training]), chosen]),
+    }
 
 
-def read_folds(clean_dir: Path | str) -> pd.DataFrame:
-    """patient_id (unique), fold."""
-    read_manifest(clean_dir)
-    return pd.read_csv(Path(clean_dir) / FOLDS, dtype={"patient_id": "str", "fold": "int64"})
+def study_digests(slices: pd.DataFrame) -> dict[str, str]:
+    """study_id -> 16 hex digits of its images, order, pixels and windows: what a prediction depends on."""
+    columns = ["image_id", "order", "position_mm", "pixel_hash", "status", "window_center", "window_width"]
+    return {str(study): digest(rows[columns]) for study, rows in slices.groupby("study_id")}
+
+
+def digest(table: pd.DataFrame) -> str:
+    """16 hex digits of a table's values, in order."""
+    return fingerprint(pd.util.hash_pandas_object(table, index=False).to_numpy().tobytes().hex())

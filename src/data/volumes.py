@@ -10,9 +10,7 @@ import pandas as pd
 
 from ..errors import UserError
 from .pack import Pack
-from .prepared import MASKS, VOLUMES, read_manifest, read_slices
 
-COLUMNS = {VOLUMES: ("volume", "volume_index"), MASKS: ("mask_volume", "mask_index")}
 OPEN_FILES = 400  # below the usual limit of 1024 descriptors a process
 
 
@@ -21,24 +19,21 @@ class Volumes:
     files.
     """
 
-    def __init__(self, clean_dir: Path | str, check: bool = False, folder: str = VOLUMES) -> None:
-        """`check` verifies the checksum of every slice that is read (10 to 20 % slower)."""
-        self.folder, self.check = Path(clean_dir) / folder, check
-        self.size: int = read_manifest(clean_dir)["settings"]["size"]
-        volume, index = COLUMNS[folder]
-        slices = read_slices(clean_dir, ["image_id", "study_id", "order", "status", volume, index])
-        slices = slices[(slices["status"] == "ok") & slices[volume].notna()].sort_values(
-            ["study_id", "order"]
-        )
-        self.image_ids: list[str] = slices["image_id"].tolist()
+    def __init__(self, folder: Path, stored: pd.DataFrame, size: int) -> None:
+        """folder: of the packs; stored: image_id, study_id, order, volume (a pack's name) and index (a row of
+        it) of every image; size: side of a slice in pixels.
+        """
+        self.folder, self.size = folder, size
+        stored = stored.sort_values(["study_id", "order"])
+        self.image_ids: list[str] = stored["image_id"].tolist()
         self._row = {image_id: row for row, image_id in enumerate(self.image_ids)}
-        studies, first = np.unique(slices["study_id"].to_numpy(dtype=str), return_index=True)
-        ends = np.r_[first[1:], len(slices)].tolist() if len(studies) else []
+        studies, first = np.unique(stored["study_id"].to_numpy(dtype=str), return_index=True)
+        ends = np.r_[first[1:], len(stored)].tolist() if len(studies) else []
         self._studies = {
             study: slice(*span) for study, *span in zip(studies.tolist(), first.tolist(), ends, strict=True)
         }
-        self._pack, self._names = pd.factorize(slices[volume])
-        self._index = slices[index].to_numpy(dtype=np.int64)
+        self._pack, self._names = pd.factorize(stored["volume"])
+        self._index = stored["index"].to_numpy(dtype=np.int64)
         self._open: OrderedDict[int, Pack] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -83,7 +78,7 @@ class Volumes:
         packs = self._pack[rows]
         for number in np.unique(packs):
             where = np.flatnonzero(packs == number)
-            self._get(int(number)).read(self._index[rows[where]], out, where, self.check)
+            self._get(int(number)).read(self._index[rows[where]], out, where)
         return out
 
     def _get(self, number: int) -> Pack:
@@ -108,15 +103,8 @@ class Volumes:
         self.__dict__.update(state, _open=OrderedDict(), _lock=threading.Lock())
 
 
-def open_volumes(clean_dir: Path | str, check: bool = False) -> Volumes:
+def open_volumes(clean_dir: Path | str) -> Volumes:
     """The volumes below a prepared folder. Raises UserError when it is not prepared."""
-    return Volumes(clean_dir, check)
+    from .prepared import Prepared  # which holds volumes itself
 
-
-def open_masks(clean_dir: Path | str) -> Volumes:
-    """The masks of bleeding of the same images (1 inside), for those that have one. Raises UserError if none
-    has.
-    """
-    if not read_manifest(clean_dir)["masks"]:
-        raise UserError(f"{clean_dir}: this data set has no masks; `physionet` has")
-    return Volumes(clean_dir, folder=MASKS)
+    return Prepared(clean_dir).volumes

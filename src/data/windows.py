@@ -1,33 +1,44 @@
 """CT windows: Hounsfield units to [0, 1].
 
-A window (center L, width W) clips to [L - W/2, L + W/2] and scales linearly. Named windows are those of the
-contest's winners: brain (40, 80), subdural (80, 200), soft tissue (40, 380), bone (600, 2800).
+A window (center L, width W) clips to [L - W/2, L + W/2] and scales linearly.
 """
 
-from typing import Literal
+from typing import Annotated
 
 import torch
+from pydantic import AfterValidator
+
+from ..config import OneOf, Positive
 
 BRAIN = (40.0, 80.0)
 SUBDURAL = (80.0, 200.0)
 SOFT_TISSUE = (40.0, 380.0)
-BONE = (600.0, 2800.0)
+WINDOWS = {  # center, width in HU: those of the contest's winners, and Radiopaedia's for stroke
+    "brain": BRAIN,
+    "subdural": SUBDURAL,
+    "soft_tissue": SOFT_TISSUE,
+    "bone": (600.0, 2800.0),
+    "stroke": (40.0, 40.0),
+}
 
-Order = Literal["slice", "window"]
+# In a configuration: center and width in HU, the name of a window, or `file`, which is the image's own.
+Window = Annotated[
+    tuple[float, Positive] | Annotated[str, OneOf((*WINDOWS, "file"))],
+    AfterValidator(lambda window: WINDOWS.get(window, window)),
+]
 
 
 def stack_windows(
     hu: torch.Tensor,
     windows: torch.Tensor,
-    order: Order = "slice",
     mean: torch.Tensor | float = 0.0,
     std: torch.Tensor | float = 1.0,
 ) -> torch.Tensor:
     """Every slice through every window, and normalised: (windowed - mean) / std.
 
     hu (b, s, h, w) int16 or float; windows (n, 2) or (b, n, 2), rows (center, width) in HU; mean, std: a
-    number or (n,) -> (b, s * n, h, w) float32, in [0, 1] before normalisation; order `slice`: slice 0 window
-    0, slice 0 window 1, ...; `window`: window 0 slice 0, window 0 slice 1, ...
+    number or (n,) -> (b, s * n, h, w) float32, in [0, 1] before normalisation: slice 0 window 0, slice 0
+    window 1, ...
 
     Normalisation changes slope, intercept and bounds of the ramp: no pass over the images of its own.
     """
@@ -35,25 +46,24 @@ def stack_windows(
     windows = windows.to(hu.device, torch.float32).expand(batch, -1, 2)
     number = windows.shape[1]
     mean, std = (torch.as_tensor(value).to(hu.device, torch.float32).expand(number) for value in (mean, std))
-    out = (image_by_image if hu.device.type == "cpu" else vectorised)(hu, windows, order, mean, std)
+    out = (image_by_image if hu.device.type == "cpu" else vectorised)(hu, windows, mean, std)
     return out.reshape(batch, slices * number, height, width)
 
 
 def image_by_image(
-    hu: torch.Tensor, windows: torch.Tensor, order: Order, mean: torch.Tensor, std: torch.Tensor
+    hu: torch.Tensor, windows: torch.Tensor, mean: torch.Tensor, std: torch.Tensor
 ) -> torch.Tensor:
-    """(b, s, n, h, w) or (b, n, s, h, w): an image stays in the cache through all operations, which is
-    four times as fast as passes over a batch."""
+    """(b, s, n, h, w): an image stays in the cache through all operations, which is four times as fast as
+    passes over a batch."""
     batch, slices, *shape = hu.shape
     number = windows.shape[1]
     slope, intercept = _line(windows[..., 0], windows[..., 1], hu.device)
     slopes, intercepts = (slope / std).tolist(), ((intercept - mean) / std).unbind()
     low, high = (-mean / std).tolist(), ((1 - mean) / std).tolist()
-    out = torch.empty(
-        (batch, slices, number, *shape) if order == "slice" else (batch, number, slices, *shape)
-    )
-    targets = (out if order == "slice" else out.transpose(1, 2)).unbind()
-    for sample, of_sample, slope, intercept in zip(hu.unbind(), targets, slopes, intercepts, strict=True):
+    out = torch.empty((batch, slices, number, *shape))
+    for sample, of_sample, slope, intercept in zip(
+        hu.unbind(), out.unbind(), slopes, intercepts, strict=True
+    ):
         ramps = list(zip(slope, intercept.unbind(), low, high, strict=True))
         for image, of_image in zip(sample.unbind(), of_sample.unbind(), strict=True):
             values = image.to(torch.float32)
@@ -63,18 +73,14 @@ def image_by_image(
 
 
 def vectorised(
-    hu: torch.Tensor, windows: torch.Tensor, order: Order, mean: torch.Tensor, std: torch.Tensor
+    hu: torch.Tensor, windows: torch.Tensor, mean: torch.Tensor, std: torch.Tensor
 ) -> torch.Tensor:
     """The same in three operations on the whole batch, for a GPU."""
     slope, intercept = _line(windows[..., 0], windows[..., 1], hu.device)
-    values = (slope / std, (intercept - mean) / std, (-mean / std).expand_as(slope))
-    values = (*values, ((1 - mean) / std).expand_as(slope))  # each (b, n)
-    if order == "slice":
-        hu, values = hu[:, :, None], [value[:, None, :, None, None] for value in values]
-    else:
-        hu, values = hu[:, None], [value[:, :, None, None, None] for value in values]
-    slope, intercept, low, high = values
-    return (hu.to(torch.float32) * slope).add_(intercept).clamp_(low, high)
+    low, high = ((edge - mean).div(std).expand_as(slope) for edge in (0, 1))
+    values = (slope / std, (intercept - mean) / std, low, high)  # each (b, n)
+    slope, intercept, low, high = (value[:, None, :, None, None] for value in values)
+    return (hu[:, :, None].to(torch.float32) * slope).add_(intercept).clamp_(low, high)
 
 
 def _line(

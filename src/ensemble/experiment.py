@@ -8,7 +8,7 @@ import pandas as pd
 from joblib import Parallel, delayed
 
 from ..data.contest_csv import read_long
-from ..data.prepared import read_manifest, read_slices
+from ..data.prepared import Prepared
 from ..errors import UserError
 from ..evaluation.alignment import positions
 from ..evaluation.blend import Blend, fit_blend
@@ -18,6 +18,7 @@ from ..evaluation.selection import backward_elimination
 from ..evaluation.submission import fill_quarantined, read_sample, validate_submission, write_submission
 from ..labels import LABELS
 from ..settings import Settings
+from ..training.provenance import check_alike, check_data, check_unchanged
 from ..training.runs import Run, runs_of
 from ..training.split import labelled_slices, unlabelled_slices
 from ..training.studies.stacker_config import StackerConfig
@@ -69,6 +70,7 @@ class Experiment:
     synthetic: bool
     labels: pd.DataFrame  # of the held-out training slices
     test_labels: pd.DataFrame | None
+    prepared: Prepared
     slices: pd.DataFrame  # the whole of slices.parquet
     runs: list[Run]
     baseline: float
@@ -108,9 +110,10 @@ def evaluate_experiment(settings: Settings, name: str, config: EnsembleConfig, j
     Every member must cover the same folds; a missing fold or test prediction is a UserError with the command
     that makes it. Where RAW_DATA_DIR has the demo's hidden labels, the test part is scored too.
     """
-    slices = read_slices(settings.clean)
-    training = labelled_slices(settings.clean)
-    runs = experiment_runs(settings, name, config)
+    prepared = Prepared(settings.clean)
+    slices = prepared.slices
+    training = labelled_slices(prepared)
+    runs = experiment_runs(settings, prepared, name, config)
     members: dict[str, tuple[pd.DataFrame, pd.DataFrame]] = {}
     for member in dict.fromkeys(run.name for run in runs):
         own = [run for run in runs if run.name == member]
@@ -121,7 +124,7 @@ def evaluate_experiment(settings: Settings, name: str, config: EnsembleConfig, j
     patients = training.set_index("image_id")["patient_id"]
     labels = training.set_index("image_id")[list(LABELS)].astype("int8")
     labels = labels.loc[next(iter(members.values()))[0].index.sort_values()]
-    test_ids = pd.Index(unlabelled_slices(settings.clean)["image_id"])
+    test_ids = pd.Index(unlabelled_slices(prepared)["image_id"])
     for member, (oof, test) in members.items():
         positions(labels.index, oof.index, f"{member}, held-out predictions")
         positions(test_ids, test.index, f"{member}, test predictions")
@@ -153,6 +156,7 @@ def evaluate_experiment(settings: Settings, name: str, config: EnsembleConfig, j
         synthetic=test_labels is not None,
         labels=labels,
         test_labels=test_labels,
+        prepared=prepared,
         slices=slices,
         runs=runs,
         baseline=weighted_log_loss(labels, constant_predictions(base, labels.index)),
@@ -191,7 +195,7 @@ def fit_ensemble(
     return fitted if remark is None else replace(fitted, decision=f"{remark}; {fitted.decision}")
 
 
-def experiment_runs(settings: Settings, name: str, config: EnsembleConfig) -> list[Run]:
+def experiment_runs(settings: Settings, prepared: Prepared, name: str, config: EnsembleConfig) -> list[Run]:
     """The complete runs to blend, every member with the same folds and with test predictions."""
     runs = [run for run in runs_of(settings, name) if run.complete]
     if config.members is not None:
@@ -210,19 +214,22 @@ def experiment_runs(settings: Settings, name: str, config: EnsembleConfig) -> li
         for fold in sorted(folds - {run.fold for run in runs if run.name == member}):
             run = Run(member, fold, settings)
             raise UserError(f"{run}: is missing, and others have this fold; run: {run.command}")
-    fingerprint = read_manifest(settings.clean)["fingerprint"]
+    for member in dict.fromkeys(run.name for run in runs):
+        check_alike([run for run in runs if run.name == member])
     for run in runs:
-        if run.metrics()["data_fingerprint"] != fingerprint:
-            raise UserError(
-                f"{run.folder}: was trained on other prepared data; delete it and run: {run.command}"
-            )
+        check_data(run, prepared)
+        check_unchanged(run)
         if run.stage == "stage2" and run.read_config(StackerConfig).embedding_space == "per_fold":
             raise UserError(
                 f"{run.name}: its embedding_space per_fold is in-sample, for comparison only; name the other "
                 "runs as members in ensemble.json"
             )
-        if not (run.folder / "test.parquet").exists():
-            raise UserError(f"{run.folder}: has no test.parquet; run: python predict.py experiments/{name}")
+    for run in runs:
+        if not run.has("test", prepared.test_fingerprint):
+            raise UserError(
+                f"{run.folder}: has no test.parquet of these data; run: python predict.py experiments/{name}"
+                f"{settings.flag}"
+            )
     return runs
 
 

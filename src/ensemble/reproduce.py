@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config import StrictModel, load_config
-from ..data.prepared import FOLDS, read_folds, read_manifest
+from ..data.prepared import FOLDS, Prepared
 from ..files import file_sha256
 from ..settings import Settings
 from ..training.engine.training_config import WITHOUT_EFFECT
@@ -36,10 +36,10 @@ def reproduction_commands(
     tail = "" if str(settings_file) == "SETTINGS.json" else f" --settings {shlex.quote(str(settings_file))}"
     runs = _with_their_inputs(settings, [m for m in members if not m.startswith("external/")])
     lines = [_check(file) for files in external.values() for file in (files.oof, files.test)]
-    prepared = read_manifest(settings.clean)
+    prepared = Prepared(settings.clean)
     # folds of data that grew are not what the same data would get at once
-    folds = {"folds_file": settings.clean / FOLDS} if prepared.get("folds_grew") else {}
-    lines.append(f"python prepare_data.py{_prepare_flags(prepared['settings'] | folds)}{tail}")
+    folds = {"folds_file": settings.clean / FOLDS} if prepared.manifest.get("folds_grew") else {}
+    lines.append(f"python prepare_data.py{_prepare_flags(prepared.settings | folds)}{tail}")
     for name in runs:
         lines.extend(_training(settings, root, name, tail))
     for other in dict.fromkeys(name.split("/")[0] for name in runs):
@@ -84,7 +84,7 @@ def _training(settings: Settings, root: Path, name: str, tail: str) -> list[str]
     else:
         lines.append(f"# {file} is gone; its content: {run.folder / 'config.json'}")
     command = f"python train_{run.stage}.py {shlex.quote(str(file))}{overrides}"
-    everything = set(read_folds(settings.clean)["fold"]) == {r.fold for r in runs}
+    everything = set(Prepared(settings.clean).folds["fold"]) == {r.fold for r in runs}
     return [*lines, *([command + tail] if everything else [f"{command} --fold {r.fold}{tail}" for r in runs])]
 
 

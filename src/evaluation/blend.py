@@ -6,7 +6,7 @@ where the nested gain over the better of the mean and the best single member is 
 bootstrap's interval.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +25,9 @@ from .spaces import SPACES
 from .stacking import Stacking, stacking_candidate
 
 EQUAL = 1e-9  # scores this close differ by rounding
+ALTERNATIVES: dict[str, Callable[[Problem, int], Candidate]] = {
+    "greedy": lambda problem, seed: greedy_candidate(problem), "boosting": stacking_candidate,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,7 +121,7 @@ def fit_blend(
 
     labels, members: index image_id, columns LABELS, same images, any order.  groups: image_id -> patient;
     None only where every image is of another patient.  spaces: the spaces to try, simplest first.
-    alternatives: `greedy` and `boosting`, to try after the weights.  steps: names of `steps.STEPS` to try
+    alternatives: of ALTERNATIVES, to try after the weights.  steps: names of `adjustments.STEPS` to try
     after those.  Everything beyond the better of mean and best single
     member is kept only where its nested gain is above 0 by the paired patient bootstrap.
     """
@@ -126,7 +129,7 @@ def fit_blend(
     bootstrap = PatientBootstrap(problem.folds.patient, replicates, seed)
     candidates = fit_candidates(problem, spaces)
     if len(members) > 1:
-        candidates.weighted.extend(_alternative(name, problem, seed) for name in alternatives)
+        candidates.weighted.extend(ALTERNATIVES[name](problem, seed) for name in alternatives)
     chosen, decision = decide(candidates, bootstrap)
     kept, nested, remarks = fit_steps(steps, problem.y, chosen.predictions, problem.folds, bootstrap, eps)
     if chosen.stacking is not None:
@@ -154,10 +157,6 @@ def fit_blend(
         nested_predictions=pd.DataFrame(nested, labels.index, list(LABELS)),
         stacking=chosen.stacking,
     )
-
-
-def _alternative(name: str, problem: Problem, seed: int) -> Candidate:
-    return greedy_candidate(problem) if name == "greedy" else stacking_candidate(problem, seed)
 
 
 def decide(candidates: Candidates, bootstrap: PatientBootstrap) -> tuple[Candidate, str]:

@@ -12,13 +12,13 @@ import numpy as np
 from scipy.special import expit
 
 from ..labels import LABELS
-from ..models.boosting import BoostedLabels, TreeOptions, fit_boosting
+from ..models.boosting import BoostedLabels, Boosting, fit_boosting
 from .candidates import Candidate, Problem
 from .members import Members
 from .metrics import WEIGHTS, log_losses
 from .spaces import SPACES
 
-TREES = TreeOptions(rounds=200, learning_rate=0.05, leaves=7, slices_in_leaf=50, feature_share=0.7)
+TREES = Boosting(rounds=200, learning_rate=0.05, leaves=7, slices_in_leaf=50, feature_share=0.7)
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from safetensors import SafetensorError
 from torch import nn
 
 from ..errors import UserError
-from .pooling import use_gem
-from .pretrained import complete_loads, refuse_another_architecture
+from .pooling import GEM_POWER, POOLINGS, GeM
+from .pretrained import complete_loads, refuse_another_architecture, run_tensors
 
 # What a file raises that holds other tensors, or is no weights file at all.
 BROKEN = (RuntimeError, KeyError, EOFError, pickle.UnpicklingError, SafetensorError)
@@ -31,6 +31,7 @@ def create_backbone(
     A pretrained first convolution of three channels is adapted by timm: its kernels are repeated over the
     channels and scaled by 3 / channels, so that the same image in every channel gives the same response.
 
+    pretrained: true, false, or the path of a file or folder of timm's, or of a run's model.safetensors.
     Raises UserError for an unknown backbone (naming the nearest) and for weights that cannot be loaded:
     a model never starts from random weights unless `pretrained` is false.
     """
@@ -44,20 +45,26 @@ def create_backbone(
         )
     if architecture != name and name not in (tagged := timm.list_pretrained(f"{architecture}.*")):
         raise UserError(f"backbone {name!r}: timm has no such weights; it has {', '.join(tagged) or 'none'}")
-    options: dict[str, Any] = {"num_classes": 0, "in_chans": channels}
+    options: dict[str, Any] = {"num_classes": 0, "in_chans": channels, **POOLINGS[pooling].options}
     if drop_path:
         options["drop_path_rate"] = drop_path
-    if pooling in ("avg", "max"):
-        options["global_pool"] = pooling
     published = timm.get_pretrained_cfg(name, allow_unregistered=True)
     if image_size and published is not None and published.fixed_input_size:
         options["img_size"] = image_size  # position tables and attention windows depend on it
     network = _load(name, pretrained, options)
     if "img_size" in options:
         _check_size(name, options)
-    if pooling == "gem":
-        use_gem(network, name)
+    if (change := POOLINGS[pooling].change) is not None:
+        changed = change(network, name)
+        if isinstance(changed, GeM) and isinstance(pretrained, str):
+            _load_power(changed, Path(pretrained).expanduser())
     return network
+
+
+def feature_maps(network: nn.Module) -> list[dict[str, Any]]:
+    """What timm says of a backbone's feature maps (num_chs, reduction, module), the finest first."""
+    info = getattr(network, "feature_info", [])
+    return info if isinstance(info, list) else list(info.info)
 
 
 def _check_size(name: str, options: dict[str, Any]) -> None:
@@ -104,6 +111,8 @@ def _from_path(name: str, path: Path, options: dict[str, Any]) -> nn.Module:
         with complete_loads(f"pretrained {path}"):
             if path.is_dir():
                 return timm.create_model(f"local-dir:{path}", pretrained=True, **options)
+            if tensors := run_tensors(path):
+                return _from_run(name, path, tensors, options)
             overlay = {"file": str(path)}
             return timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, **options)
     except BROKEN as error:
@@ -112,6 +121,29 @@ def _from_path(name: str, path: Path, options: dict[str, Any]) -> nn.Module:
         raise UserError(
             f"pretrained {path}: these weights do not fit {name}: {' '.join(lines[:4])[:800]}{more}"
         ) from error
+
+
+def _from_run(name: str, path: Path, tensors: dict[str, torch.Tensor], options: dict[str, Any]) -> nn.Module:
+    """timm adapts what other channels or another image size ask for, as with weights of its own."""
+    import timm
+
+    overlay = {"state_dict": dict(tensors)}
+    network = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, **options)
+    del network.pretrained_cfg["state_dict"]  # or every copy of the network would carry these weights
+    unknown = sorted(k for k in tensors.keys() - network.state_dict().keys() if not k.endswith(GEM_POWER))
+    if unknown:
+        raise UserError(
+            f"pretrained {path}: holds {', '.join(unknown[:4])}, which {name} does not have; give weights "
+            "of this very backbone"
+        )
+    return network
+
+
+def _load_power(gem: GeM, path: Path) -> None:
+    """A run's own exponent, where it was pooled in this way."""
+    for key, value in (run_tensors(path) if path.is_file() else {}).items():
+        if key.endswith(GEM_POWER):
+            gem.p.data.copy_(value)
 
 
 def _from_hub(name: str, options: dict[str, Any]) -> nn.Module:

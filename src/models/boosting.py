@@ -7,11 +7,13 @@ LightGBM treats as missing.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import Field
 from scipy.special import expit, logit
 
+from ..config import Count, NotNegative, Positive, StrictModel
 from ..errors import UserError
 from ..labels import LABELS
 
@@ -107,20 +109,28 @@ class BoostedLabels:
         return cls(models)
 
 
-@dataclass(frozen=True)
-class TreeOptions:
-    """How the trees of one label grow; shares are drawn for every tree."""
+class Boosting(StrictModel):
+    """Gradient-boosted trees on a slice and its neighbours, one model a label."""
 
-    rounds: int = 300
-    learning_rate: float = 0.03
-    leaves: int = 15
-    slices_in_leaf: int = 20
-    feature_share: float = 0.5
-    row_share: float = 0.8
-    l2: float = 1.0
+    neighbours: Annotated[int, Field(ge=0)] = 9
+    """slices to either side"""
+    rounds: Count = 300
+    """trees of a label"""
+    learning_rate: Positive = 0.03
+    """share of its answer that a tree adds"""
+    leaves: Annotated[int, Field(ge=2)] = 15
+    """leaves of a tree at most"""
+    slices_in_leaf: Count = 20
+    """training slices that a leaf has at least"""
+    feature_share: Positive = 0.5
+    """share of the columns, drawn for every tree"""
+    row_share: Positive = 0.8
+    """share of the slices, drawn for every tree"""
+    l2: NotNegative = 1.0
+    """penalty on the squares of the leaves' answers"""
 
 
-def fit_boosting(features: Features, labels: np.ndarray, options: TreeOptions, seed: int) -> BoostedLabels:
+def fit_boosting(features: Features, labels: np.ndarray, options: Boosting, seed: int) -> BoostedLabels:
     """labels (n, 6), 0 or 1 -> a model a label; the same bits for the same data and seed."""
     parameters = {
         "objective": "binary", "learning_rate": options.learning_rate, "num_leaves": options.leaves,

@@ -12,6 +12,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from .masked import ConvBlock, MaskedBatchNorm, SliceConv
 
 RECURRENT = {"lstm": nn.LSTM, "gru": nn.GRU}
+ENCODINGS = ("relative", "absolute")  # of a slice's place, see SliceTransformer
 
 
 class BiRecurrent(nn.Module):

@@ -1,9 +1,14 @@
 """Global pooling other than a backbone's own."""
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import torch
 from torch import nn
 
 from ..errors import UserError
+
+GEM_POWER = "pool.p"  # how the exponent's name ends in a network
 
 
 class GeM(nn.Module):
@@ -24,8 +29,8 @@ class GeM(nn.Module):
         return powers.mean(self.axes, keepdim=self.keep).pow(1 / self.p).to(features.dtype)
 
 
-def use_gem(network: nn.Module, name: str) -> None:
-    """Replace timm's pooling by GeM, whatever stands behind it (a norm, a projection) unchanged."""
+def use_gem(network: nn.Module, name: str) -> GeM:
+    """Replace timm's pooling by the returned GeM; a norm or projection behind it stays."""
     from timm.layers import SelectAdaptivePool2d
 
     pools = [key for key, module in network.named_modules() if isinstance(module, SelectAdaptivePool2d)]
@@ -35,4 +40,21 @@ def use_gem(network: nn.Module, name: str) -> None:
     pool = network.get_submodule(pools[0])
     channels_last = tuple(getattr(pool.pool, "dim", (2, 3))) == (1, 2)
     flatten = pool(torch.zeros(1, 2, 2, 2)).ndim == 2
-    setattr(network.get_submodule(parent), attribute, GeM(channels_last, flatten))
+    gem = GeM(channels_last, flatten)
+    setattr(network.get_submodule(parent), attribute, gem)
+    return gem
+
+
+class Pooling(NamedTuple):
+    """How a network gets its pooling: what timm is told when it is built, and what is done to it then."""
+
+    options: dict[str, str]
+    change: Callable[[nn.Module, str], nn.Module] | None = None
+
+
+POOLINGS = {
+    "backbone": Pooling({}),
+    "avg": Pooling({"global_pool": "avg"}),
+    "max": Pooling({"global_pool": "max"}),
+    "gem": Pooling({}, use_gem),
+}

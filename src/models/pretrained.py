@@ -7,11 +7,13 @@ from typing import Any
 from urllib.parse import urlparse
 
 import torch
+from safetensors import safe_open
 from torch import nn
 
 from ..errors import UserError
 from ..files import file_sha256, read_json
 
+RUN_PREFIX = "backbone."  # of a backbone's tensors in model.safetensors of a run folder
 SUFFIXES = (".safetensors", ".bin", ".pth", ".pt", ".npz")
 
 
@@ -42,6 +44,14 @@ def complete_loads(source: str) -> Iterator[None]:
         )
 
 
+def weights_files(pretrained: bool | str) -> list[Path]:
+    """The local files that `pretrained` names: none unless it is a path."""
+    if not isinstance(pretrained, str):
+        return []
+    path = Path(pretrained).expanduser()
+    return [path] if not path.is_dir() else sorted(p for p in path.iterdir() if p.suffix in SUFFIXES)
+
+
 def weights_record(name: str, pretrained: bool | str) -> dict[str, Any]:
     """What metrics.json says of the weights a training started from; call it after they were loaded.
 
@@ -52,9 +62,8 @@ def weights_record(name: str, pretrained: bool | str) -> dict[str, Any]:
     if pretrained is False:
         return {"source": "random"}
     if isinstance(pretrained, str):
-        path = Path(pretrained).expanduser()
-        files = [path] if path.is_file() else sorted(p for p in path.iterdir() if p.suffix in SUFFIXES)
-        return {"source": path.name, "sha256": {file.name: file_sha256(file) for file in files}}
+        sums = {file.name: file_sha256(file) for file in weights_files(pretrained)}
+        return {"source": Path(pretrained).name, "sha256": sums}
     import timm
 
     published = timm.get_pretrained_cfg(name)
@@ -69,14 +78,23 @@ def weights_record(name: str, pretrained: bool | str) -> dict[str, Any]:
     }
 
 
+def run_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """The backbone in the weights of a stage-1 run, by timm's names; empty for any other file."""
+    if path.suffix != ".safetensors":
+        return {}
+    with safe_open(path, "pt") as file:
+        names = [name for name in file.keys() if name.startswith(RUN_PREFIX)]  # noqa: SIM118
+        return {name.removeprefix(RUN_PREFIX): file.get_tensor(name) for name in names}
+
+
 def refuse_another_architecture(folder: Path, name: str) -> None:
     """UserError where a folder of timm's layout holds another architecture than `name`."""
-    config = folder / "config.json"
-    if not config.is_file():
+    config, wanted = folder / "config.json", name.split(".")[0]
+    stored = read_json(config).get("architecture") if config.is_file() else None
+    if stored is None:
         raise UserError(
-            f"pretrained {folder}: no config.json, which timm saves with weights; or give the file itself"
+            f"pretrained {folder}: no config.json as timm saves it with weights; give the file itself"
         )
-    stored, wanted = read_json(config).get("architecture"), name.split(".")[0]
     if stored != wanted:
         raise UserError(f"pretrained {folder}: holds {stored}, and the backbone is {wanted}")
 

@@ -5,7 +5,18 @@ import itertools
 import torch
 from torch import nn
 
+from ..config import Count, Positive, StrictModel
 from ..errors import UserError
+from .backbones import feature_maps
+
+
+class DecoderOptions(StrictModel):
+    """A U-Net decoder beside the classifier; slices without a mask do not count in its loss."""
+
+    weight: Positive = 0.3
+    """weight of its loss"""
+    channels: Count = 64
+    """channels of the decoder's first block, half as many in every next one"""
 
 
 class BloodDecoder(nn.Module):
@@ -31,17 +42,16 @@ class BloodDecoder(nn.Module):
         return self.head(self.decoder([features[0], *features]))
 
 
-def build_decoder(backbone: nn.Module, name: str, channels: int) -> BloodDecoder:
+def build_decoder(backbone: nn.Module, name: str, options: DecoderOptions) -> BloodDecoder:
     """Raises UserError for a backbone without feature maps of falling resolution, such as a plain ViT."""
-    info = getattr(backbone, "feature_info", [])
-    info = info if isinstance(info, list) else list(info.info)
+    info = feature_maps(backbone)
     strides = [entry["reduction"] for entry in info]
     falling = len(strides) > 1 and all(a < b for a, b in itertools.pairwise(strides))
     if not falling or not hasattr(backbone, "forward_intermediates"):
         raise UserError(
             f"segmentation: {name} has no feature maps of falling resolution; take a convolutional backbone"
         )
-    return BloodDecoder([entry["num_chs"] for entry in info], channels)
+    return BloodDecoder([entry["num_chs"] for entry in info], options.channels)
 
 
 def masked_segmentation_loss(logits: torch.Tensor, masks: torch.Tensor, known: torch.Tensor) -> torch.Tensor:

@@ -1,9 +1,27 @@
-"""Stage 2: what every network over the slices of a study answers."""
+"""Stage 2: what every network over the slices of a study is asked and answers."""
 
 from typing import NamedTuple
 
 import torch
 from torch import nn
+
+
+class SliceSequence(NamedTuple):
+    """The slices of some studies, padded to the longest, padding last.
+
+    d, the logits and p may be zero wide; what stands beyond the mask has no influence.
+    """
+
+    embeddings: torch.Tensor  # (b, s, d), members side by side
+    logits: torch.Tensor  # (b, s, 6 * members)
+    position: torch.Tensor  # (b, s, p)
+    mask: torch.Tensor  # (b, s) bool, True for real slices
+    missing: torch.Tensor  # (b, s) bool, True for slices no stage-1 network could read
+
+    @property
+    def read(self) -> torch.Tensor:
+        """(b, s) bool: real slices that stage 1 could read."""
+        return self.mask & ~self.missing
 
 
 class StackerOutput(NamedTuple):
@@ -24,19 +42,7 @@ class SequenceModel(nn.Module):
         """
         raise NotImplementedError
 
-    def forward(
-        self,
-        embeddings: torch.Tensor,
-        logits: torch.Tensor,
-        position: torch.Tensor,
-        mask: torch.Tensor,
-        missing: torch.Tensor | None = None,
-    ) -> StackerOutput:
-        """embeddings (b, s, d), logits (b, s, 6 * members), position (b, s, p); mask (b, s) bool, True for
-        real slices, padding last; missing (b, s) bool, True for slices no stage-1 network could read.
-
-        d, the logits and p may be zero wide; what stands beyond the mask has no influence.
-        """
+    def forward(self, slices: SliceSequence) -> StackerOutput:
         raise NotImplementedError
 
 

@@ -1,45 +1,78 @@
-"""Stage 1: a slice and its neighbours in HU -> windows -> timm backbone -> pooled embedding -> six logits."""
+"""Stage 1: a slice and its neighbours in HU -> windows -> encoder -> pooled embedding -> logits."""
+
+from pathlib import Path
+from typing import Annotated, Any
 
 import torch
+from pydantic import model_validator
 from torch import nn
 
-from ..data.windows import Order
-from ..labels import LABELS
+from ..config import Count, Fraction, OneOf
 from .backbones import create_backbone
-from .segmentation import BloodDecoder, build_decoder
-from .slice_images import FixedWindows, LearnedWindows, build_scale
+from .heads import TargetOptions, prior_logits
+from .pooling import POOLINGS
+from .pretrained import weights_files, weights_record
+from .scopeformer import Scopeformer, ScopeformerConfig, build_scopeformer
+from .segmentation import BloodDecoder, DecoderOptions, build_decoder
+from .slice_images import ImageOptions, build_images
+
+
+class ClassifierOptions(ImageOptions, TargetOptions):
+    """The network: an encoder, pooling, a logit for every column of the targets."""
+
+    backbone: str | ScopeformerConfig
+    """any timm model name, or the trunks and the transformer of a Scopeformer"""
+    pretrained: bool | str = True
+    """true: timm's own weights; a path: a local file or folder; false: random"""
+    image_size: Count = 512
+    """side of the images in pixels"""
+    pooling: Annotated[str, OneOf(POOLINGS)] = "backbone"
+    """of the feature map; backbone: as timm defines the model; gem: a mean with a learned exponent"""
+    dropout: Fraction = 0.0
+    """share of the embedding that is left out in training"""
+    dropout_samples: Count = 1
+    """dropout masks whose logits are averaged in training"""
+    drop_path: Fraction = 0.0
+    """share of samples that skip a block of the backbone, rising to this at the last block"""
+    channels_last: bool = True
+    """memory layout; the faster one on most devices"""
+    segmentation: DecoderOptions | None = None
+    """an auxiliary task: draw the blood too"""
+
+    @model_validator(mode="after")
+    def _encoder_fits(self) -> "ClassifierOptions":
+        single = ("pretrained", "pooling", "drop_path", "segmentation")
+        if not isinstance(self.backbone, str) and (stated := self.model_fields_set.intersection(single)):
+            raise ValueError(f"{', '.join(sorted(stated))}: of a timm backbone only; see backbone.trunks")
+        return self
 
 
 class SliceClassifier(nn.Module):
-    """A timm backbone on windowed slices.
+    """An encoder on windowed slices.
 
     Windows are applied here, on the device, so that a batch travels as int16 HU and a window can differ from
     sample to sample (window jitter).
     """
 
-    def __init__(
-        self,
-        backbone: nn.Module,
-        windows: nn.Module,
-        scale: nn.Module,
-        dropout: float = 0.0,
-        dropout_samples: int = 1,
-        channels_last: bool = True,
-    ):
+    def __init__(self, backbone: nn.Module, options: ClassifierOptions):
         super().__init__()
-        self.windows, self.scale, self.backbone = windows, scale, backbone
+        self.windows, self.scale = build_images(options)
+        self.backbone = backbone
         self.embedding_size = int(getattr(backbone, "head_hidden_size", None) or backbone.num_features)
-        self.dropout, self.dropout_samples = nn.Dropout(dropout), dropout_samples
-        self.head = nn.Linear(self.embedding_size, len(LABELS))
-        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.dropout, self.dropout_samples = nn.Dropout(options.dropout), options.dropout_samples
+        self.targets = options.predicted
+        self.head = nn.Linear(self.embedding_size, len(self.targets.columns))
+        self.memory_format = torch.channels_last if options.channels_last else torch.contiguous_format
 
     def start_at(self, prevalence: torch.Tensor) -> None:
-        """Begin with the prevalence of each label (6,): the first steps need not learn how rare they are."""
+        """Begin with the rate of each column (columns,): the first steps need not learn how rare they are."""
         with torch.no_grad():
-            self.head.bias.copy_(prevalence.clamp(1e-4, 1 - 1e-4).logit())
+            self.head.bias.copy_(prior_logits(prevalence, self.targets))
 
     def forward(self, hu: torch.Tensor, windows: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """hu (b, s, h, w) int16 or float; windows (b or 1, n, 2) in HU -> logits (b, 6), embeddings (b, d)"""
+        """hu (b, s, h, w) int16 or float; windows (b or 1, n, 2) in HU -> logits (b, columns) and embeddings
+        (b, d)
+        """
         embeddings = self.backbone(self.images(hu, windows))
         return self.classify(embeddings), embeddings
 
@@ -48,7 +81,7 @@ class SliceClassifier(nn.Module):
         return self.scale(self.windows(hu, windows)).contiguous(memory_format=self.memory_format)
 
     def classify(self, embeddings: torch.Tensor) -> torch.Tensor:
-        """(b, d) -> logits (b, 6); in training the mean over several dropout masks (Inoue, 1905.09788)."""
+        """(b, d) -> logits (b, columns); in training a mean over dropout masks (Inoue, 1905.09788)."""
         if not self.training or self.dropout_samples == 1:
             return self.head(self.dropout(embeddings))
         return torch.stack([self.head(self.dropout(embeddings)) for _ in range(self.dropout_samples)]).mean(0)
@@ -64,12 +97,24 @@ class SliceClassifier(nn.Module):
         for group in groups:
             group["lr_scale"] *= layer_decay  # the backbone's last layer lies below the head
         lowest = min(group["lr_scale"] for group in groups)
-        parts = {"windows": lowest, "scale": lowest, "head": 1.0, "decoder": 1.0}
+        parts = {"windows": lowest, "scale": lowest, "context": 1.0, "head": 1.0, "decoder": 1.0}
         for name, scale in parts.items():
-            for parameter in getattr(self, name, nn.Identity()).parameters():
+            for parameter in (getattr(self, name, None) or nn.Identity()).parameters():
                 decay = weight_decay if parameter.ndim > 1 else 0.0
                 groups.append({"params": [parameter], "weight_decay": decay, "lr_scale": scale})
         return groups
+
+    def rate_groups(self, weight_decay: float, encoder_rate: float) -> list[dict]:
+        """Parameter groups with timm's `lr_scale`: `encoder_rate` for what a pretraining has seen, else 1."""
+        groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+        slow = "backbone.trunks." if isinstance(self.backbone, Scopeformer) else "backbone."
+        for name, parameter in self.named_parameters():
+            groups.setdefault((name.startswith(slow), parameter.ndim > 1), []).append(parameter)
+        return [
+            {"params": parameters, "weight_decay": weight_decay if wide else 0.0,
+             "lr_scale": encoder_rate if encoder else 1.0}
+            for (encoder, wide), parameters in groups.items()
+        ]  # fmt: skip
 
 
 class SegmentingClassifier(SliceClassifier):
@@ -87,38 +132,39 @@ class SegmentingClassifier(SliceClassifier):
 
 
 def build_slice_classifier(
-    backbone: str,
-    windows: tuple[tuple[float, float], ...] | int = 3,
-    *,
-    pretrained: bool | str,
-    mean: tuple[float, ...],
-    std: tuple[float, ...],
-    slices: int = 1,
-    order: Order = "slice",
-    learn_windows: bool = False,
-    normalisation: str = "fixed",
-    pooling: str = "backbone",
-    dropout: float = 0.0,
-    dropout_samples: int = 1,
-    drop_path: float = 0.0,
-    image_size: int | None = None,
-    channels_last: bool = True,
-    decoder_channels: int | None = None,
+    options: ClassifierOptions, pretrained: bool | str | None = None
 ) -> SliceClassifier:
-    """Any timm backbone on the windows of some slices; with `decoder_channels` also a segmentation decoder.
-
-    windows: their number, or for `learn_windows` the (center, width) to start from.  Raises UserError as
-    `create_backbone` does.
+    """The network of a configuration, or with other weights than it asks for: with `pretrained=False` where
+    trained ones are loaded right after.  Raises UserError as `create_backbone` does.
     """
-    number = windows if isinstance(windows, int) else len(windows)
-    network = create_backbone(backbone, slices * number, pretrained, drop_path, image_size, pooling)
-    if normalisation == "fixed" and not learn_windows:  # one pass over the images less
-        to_images, scale = FixedWindows(order, mean, std), nn.Identity()
-    else:
-        to_images = LearnedWindows(windows, order) if learn_windows else FixedWindows(order)
-        scale = build_scale(normalisation, mean, std, slices, number, order)
-    kind = SliceClassifier if decoder_channels is None else SegmentingClassifier
-    model = kind(network, to_images, scale, dropout, dropout_samples, channels_last)
-    if decoder_channels is not None:
-        model.decoder = build_decoder(network, backbone, decoder_channels)
+    encoder = build_encoder(options, pretrained)
+    if options.segmentation is None:
+        return SliceClassifier(encoder, options)
+    model = SegmentingClassifier(encoder, options)
+    model.decoder = build_decoder(encoder, options.backbone, options.segmentation)
     return model
+
+
+def build_encoder(options: ClassifierOptions, pretrained: bool | str | None = None) -> nn.Module:
+    """The timm backbone, or the Scopeformer, of a configuration."""
+    if isinstance(options.backbone, ScopeformerConfig):
+        config = options.backbone.untrained() if pretrained is False else options.backbone
+        return build_scopeformer(config, options.channels, options.image_size)
+    weights = options.pretrained if pretrained is None else pretrained
+    return create_backbone(
+        options.backbone, options.channels, weights, options.drop_path, options.image_size, options.pooling
+    )
+
+
+def encoder_weights(options: ClassifierOptions) -> dict[str, Any]:
+    """What metrics.json says of the weights a training started from; call it after they were loaded."""
+    if isinstance(options.backbone, ScopeformerConfig):
+        return {"trunks": options.backbone.weights_records()}
+    return weights_record(options.backbone, options.pretrained)
+
+
+def encoder_files(options: ClassifierOptions) -> list[Path]:
+    """The local weights files that a training starts from."""
+    if isinstance(options.backbone, ScopeformerConfig):
+        return [path for trunk in options.backbone.trunks for path in weights_files(trunk.pretrained)]
+    return weights_files(options.pretrained)

@@ -1,28 +1,29 @@
 """From Hounsfield units to the channels a network sees: windows, then normalisation, on the device."""
 
 import math
+from collections.abc import Callable, Sequence
+from typing import Annotated
 
 import torch
+from pydantic import model_validator
 from torch import nn
 
-from ..data.windows import Order, stack_windows
+from ..config import OneOf, Positive, StrictModel
+from ..data.windows import BRAIN, SOFT_TISSUE, SUBDURAL, Window, stack_windows
 
 
 class FixedWindows(nn.Module):
     """Windows given with every batch, so that they may differ from sample to sample; (x - mean) / std."""
 
-    def __init__(
-        self, order: Order = "slice", mean: tuple[float, ...] = (0.0,), std: tuple[float, ...] = (1.0,)
-    ):
+    def __init__(self, mean: tuple[float, ...] = (0.0,), std: tuple[float, ...] = (1.0,)):
         """mean, std: one value or one per window."""
         super().__init__()
-        self.order = order
         self.register_buffer("mean", torch.tensor(mean), persistent=False)
         self.register_buffer("std", torch.tensor(std), persistent=False)
 
     def forward(self, hu: torch.Tensor, windows: torch.Tensor) -> torch.Tensor:
         """hu (b, s, h, w); windows (b or 1, n, 2) in HU -> (b, s * n, h, w), in [0, 1] before mean and std"""
-        return stack_windows(hu, windows, self.order, self.mean, self.std)
+        return stack_windows(hu, windows, self.mean, self.std)
 
 
 class LearnedWindows(nn.Module):
@@ -32,11 +33,10 @@ class LearnedWindows(nn.Module):
     is 0.01 and 0.99. Written as product and sum, a 1 x 1 convolution being many times slower.
     """
 
-    def __init__(self, windows: tuple[tuple[float, float], ...], order: Order = "slice"):
+    def __init__(self, windows: tuple[tuple[float, float], ...]):
         super().__init__()
         center, width = torch.tensor(windows).unbind(1)
         slope = 2 * math.log(99) / width
-        self.order = order
         self.slope = nn.Parameter(slope)  # (n,) per HU
         self.shift = nn.Parameter(-slope * center)
 
@@ -44,7 +44,7 @@ class LearnedWindows(nn.Module):
         """hu (b, s, h, w) -> (b, s * n, h, w) in (0, 1); the batch's windows do not count"""
         slope, shift = self.slope[:, None, None, None], self.shift[:, None, None, None]
         ramps = torch.sigmoid(hu[:, None].float() * slope + shift)  # (b, n, s, h, w)
-        return (ramps.transpose(1, 2) if self.order == "slice" else ramps).flatten(1, 2)
+        return ramps.transpose(1, 2).flatten(1, 2)
 
 
 class FixedScale(nn.Module):
@@ -71,18 +71,67 @@ class MinMaxScale(FixedScale):
         return super().forward((images - low) / (high - low).clamp_min(1e-6))
 
 
-def build_scale(
-    kind: str, mean: tuple[float, ...], std: tuple[float, ...], slices: int, windows: int, order: Order
-) -> nn.Module:
-    """`fixed`, `minmax` or `instance` (instance normalisation with learned scale and shift)."""
-    if kind == "instance":
-        return nn.InstanceNorm2d(slices * windows, affine=True)
-    values = (_by_channel(torch.tensor(value), slices, order) for value in (mean, std))
-    return {"fixed": FixedScale, "minmax": MinMaxScale}[kind](*values)
+def _instance_norm(options: "ImageOptions") -> nn.Module:
+    return nn.InstanceNorm2d(options.channels, affine=True)
 
 
-def _by_channel(values: torch.Tensor, slices: int, order: Order) -> torch.Tensor:
-    """One value stays one; one per window becomes one per channel."""
-    if len(values) == 1:
-        return values
-    return values.repeat(slices) if order == "slice" else values.repeat_interleave(slices)
+NORMALISATIONS: dict[str, Callable[["ImageOptions"], nn.Module]] = {
+    "fixed": lambda options: FixedScale(*options.statistics()),
+    "minmax": lambda options: MinMaxScale(*options.statistics()),
+    "instance": _instance_norm,
+}
+
+
+class ImageOptions(StrictModel):
+    """The images: which slices are seen, through which windows, how they are normalised."""
+
+    neighbours: tuple[int, ...] = (0,)
+    """slices seen, by order in the study: 0 the slice, 1 the next one up"""
+    windows: tuple[Window, ...] = (BRAIN, SUBDURAL, SOFT_TISSUE)
+    """a name, [center, width] in HU, or "file" for the image's own; one channel each"""
+    learn_windows: bool = False
+    """sigmoid windows as parameters that start at `windows`"""
+    normalisation: Annotated[str, OneOf(NORMALISATIONS)] = "fixed"
+    """fixed: (x - mean) / std; minmax: the same after every image is stretched to [0, 1]; instance: instance
+    normalisation with learned scale and shift"""
+    mean: tuple[float, ...] = (0.2,)
+    """subtracted from the windowed channels; one value or one per window"""
+    std: tuple[Positive, ...] = (0.3,)
+    """what they are divided by then; one value or one per window"""
+
+    @property
+    def channels(self) -> int:
+        """Of the network's input."""
+        return len(self.neighbours) * len(self.windows)
+
+    def statistics(self) -> list[torch.Tensor]:
+        """Mean and standard deviation: one value each, or one for every channel."""
+        values = (torch.tensor(value) for value in (self.mean, self.std))
+        return [value if len(value) == 1 else value.repeat(len(self.neighbours)) for value in values]
+
+    @model_validator(mode="after")
+    def _counts(self) -> "ImageOptions":
+        if not self.windows or not self.neighbours:
+            raise ValueError("windows and neighbours need at least one entry")
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            check_count(name, values, self.windows)
+        if self.learn_windows and "file" in self.windows:
+            raise ValueError("learn_windows: takes fixed windows to start from, not the file's")
+        return self
+
+
+def check_count(name: str, values: Sequence[float], windows: Sequence[Window]) -> None:
+    """ValueError unless there is one value, or one for every window."""
+    if len(values) not in (1, len(windows)):
+        raise ValueError(f"{name} has {len(values)} values for {len(windows)} windows; give one or one each")
+
+
+def build_images(options: ImageOptions) -> tuple[nn.Module, nn.Module]:
+    """HU -> windowed images, and what normalises them after."""
+    if options.learn_windows:
+        windows: nn.Module = LearnedWindows(options.windows)
+    elif options.normalisation == "fixed":  # part of the windows: one pass over the images less
+        return FixedWindows(options.mean, options.std), nn.Identity()
+    else:
+        windows = FixedWindows()
+    return windows, NORMALISATIONS[options.normalisation](options)

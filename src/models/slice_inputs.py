@@ -4,15 +4,50 @@ Everything derived is made here, on the device: normalisation, model mean and di
 slices, noise, the mark of a missing slice.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import nn
 
+from ..config import Count, Fraction, NotNegative, OneOf, StrictModel
 from ..labels import LABELS
 from .masked import lag, lead
+from .sequence_model import SliceSequence
 
+SCORES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "logits": lambda logits: logits / 4,  # about the spread of a normalised embedding
+    "probabilities": torch.sigmoid,
+}
+INPUTS = ("embeddings", *SCORES, "position")
 DELTAS = {"none": (), "lag": (lag,), "lag_lead": (lag, lead)}
+
+
+class InputOptions(StrictModel):
+    """What stands for a slice."""
+
+    inputs: tuple[Annotated[str, OneOf(INPUTS)], ...] = ("embeddings", "logits", "position")
+    """what is read of the members, and the place of a slice in its study"""
+    deltas: Annotated[str, OneOf(DELTAS)] = "none"
+    """lag: also minus the slice before; lag_lead: also minus the slice before and minus the slice after"""
+    mean_channel: bool = False
+    """the members' mean as one more channel of logits and probabilities"""
+    differences: bool = False
+    """member minus next member as more channels of both"""
+    width: Count | None = 256
+    """width that the inputs are projected to; null: no projection"""
+    dropout: Fraction = 0.2
+    """share of the projected inputs and of the network's layers that is left out in training"""
+    normalise: bool = True
+    """whether the embeddings of every member are normalised by themselves"""
+    noise: NotNegative = 0.0
+    """standard deviation added to normalised embeddings in training"""
+
+    @property
+    def scores(self) -> tuple[str, ...]:
+        """The kinds of stage-1 predictions among the inputs."""
+        return tuple(kind for kind in SCORES if kind in self.inputs)
 
 
 @dataclass(frozen=True)
@@ -22,6 +57,7 @@ class InputSizes:
     embeddings: tuple[int, ...]  # of every member; empty: embeddings are no input
     members: int
     positions: int
+    marks: bool = False  # whether slices may be missing: one more channel says which
 
 
 class Scores(nn.Module):
@@ -48,9 +84,7 @@ class Scores(nn.Module):
         if not self.kinds:
             return logits.new_empty(*logits.shape[:2], 0, self.channels, len(LABELS))
         logits = logits.unflatten(-1, (self.members, len(LABELS)))
-        # a quarter of a logit has about the spread of a normalised embedding
-        kinds = [logits / 4 if kind == "logits" else logits.sigmoid() for kind in self.kinds]
-        return torch.stack([self._channels(values) for values in kinds], 2)
+        return torch.stack([self._channels(SCORES[kind](logits)) for kind in self.kinds], 2)
 
     def _channels(self, values: torch.Tensor) -> torch.Tensor:
         parts = [values]
@@ -67,45 +101,37 @@ class SliceInputs(nn.Module):
     The embeddings of every member are normalised by themselves (LayerNorm), since networks differ in scale,
     and projected first: the sequence model then costs the same whatever the backbones.  A projected
     difference is the difference of projections, so deltas are taken after the projection and the wide
-    differences never exist.  With `width` None nothing is projected.
+    differences never exist.  Nothing is projected without `width`, nothing normalised without
+    `normalise`.
     """
 
-    def __init__(
-        self, sizes: InputSizes, scores: Scores, deltas: str, width: int | None, dropout: float, noise: float,
-        marks: bool,
-    ):  # fmt: skip
-        """marks: one more channel says which slices are missing."""
+    def __init__(self, sizes: InputSizes, options: InputOptions):
         super().__init__()
-        self.sizes, self.noise, self.scores, self.marks = sizes.embeddings, noise, scores, marks
-        self.deltas = DELTAS[deltas]
-        self.norms = nn.ModuleList(nn.LayerNorm(size, elementwise_affine=False) for size in sizes.embeddings)
-        values, others = sum(sizes.embeddings) + scores.width, sizes.positions + marks
+        self.sizes, self.marks, self.noise = sizes.embeddings, sizes.marks, options.noise
+        self.scores = Scores(sizes.members, options.scores, options.mean_channel, options.differences)
+        self.deltas = DELTAS[options.deltas]
+        self.norms = nn.ModuleList(
+            nn.LayerNorm(size, elementwise_affine=False) if options.normalise else nn.Identity()
+            for size in sizes.embeddings
+        )
+        values, others = sum(sizes.embeddings) + self.scores.width, sizes.positions + sizes.marks
         self.project = self.project_deltas = None
-        if width is None:
+        if options.width is None:
             self.width = values * (1 + len(self.deltas)) + others
             return
-        self.width = width
+        self.width = width = options.width
         self.project = nn.Linear(values + others, width)
         if self.deltas:
             self.project_deltas = nn.Linear(values, len(self.deltas) * width, bias=False)
-        self.finish = nn.Sequential(nn.LayerNorm(width), nn.GELU(), nn.Dropout(dropout))
+        self.finish = nn.Sequential(nn.LayerNorm(width), nn.GELU(), nn.Dropout(options.dropout))
 
-    def forward(
-        self,
-        embeddings: torch.Tensor,
-        logits: torch.Tensor,
-        position: torch.Tensor,
-        mask: torch.Tensor,
-        missing: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        """embeddings (b, s, sum of sizes), logits (b, s, 6 * members), position (b, s, p), mask and missing
-        (b, s) bool -> (b, s, width).  Nothing of a missing slice is seen but its position.
-        """
-        values = torch.cat([*self.normalised(embeddings), self.scores(logits).flatten(2)], -1)
-        real = mask if missing is None else mask & ~missing
+    def forward(self, slices: SliceSequence) -> torch.Tensor:
+        """-> (b, s, width).  Nothing of a missing slice is seen but its position."""
+        values = torch.cat([*self.normalised(slices.embeddings), self.scores(slices.logits).flatten(2)], -1)
+        real, position = slices.read, slices.position
         values = values * real[..., None]
         if self.marks:
-            mark = torch.zeros_like(mask) if missing is None else missing & mask
+            mark = slices.missing & slices.mask
             position = torch.cat([position, mark[..., None].to(position)], -1)
         if self.project is None:
             return torch.cat([values, *(delta(values, real) for delta in self.deltas), position], -1)

@@ -11,7 +11,7 @@ from torch import nn
 from ..labels import LABELS
 from .contexts import BiRecurrent
 from .masked import ConvBlock, MaskedBatchNorm, SliceConv
-from .sequence_model import SequenceModel, StackerOutput, prior_logits
+from .sequence_model import SequenceModel, SliceSequence, StackerOutput, prior_logits
 from .slice_inputs import InputSizes, Scores
 
 
@@ -33,21 +33,13 @@ class TwoBranch(SequenceModel):
         for branch in (self.features, self.images):
             branch.head.bias.data.copy_(prior_logits(slices))
 
-    def forward(
-        self,
-        embeddings: torch.Tensor,
-        logits: torch.Tensor,
-        position: torch.Tensor,
-        mask: torch.Tensor,
-        missing: torch.Tensor | None = None,
-    ) -> StackerOutput:
+    def forward(self, slices: SliceSequence) -> StackerOutput:
         """Of a missing slice only the position is seen."""
-        real = mask if missing is None else mask & ~missing
-        first = self.features(embeddings * real[..., None], mask)
-        images = self.scores(logits)[:, :, 0] * real[..., None, None]  # (b, s, channels, 6)
-        place = position[..., None].expand(*position.shape, len(LABELS))
+        first = self.features(slices.embeddings * slices.read[..., None], slices.mask)
+        images = self.scores(slices.logits)[:, :, 0] * slices.read[..., None, None]  # (b, s, channels, 6)
+        place = slices.position[..., None].expand(*slices.position.shape, len(LABELS))
         images = torch.cat([images, place, first.sigmoid()[:, :, None]], 2)
-        return StackerOutput(self.images(images, mask), first=first)
+        return StackerOutput(self.images(images, slices.mask), first=first)
 
 
 class FeatureBranch(nn.Module):

@@ -22,17 +22,16 @@ from matplotlib.figure import Figure
 
 from ..command_line import positive, run
 from ..config import load_config
-from ..data.volumes import open_volumes
+from ..data.prepared import Prepared
 from ..errors import UserError
 from ..files import write_text
 from ..labels import LABELS, SUBTYPES
-from ..models.slice_classifier import SliceClassifier
+from ..models.slice_classifier import SliceClassifier, build_slice_classifier
 from ..settings import load_settings
 from ..training.slices.draws import Draw
 from ..training.slices.masks import open_mask_source
 from ..training.slices.slice_batches import Batch, SliceBatches, plain_batches
 from ..training.slices.slice_config import SliceConfig
-from ..training.slices.slice_fold import build_from_config
 from ..training.slices.views import VIEWS
 from ..training.split import labelled_slices
 from .data_pictures import PIXELS_PER_INCH, data_uri
@@ -68,8 +67,8 @@ def samples(
     """The pictures of some rows of `slices`, which is what `batches` was made from."""
     rows, ids = np.asarray(rows), list(slices["image_id"].iloc[list(rows)])
     torch.manual_seed(config.seed)
-    model = build_from_config(config, pretrained=False)
-    plain = next(iter(plain_batches(batches.reader.volumes, ids, config, len(ids))))
+    model = build_slice_classifier(config, pretrained=False)
+    plain = next(iter(plain_batches(batches.reader.prepared, ids, config, len(ids))))
     seeds = [(config.seed, number, 0) for number in range(draws)]  # the first batch of as many epochs
     drawn = [(batches.drawn(rows, seed), batches.batch(rows, seed)) for seed in seeds]
     names = channel_names(config)
@@ -108,8 +107,6 @@ def channel_names(config: SliceConfig) -> list[str]:
     """`slice +1, 40 / 80` for every channel, in the order in which the network gets them."""
     windows = [window if window == "file" else "{:g} / {:g}".format(*window) for window in config.windows]
     pairs = [(k, window) for k in config.neighbours for window in windows]
-    if config.channel_order == "window":
-        pairs = [(k, window) for window in windows for k in config.neighbours]
     return [window if len(config.neighbours) == 1 else f"slice {k:+d}, {window}" for k, window in pairs]
 
 
@@ -146,8 +143,7 @@ def describe(numbers: Draw, place: int, config: SliceConfig, stored: int, ids: S
 def _effective_windows(numbers: Draw, place: int, config: SliceConfig) -> list[str]:
     windows = numbers.windows if config.learn_windows else numbers.shifted_windows
     texts = [f"{center:.0f} / {width:.0f}" for center, width in windows[place]]
-    count = len(config.neighbours)
-    return texts * count if config.channel_order == "slice" else [t for t in texts for _ in range(count)]
+    return texts * len(config.neighbours)
 
 
 def _images(model: SliceClassifier, batch: Batch, place: int) -> np.ndarray:
@@ -167,11 +163,11 @@ def _mask(batch: Batch, place: int) -> np.ndarray | None:
     return batch["masks"][place, 0].numpy() if "masks" in batch and batch["known"][place] else None
 
 
-def _limits(config: SliceConfig, window: int) -> tuple[float, float] | None:
+def _limits(config: SliceConfig, channel: int) -> tuple[float, float] | None:
     """The values of black and white: 0 and 1 before normalisation; None where that is learned."""
     if config.normalisation == "instance":
         return None
-    mean, std = (values[window % len(values)] for values in (config.mean, config.std))
+    mean, std = (values[channel % len(values)] for values in (config.mean, config.std))
     return (0 - mean) / std, (1 - mean) / std
 
 
@@ -185,8 +181,7 @@ def _uri(looks: Sequence[Look], config: SliceConfig) -> str:
         left, middle = number * column, (number + 0.5) * column
         texts.append((middle, top - LINE - 3, look.title))
         for channel, image in enumerate(look.images):
-            of_window = channel if config.channel_order == "slice" else channel // len(config.neighbours)
-            low, high = _limits(config, of_window) or (image.min(), image.max())
+            low, high = _limits(config, channel) or (image.min(), image.max())
             gray = np.clip((image - low) / max(high - low, 1e-6), 0, 1)
             if look.mask is not None:
                 gray[cv2.morphologyEx(look.mask.astype(np.uint8), cv2.MORPH_GRADIENT, EDGE) > 0] = 1
@@ -213,13 +208,14 @@ def main() -> None:
     arguments = parse_arguments()
     settings = load_settings(arguments.settings)
     config = load_config(SliceConfig, arguments.config, arguments.overrides)
-    volumes, slices, masks = open_volumes(settings.clean), labelled_slices(settings.clean), None
+    prepared = Prepared(settings.clean)
+    slices, masks = labelled_slices(prepared), None
     if config.segmentation is not None:
-        masks = open_mask_source(config.segmentation.masks, settings.raw, settings.clean, volumes.size)
+        masks = open_mask_source(config.segmentation.masks, settings.raw, prepared)
     rows = choose(slices, arguments.slices, config.seed)
     if arguments.images:
         rows = [_row(slices, image_id) for image_id in arguments.images]
-    batches = SliceBatches(volumes, slices, config, masks=masks)
+    batches = SliceBatches(prepared, slices, config, masks=masks)
     found = samples(batches, slices, config, rows, arguments.draws)
     write_text(arguments.out, render(found, config, arguments.config))
     print(f"{arguments.out}: {len(found)} slices, {arguments.draws} draws of each")

@@ -17,8 +17,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..command_line import run
-from ..data.prepared import read_manifest, read_slices, read_studies
-from ..data.volumes import Volumes, open_volumes
+from ..data.prepared import Prepared
+from ..data.volumes import Volumes
 from ..files import atomic_path, write_csv
 from ..labels import LABELS, SUBTYPES
 
@@ -169,12 +169,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for tables and pictures")
     parser.add_argument("--verify", action="store_true", help="also check the checksum of every stored slice")
     arguments = parser.parse_args()
-    manifest, slices = read_manifest(arguments.clean), read_slices(arguments.clean)
-    volumes = open_volumes(arguments.clean)
+    prepared = Prepared(arguments.clean)
+    slices, volumes = prepared.slices, prepared.volumes
     tables = {
         "counts": counts(slices),
-        "prevalence": prevalence(slices, read_studies(arguments.clean)),
-        "defects": defects(manifest),
+        "prevalence": prevalence(slices, prepared.studies),
+        "defects": defects(prepared.manifest),
     }
     for name, table in tables.items():
         write_csv(arguments.out / f"{name}.csv", table)

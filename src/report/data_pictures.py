@@ -4,16 +4,13 @@ import base64
 import io
 import logging
 from dataclasses import dataclass
-from pathlib import Path
 
 import matplotlib.style
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from ..data.prepared import read_slices
-from ..data.volumes import open_volumes
+from ..data.prepared import Prepared
 from ..errors import UserError
-from ..labels import LABELS
 from .data_overview import SAMPLE, hu_histogram, is_gray, montage_figure
 from .figures import hu_figure
 
@@ -32,11 +29,10 @@ class DataPictures:
     gray: bool
 
 
-def data_pictures(clean: Path) -> DataPictures | None:
+def data_pictures(prepared: Prepared) -> DataPictures | None:
     """The pictures of a prepared folder; None, and a warning, where its volumes are gone or unusable."""
     try:
-        volumes = open_volumes(clean)
-        slices = read_slices(clean, ["image_id", "status", "units", *LABELS])
+        slices, volumes = prepared.slices, prepared.volumes
         histogram = hu_histogram(volumes, volumes.image_ids)
         with matplotlib.style.context(["default", {"text.parse_math": False}]):  # ids are text
             montage = data_uri(montage_figure(volumes, slices))

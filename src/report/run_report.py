@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from .. import files
-from ..data.prepared import read_manifest
 from ..ensemble.experiment import Experiment
 from ..evaluation.metrics import SCORING_EPS
 from ..evaluation.reliability import expected_calibration_error
@@ -58,7 +57,6 @@ def _contents(experiment: Experiment) -> dict[str, Any]:
     parts = ["oof"] if experiment.test_labels is None else ["oof", "test"]
     rows = score_rows(experiment.scores())
     runs = run_rows(experiment.runs)
-    clean = experiment.runs[0].settings.clean
     return {
         "experiment": experiment,
         "synthetic": SYNTHETIC if experiment.synthetic else None,
@@ -88,8 +86,8 @@ def _contents(experiment: Experiment) -> dict[str, Any]:
         "shared_patients": data_section.shared_patients(experiment.slices),
         "prevalence": data_section.prevalence_rows(experiment),
         "folds": data_section.fold_rows(experiment),
-        "defects": data_section.defect_rows(experiment.slices, read_manifest(clean)),
-        "pictures": data_pictures(clean),
+        "defects": data_section.defect_rows(experiment.slices, experiment.prepared.manifest),
+        "pictures": data_pictures(experiment.prepared),
     }
 
 

@@ -7,7 +7,7 @@ from ..training.runs import Run
 
 FACTS = {
     "git": "code",
-    "data_fingerprint": "data",
+    "made_from": "data",
     "device": "device",
     "python": "Python",
     "torch": "PyTorch",
@@ -48,6 +48,8 @@ def _said(key: str, value: Any) -> str:
     if key == "pretrained":  # a hub's weights have a name and a licence, a file has its own name
         licence = value.get("licence")
         return value.get("name", value["source"]) + (f" ({licence})" if licence else "")
+    if key == "made_from":
+        return value["data"]
     return str(value)[:12] if key == "git" else str(value)
 
 

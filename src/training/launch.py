@@ -1,4 +1,4 @@
-"""Which folds are still to train, one after the other or in processes of their own; and their predictions."""
+"""Which folds are still to train or to predict: one after the other, or in processes of their own."""
 
 import logging
 import os
@@ -6,45 +6,40 @@ import signal
 import subprocess
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import joblib
-import pandas as pd
 import torch
 
 from ..command_line import start_logging
-from ..config import Model, load_config
-from ..data.prepared import read_folds, read_manifest
+from ..data.prepared import Prepared
 from ..errors import UserError
 from ..progress import parallel
 from ..settings import Settings, load_settings
 from .engine import distributed
-from .engine.allocator import keep_freed_memory
-from .runs import Run, choose_device, fold_logger, run_name, runs_of
+from .engine.devices import choose_device, prepare_torch
+from .kinds import Kind, kind_of, load_run_config
+from .provenance import check_geometry, check_unchanged, is_done
+from .runs import Run, run_name, runs_of
 
 log = logging.getLogger("ich")
 
 
-TrainFold = Callable[..., None]
-Score = Callable[[pd.DataFrame, pd.DataFrame], dict[str, Any]]
-
-
-def train_folds(
-    script: str, arguments: Namespace, model: type[Model], train_fold: TrainFold, score: Score
-) -> None:
+def train_folds(script: str, arguments: Namespace, stage: str) -> None:
     """What a training script does: train the asked fold, or every fold, that is not complete.
 
     `arguments` are the script's flags. On a CPU several folds run in processes, `--jobs` at once. Processes
     that torchrun started share one fold after the other.
     """
     settings = load_settings(arguments.settings)
-    config = load_config(model, arguments.config, arguments.overrides)
+    kind, config = load_run_config(arguments.config, stage, arguments.overrides)
+    prepared = Prepared(settings.clean)
     device = prepare_torch(arguments.device)
     todo = []
-    for run in asked_runs(settings, run_name(arguments.config), arguments.fold):
-        if run.is_done(config, read_manifest(settings.clean)["fingerprint"]):
+    for run in asked_runs(settings, prepared, run_name(arguments.config), arguments.fold):
+        if is_done(run, config, prepared):
             log.info("%s: complete", run)
         else:
             todo.append(run)
@@ -53,26 +48,30 @@ def train_folds(
         return
     with distributed.process_group(device):
         for run in todo:
-            train_together(run, config, device, score, train_fold, arguments.quiet)
+            train_together(run, prepared, kind, config, device, arguments.quiet)
 
 
 def train_together(
-    run: Run, config: Any, device: torch.device, score: Score, train_fold: TrainFold, quiet: bool
+    run: Run, prepared: Prepared, kind: Kind, config: Any, device: torch.device, quiet: bool
 ) -> None:
     """Train one fold in this process, or in all that torchrun started; the first one locks, logs, writes."""
     if distributed.is_first():
         with run.lock():
-            train_fold(run, config, device, score, fold_logger(run, quiet), show_progress=not quiet)
-    else:
+            done = is_done(run, config, prepared)  # by another process, since the list was made
+            if not distributed.largest(done):
+                run.remove_derived()
+                kind.train(run, prepared, config, device, fold_logger(run, quiet), not quiet)
+    elif not distributed.largest(False):
         silent = logging.getLogger("ich.other_processes")
         silent.setLevel(logging.CRITICAL)
-        train_fold(run, config, device, score, silent, show_progress=False)
+        kind.train(run, prepared, config, device, silent, False)
     distributed.barrier()  # the next fold begins when this one is written
 
 
 def predict_runs(settings: Settings, experiment: str, device_name: str, jobs: int, quiet: bool) -> None:
     """Test predictions of every complete fold of an experiment; stage 1 first, stage 2 reads it.
 
+    The prepared data may be others than the runs were trained on, if their slices were prepared the same way.
     On a CPU `jobs` folds at once, each in a process with one thread; a GPU takes one after the other.
     """
     runs = [run for run in runs_of(settings, experiment) if run.complete]
@@ -80,12 +79,10 @@ def predict_runs(settings: Settings, experiment: str, device_name: str, jobs: in
         raise UserError(
             f"{settings.models / experiment}: no complete run; train experiments/{experiment} first"
         )
-    fingerprint = read_manifest(settings.clean)["fingerprint"]
+    prepared = Prepared(settings.clean)
     for run in runs:
-        if run.metrics()["data_fingerprint"] != fingerprint:
-            raise UserError(
-                f"{run.folder}: was trained on other prepared data; delete it and run: {run.command}"
-            )
+        check_unchanged(run)
+        check_geometry(run, prepared)
     if choose_device(device_name).type != "cpu":
         jobs = 1
     threads = int(
@@ -93,47 +90,51 @@ def predict_runs(settings: Settings, experiment: str, device_name: str, jobs: in
     )  # else joblib gives each process its share of the cores
     with joblib.parallel_config("loky", inner_max_num_threads=threads):
         for stage in ("stage1", "stage2"):
-            tasks = [(run, device_name, quiet) for run in runs if run.stage == stage]
+            todo = [r for r in runs if r.stage == stage and not r.has("test", prepared.test_fingerprint)]
+            tasks = [(run, device_name, quiet) for run in todo]
             parallel(_predict, tasks, jobs, f"predicting, {stage}", unit="folds")
+    log.info("%d folds of %s have their test predictions", len(runs), experiment)
 
 
 def _predict(run: Run, device_name: str, quiet: bool) -> None:
-    from .slices.slice_fold import predict_test_slices
-    from .studies.study_fold import predict_test_studies
-
     start_logging(quiet)  # in a process of its own nothing else has
-    predict = predict_test_slices if run.stage == "stage1" else predict_test_studies
-    predict(run, prepare_torch(device_name), log)
+    kind_of(run).predict(run, Prepared(run.settings.clean), prepare_torch(device_name), log)
 
 
-def asked_runs(settings: Settings, name: str, fold: int | None) -> list[Run]:
+def asked_runs(settings: Settings, prepared: Prepared, name: str, fold: int | None) -> list[Run]:
     """The run of one fold, or of every fold of folds.csv; an unknown fold is a UserError."""
-    known = sorted(int(k) for k in read_folds(settings.clean)["fold"].unique())
+    known = sorted(int(k) for k in prepared.folds["fold"].unique())
     if fold is not None and fold not in known:
         raise UserError(
-            f"--fold {fold}: {settings.clean / 'folds.csv'} has the folds {', '.join(map(str, known))}"
+            f"--fold {fold}: {prepared.folder / 'folds.csv'} has the folds {', '.join(map(str, known))}"
         )
     return [Run(name, k, settings) for k in (known if fold is None else [fold])]
 
 
-def prepare_torch(device_name: str) -> torch.device:
-    """Choose the device. A CPU works on one thread unless OMP_NUM_THREADS says otherwise: the number of
-    threads changes the last bits of every sum, and folds side by side use the cores better than threads do.
-    """
-    device = distributed.local_device(choose_device(device_name))
-    if device.type == "cpu":
-        torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 1)))
-        torch.set_flush_denormal(True)
-        keep_freed_memory()
-    return device
+def fold_logger(run: Run, quiet: bool) -> logging.Logger:
+    """Lines to LOGS_DIR/<run>/fold<k>.log and, unless quiet, to standard output."""
+    logger = logging.getLogger(f"ich.{run.name}.{run.fold}")
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    for handler in list(logger.handlers):
+        logger.removeHandler(handler)
+        handler.close()
+    run.log_file.parent.mkdir(parents=True, exist_ok=True)
+    to_file = logging.FileHandler(run.log_file, encoding="utf-8")
+    to_file.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    logger.addHandler(to_file)
+    if not quiet:
+        to_terminal = logging.StreamHandler(sys.stdout)
+        to_terminal.setFormatter(logging.Formatter(f"{run}: %(message)s"))
+        logger.addHandler(to_terminal)
+    return logger
 
 
 def in_processes(runs: Sequence[Run], command: Sequence[str], jobs: int) -> None:
     """Run `command --fold K`, one process a fold, `jobs` at a time.
 
-    A failure does not stop the other folds; at the end it is a UserError.
-
-    An interrupt reaches the processes too; each saves its state and ends.
+    A failure does not stop the other folds; at the end it is a UserError. An interrupt reaches the processes
+    once; each saves its state and ends.
     """
     processes: list[subprocess.Popen] = []
     stopping = False
@@ -142,8 +143,14 @@ def in_processes(runs: Sequence[Run], command: Sequence[str], jobs: int) -> None
         if stopping:
             return 1
         environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
-        process = subprocess.Popen([sys.executable, *command, "--fold", str(run.fold)], env=environment)
+        # A session of its own: Ctrl-C in a terminal signals the whole group, and `stop` would be the second
+        # signal, which ends a training at once.
+        process = subprocess.Popen(
+            [sys.executable, *command, "--fold", str(run.fold)], env=environment, start_new_session=True
+        )
         processes.append(process)
+        if stopping:  # the signal came while this one started
+            process.terminate()
         return process.wait()
 
     def stop(number: int, frame: object) -> None:
@@ -151,9 +158,11 @@ def in_processes(runs: Sequence[Run], command: Sequence[str], jobs: int) -> None
         stopping = True
         for process in processes:
             if process.poll() is None:
-                process.send_signal(number)
+                process.send_signal(signal.SIGTERM if number == signal.SIGHUP else number)
 
-    before = {kind: signal.signal(kind, stop) for kind in (signal.SIGINT, signal.SIGTERM)}
+    kinds = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    heard = [kind for kind in kinds if signal.getsignal(kind) != signal.SIG_IGN]  # nohup ignores SIGHUP
+    before = {kind: signal.signal(kind, stop) for kind in heard}
     try:
         with ThreadPoolExecutor(jobs) as pool:
             codes = list(pool.map(work, runs))

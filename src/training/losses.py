@@ -1,12 +1,15 @@
-"""Losses of six logits; the default is equal to the contest's metric."""
+"""Losses of logits; the default is equal to the score of the targets, for the six labels the contest's."""
 
 from collections.abc import Callable
+from functools import partial
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
 
+from ..config import NotNegative, OneOf, StrictModel
 from ..labels import LABEL_WEIGHTS, LABELS, WEIGHT_SUM
-from .slices.slice_config import SliceConfig
+from ..targets import HEMORRHAGE, Targets
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -23,6 +26,39 @@ def weighted_bce(
     losses = F.binary_cross_entropy_with_logits(logits.float(), labels.float(), reduction="none")
     per_slice = losses @ _WEIGHTS.to(losses)
     return per_slice.mean() if mask is None else per_slice[mask].mean()
+
+
+def head_losses(logits: torch.Tensor, labels: torch.Tensor, targets: Targets) -> list[torch.Tensor]:
+    """The log loss of every head, a mean over the rows where it is asked; 0 where it never is.
+
+    logits, labels (n, columns); a label that is not known is NaN; those of an exclusive head may be shares.
+    """
+    losses = []
+    for head, span in zip(targets.heads, targets.spans, strict=True):
+        asked = ~labels[:, span].isnan().any(1)
+        own, truth = logits[asked, span].float(), labels[asked, span].float()
+        if head.exclusive:
+            rows = F.cross_entropy(own, truth, reduction="none")
+        else:
+            share = torch.tensor(head.shares, device=own.device)
+            rows = F.binary_cross_entropy_with_logits(own, truth, reduction="none") @ share
+        losses.append(rows.sum() / asked.sum().clamp_min(1))
+    return losses
+
+
+def sum_of_heads(
+    logits: torch.Tensor, labels: torch.Tensor, targets: Targets, location_weight: float = 1.0
+) -> torch.Tensor:
+    """The first head's log loss plus `location_weight` times that of the others -> scalar."""
+    first, *others = head_losses(logits, labels, targets)
+    return first + location_weight * sum(others)
+
+
+def score_loss(logits: torch.Tensor, labels: torch.Tensor, targets: Targets) -> torch.Tensor:
+    """What a run with these targets is scored by -> scalar."""
+    if targets is HEMORRHAGE:
+        return weighted_bce(logits, labels)
+    return sum_of_heads(logits, labels, targets)
 
 
 def bce(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -50,20 +86,28 @@ def focal(logits: torch.Tensor, labels: torch.Tensor, gamma: float) -> torch.Ten
     return (wrong.pow(gamma) * losses @ _WEIGHTS.to(losses)).mean()
 
 
-def build_loss(config: SliceConfig) -> Loss:
-    """The training loss of a configuration: (logits, labels) (b, 6) -> scalar."""
-    losses: dict[str, Loss] = {
-        "metric": weighted_bce,
-        "bce": bce,
-        "bce_any_twice": bce_any_twice,
-        "focal": lambda logits, labels: focal(logits, labels, config.focal_gamma),
-    }
-    loss, smoothing = losses[config.loss], config.label_smoothing
-    if not smoothing:
-        return loss
-    return lambda logits, labels: loss(logits, smooth(labels, smoothing))
+LOSSES: dict[str, Callable[["LossOptions"], Loss]] = {
+    "metric": lambda options: weighted_bce,
+    "bce": lambda options: bce,
+    "bce_any_twice": lambda options: bce_any_twice,
+    "focal": lambda options: partial(focal, gamma=options.focal_gamma),
+}
 
 
-def smooth(labels: torch.Tensor, amount: float) -> torch.Tensor:
-    """0 and 1 become amount / 2 and 1 - amount / 2."""
-    return labels.float() * (1 - amount) + amount / 2
+class LossOptions(StrictModel):
+    """The loss."""
+
+    loss: Annotated[str, OneOf(LOSSES)] = "metric"
+    """metric: the contest's; bce: `any` counts once; bce_any_twice: 7/6 of the metric; focal: the metric,
+    most of it from what is still wrong"""
+    focal_gamma: NotNegative = 2.0
+    """how much focal turns to what is wrong"""
+    location_weight: NotNegative = 1.0
+    """weight of the location's loss, where that is a target"""
+
+
+def build_loss(options: LossOptions, targets: Targets = HEMORRHAGE) -> Loss:
+    """(logits, labels) (n, columns) -> scalar; `loss` names one of the six labels, others have their own."""
+    if targets is HEMORRHAGE:
+        return LOSSES[options.loss](options)
+    return partial(sum_of_heads, targets=targets, location_weight=options.location_weight)

@@ -3,10 +3,7 @@
 import fcntl
 import json
 import logging
-import platform
-import subprocess
-import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +14,25 @@ import pandas as pd
 import torch
 from torch import nn
 
-from ..config import Model, StrictModel, load_config
+from ..config import Model, StrictModel, load_config, read_values
 from ..errors import UserError
-from ..files import atomic_path, fingerprint, read_json, write_json, write_parquet
-from ..labels import LABELS
+from ..files import (
+    atomic_path,
+    file_sha256,
+    fingerprint,
+    parquet_made_from,
+    read_json,
+    read_parquet,
+    write_json,
+    write_parquet,
+)
 from ..settings import Settings
+from ..targets import HEMORRHAGE, KEYS
 from .engine.state import Progress
-from .engine.training_config import WITHOUT_EFFECT
+from .provenance import environment
+
+HASHED = ("config.json", "model.safetensors", "model.txt", "embedding_map.safetensors", "oof.parquet")
+DERIVED = ("test*", "train*", "probe*", "missing*", "oof*", "embeddings.npy")  # made by a complete fold
 
 
 @dataclass(frozen=True)
@@ -55,6 +64,12 @@ class Run:
     def complete(self) -> bool:
         return (self.folder / "metrics.json").exists()
 
+    @property
+    def command(self) -> str:
+        """What trains this fold."""
+        config = f"experiments/{self.name}.json"
+        return f"python train_{self.stage}.py {config} --fold {self.fold}{self.settings.flag}"
+
     def __str__(self) -> str:
         return f"{self.name} fold {self.fold}"
 
@@ -72,10 +87,6 @@ class Run:
                 ) from None
             yield  # the system gives the lock up when a process dies
 
-    def read_config(self, model: type[Model]) -> Model:
-        """The configuration this fold was trained with, not the one that stands in experiments/ now."""
-        return load_config(model, self.require("config.json"))
-
     def require(self, file: str) -> Path:
         """The path of one of this fold's files; UserError with the command that makes it where missing."""
         path = self.folder / file
@@ -83,32 +94,39 @@ class Run:
             raise UserError(f"{path}: missing; run: {self.command}")
         return path
 
-    @property
-    def command(self) -> str:
-        return f"python train_{self.stage}.py experiments/{self.name}.json --fold {self.fold}"
+    def read_config(self, model: type[Model]) -> Model:
+        """The configuration this fold was trained with, not the one that stands in experiments/ now."""
+        return load_config(model, self.require("config.json"))
 
     def metrics(self) -> dict[str, Any]:
         return read_json(self.require("metrics.json"))
 
-    def is_done(self, config: StrictModel, data_fingerprint: str) -> bool:
-        """Whether this fold is complete for this configuration and data.
+    @property
+    def targets(self) -> str:
+        """The name of what it predicts."""
+        return read_values(self.require("config.json")).get("targets", HEMORRHAGE.name)
 
-        A complete fold of another configuration or of other data raises UserError: old results are never
-        overwritten, nor taken for new ones.
-        """
-        if not self.complete:
-            return False
-        differing = differing_keys(self.require("config.json"), config)
-        if differing:
+    @property
+    def made_from(self) -> dict[str, Any]:
+        """What a complete fold was made from, see provenance.py."""
+        try:
+            return self.metrics()["made_from"]
+        except KeyError:
             raise UserError(
-                f"{self.folder}: is complete with another configuration ({', '.join(differing)}); "
-                "delete that folder to train it again, or give the changed configuration a new name"
-            )
-        if self.metrics()["data_fingerprint"] != data_fingerprint:
-            raise UserError(
-                f"{self.folder}: was trained on other prepared data; delete that folder to train it again"
-            )
-        return True
+                f"{self.folder / 'metrics.json'}: of an older version of this program, which did not record "
+                f"what a run was made from; delete {self.folder} and run: {self.command}"
+            ) from None
+
+    @property
+    def fingerprint(self) -> str:
+        """Of a complete fold's origin and outputs: another training gives another one."""
+        return fingerprint({"made_from": self.made_from, "files": self.metrics()["files"]})
+
+    def remove_derived(self) -> None:
+        """Delete whatever an earlier training left in the folder, before a new one begins."""
+        for pattern in DERIVED:
+            for path in self.folder.glob(pattern):
+                path.unlink()
 
     def save_config(self, config: StrictModel) -> None:
         write_json(self.folder / "config.json", json.loads(config.model_dump_json()))
@@ -122,39 +140,74 @@ class Run:
     def load_weights(self, model: nn.Module) -> nn.Module:
         from safetensors.torch import load_model
 
-        load_model(model, str(self.require("model.safetensors")), strict=True)
+        load_model(model, str(self.intact("model.safetensors")), strict=True)
         return model
 
+    def intact(self, file: str) -> Path:
+        """The path of a file of a complete fold, its SHA-256 compared with that in metrics.json."""
+        path = self.require(file)
+        if file_sha256(path) != self.metrics()["files"].get(file):
+            raise self._damaged(path)
+        return path
+
+    def _damaged(self, path: Path) -> UserError:
+        return UserError(
+            f"{path}: is not the file that training wrote; delete {self.folder} and run: {self.command}"
+        )
+
     def save_predictions(
-        self, part: str, probabilities: pd.DataFrame, embeddings: np.ndarray | None = None
+        self,
+        part: str,
+        probabilities: pd.DataFrame,
+        embeddings: np.ndarray | None = None,
+        made_from: Mapping[str, Any] | None = None,
     ) -> None:
         """Write oof.parquet or test.parquet, and beside it the embeddings whose rows are its rows.
 
-        probabilities: indexed by image_id, columns LABELS; embeddings (n, d), stored as float16.
+        probabilities: indexed by image_id or study_id, columns of the targets; embeddings (n, d), stored as
+        float16; made_from: of a part that a complete fold predicts, see `has`.
         """
+        made = dict(made_from or {})
         if embeddings is not None:
-            name = "embeddings.npy" if part == "oof" else f"{part}_embeddings.npy"
-            with atomic_path(self.folder / name) as temporary, open(temporary, "wb") as file:
-                np.save(file, embeddings.astype(np.float16))
-        frame = probabilities.rename_axis("image_id").reset_index()[["image_id", *LABELS]]
-        write_parquet(self.folder / f"{part}.parquet", frame)
+            path = self.embeddings_file(part)
+            with atomic_path(path) as temporary, open(temporary, "wb") as file:
+                np.save(file, _half(embeddings, self))
+            made["embeddings"] = file_sha256(path)
+        frame = probabilities.rename_axis(probabilities.index.name or KEYS["image"]).reset_index()
+        write_parquet(self.folder / f"{part}.parquet", frame, made)
+
+    def embeddings_file(self, part: str) -> Path:
+        return self.folder / ("embeddings.npy" if part == "oof" else f"{part}_embeddings.npy")
 
     def predictions(self, part: str) -> pd.DataFrame:
-        """oof or test probabilities, indexed by image_id, columns LABELS, in the order of the embeddings."""
-        return pd.read_parquet(self.require(f"{part}.parquet")).set_index("image_id")[list(LABELS)]
+        """oof or test probabilities, index image_id or study_id, in the order of the embeddings."""
+        file = f"{part}.parquet"
+        path = self.intact(file) if self.complete and file in HASHED else self.require(file)
+        table = read_parquet(path)
+        return table.set_index(table.columns[0])
 
     def embeddings(self, part: str) -> np.ndarray:
-        """(n, d) float16, memory-mapped."""
-        return np.load(
-            self.require("embeddings.npy" if part == "oof" else f"{part}_embeddings.npy"), mmap_mode="r"
-        )
+        """(n, d) float16, memory-mapped, rows as in `predictions(part)`; their SHA-256 is compared."""
+        path = self.require(self.embeddings_file(part).name)
+        if file_sha256(path) != parquet_made_from(self.require(f"{part}.parquet")).get("embeddings"):
+            if part == "oof":
+                raise self._damaged(path)
+            raise UserError(f"{path}: damaged; delete it and run the same command again, which predicts it")
+        return np.load(path, mmap_mode="r")
+
+    def has(self, part: str, data: str) -> bool:
+        """Whether a part was predicted by this very training for data with this fingerprint."""
+        path = self.folder / f"{part}.parquet"
+        made = parquet_made_from(path) if path.exists() else {}
+        whole = "embeddings" not in made or self.embeddings_file(part).exists()
+        return whole and (made.get("run"), made.get("data")) == (self.fingerprint, data)
 
     def finish(
         self,
         scores: Mapping[str, Any],
+        made_from: Mapping[str, Any],
         seed: int,
         device: torch.device,
-        data_fingerprint: str,
         progress: Progress,
         log: logging.Logger,
     ) -> None:
@@ -164,17 +217,30 @@ class Run:
             "seconds": round(progress.seconds, 1),
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
             "seed": seed,
-            "data_fingerprint": data_fingerprint,
+            "made_from": made_from,
+            "files": {name: file_sha256(p) for name in HASHED if (p := self.folder / name).exists()},
             **environment(),
             "history": progress.history,
         }
         write_json(self.folder / "metrics.json", metrics)
         self.checkpoint.unlink(missing_ok=True)
         log.info(
-            "complete: held-out weighted log loss %.4f, prevalence baseline %.4f",
+            "complete: held-out score %.4f, prevalence baseline %.4f",
             scores["score"],
             scores["baseline"],
         )
+
+
+def _half(embeddings: np.ndarray, run: Run) -> np.ndarray:
+    """float16, refused where a value does not fit (65,504)."""
+    with np.errstate(over="ignore"):
+        half = embeddings.astype(np.float16)
+    if not np.isfinite(half).all():
+        raise UserError(
+            f"{run}: an embedding is {np.abs(embeddings).max():.3g}, beyond what float16 holds; lower lr, or "
+            "choose another pooling"
+        )
+    return half
 
 
 def run_name(config: Path | str) -> str:
@@ -208,82 +274,6 @@ def runs_of(settings: Settings, experiment: str, stage: str = "*") -> list[Run]:
     return sorted(found, key=lambda run: (run.name, run.fold))
 
 
-def differing_keys(file: Path, config: StrictModel) -> list[str]:
-    """Top-level keys in which a stored configuration differs from this one, and which change a result."""
-    # Read through the model: a key that was added since has its default, which is how the run was trained.
-    stored, current = load_config(type(config), file), config
-    return sorted(
-        key
-        for key in type(config).model_fields
-        if getattr(stored, key) != getattr(current, key) and key not in WITHOUT_EFFECT
-    )
-
-
-def training_fingerprint(config: StrictModel, fold: int, data_fingerprint: str) -> str:
-    """What a checkpoint belongs to."""
-    values = config.model_dump(mode="json", exclude=set(WITHOUT_EFFECT))
-    return fingerprint({"config": values, "fold": fold, "data": data_fingerprint})
-
-
-def probability_frame(logits: np.ndarray, image_ids: Iterable[str]) -> pd.DataFrame:
-    """logits (n, 6) -> probabilities in float64, indexed by image_id, columns LABELS."""
-    probabilities = torch.from_numpy(logits).double().sigmoid().numpy()
-    return pd.DataFrame(probabilities, pd.Index(image_ids, name="image_id"), list(LABELS))
-
-
-def environment() -> dict[str, Any]:
-    """Versions that numbers depend on, and the commit of the code."""
-    import cv2
-
-    return {
-        "git": _git_hash(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "opencv": cv2.__version__,
-        "threads": torch.get_num_threads(),
-    }
-
-
-def choose_device(name: str) -> torch.device:
-    """`auto` is the GPU where there is one."""
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UserError(
-            "--device cuda: torch sees no GPU here; use --device cpu, or install a CUDA build of torch"
-        )
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
-
-
-def fold_logger(run: Run, quiet: bool) -> logging.Logger:
-    """Lines to LOGS_DIR/<run>/fold<k>.log and, unless quiet, to standard output."""
-    logger = logging.getLogger(f"ich.{run.name}.{run.fold}")
-    logger.setLevel(logging.INFO)
-    logger.propagate = False
-    for handler in list(logger.handlers):
-        logger.removeHandler(handler)
-        handler.close()
-    run.log_file.parent.mkdir(parents=True, exist_ok=True)
-    to_file = logging.FileHandler(run.log_file, encoding="utf-8")
-    to_file.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-    logger.addHandler(to_file)
-    if not quiet:
-        to_terminal = logging.StreamHandler(sys.stdout)
-        to_terminal.setFormatter(logging.Formatter(f"{run}: %(message)s"))
-        logger.addHandler(to_terminal)
-    return logger
-
-
-def _git_hash() -> str | None:
-    root = Path(__file__).resolve().parents[2]
-    try:
-        answer = subprocess.run(
-            ["git", "-C", str(root), "rev-parse", "HEAD"],
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=10,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None  # an installed copy has no history
-    return answer.stdout.strip()
+def training_fingerprint(config: StrictModel, made_from: Mapping[str, Any]) -> str:
+    """What a checkpoint belongs to; `config` may differ from the run's in its seed."""
+    return fingerprint({"seed": config.seed, "made_from": made_from})

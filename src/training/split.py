@@ -1,49 +1,64 @@
-"""Which slices a fold trains on, which it holds out, and which are the test part."""
-
-from pathlib import Path
+"""Which slices or studies a fold trains on, which it holds out, and which are the test part."""
 
 import pandas as pd
 
 from ..data.folds import check_folds
-from ..data.prepared import read_folds, read_slices
+from ..data.prepared import FOLDS, SLICES, Prepared
+from ..data.target_labels import target_labels
 from ..errors import UserError
+from ..targets import HEMORRHAGE, Targets, Unit
 
 
-def labelled_slices(clean: Path) -> pd.DataFrame:
-    """Usable training slices with their labels, in the order of studies and slices."""
-    slices = read_slices(clean)
-    usable = slices[(slices["split"] == "train") & (slices["status"] == "ok") & slices["any"].notna()]
-    if usable.empty:
+def labelled_slices(prepared: Prepared, targets: Targets = HEMORRHAGE) -> pd.DataFrame:
+    """Usable training slices with the labels of the targets, in the order of studies and slices."""
+    slices = prepared.slices
+    if not ((slices["split"] == "train") & (slices["status"] == "ok")).any():
         raise UserError(
-            f"{clean / 'slices.parquet'}: no usable labelled slice; check RAW_DATA_DIR, run prepare_data.py"
+            f"{prepared.folder / SLICES}: no usable labelled slice; check RAW_DATA_DIR, run prepare_data.py"
         )
+    labels = target_labels(prepared, targets, "image")
+    usable = slices.drop(columns=slices.columns.intersection(labels.columns))
+    usable = usable.join(labels, on="image_id", how="inner")
     return usable.sort_values(["study_id", "order"], kind="stable").reset_index(drop=True)
 
 
-def unlabelled_slices(clean: Path) -> pd.DataFrame:
+def labelled_studies(prepared: Prepared, targets: Targets) -> pd.DataFrame:
+    """One row a study with usable training slices: study_id, patient_id, the labels of the targets."""
+    labels = target_labels(prepared, targets, "study")
+    patients = prepared.slices.drop_duplicates("study_id").set_index("study_id")["patient_id"]
+    return labels.join(patients).reset_index().sort_values("study_id", ignore_index=True)
+
+
+def unlabelled_slices(prepared: Prepared) -> pd.DataFrame:
     """Usable test slices, in the order of studies and slices; may be empty."""
-    slices = read_slices(clean)
+    slices = prepared.slices
     usable = slices[(slices["split"] == "test") & (slices["status"] == "ok")]
     return usable.sort_values(["study_id", "order"], kind="stable").reset_index(drop=True)
 
 
-def split_fold(slices: pd.DataFrame, fold: int, clean: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Training and held-out slices of a fold, by patient.
+def split_fold(
+    prepared: Prepared, fold: int, targets: Targets = HEMORRHAGE, unit: Unit = "image"
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Training and held-out slices, or studies, of a fold, by patient.
 
-    A patient in two folds, or two patients with an identical slice in two, is a UserError.
+    Slices whose pixels stand elsewhere with other labels are held out and scored, but not trained on. A
+    patient in two folds, or two patients with an identical slice in two, is a UserError.
     """
-    table = read_folds(clean)
+    rows = (labelled_slices if unit == "image" else labelled_studies)(prepared, targets)
+    table, slices = prepared.folds, prepared.slices
     try:
         check_folds(slices, table)
     except UserError as error:
-        raise UserError(f"{clean / 'folds.csv'}: {error}; run prepare_data.py") from None
+        raise UserError(f"{prepared.folder / FOLDS}: {error}; run prepare_data.py") from None
     folds = table.set_index("patient_id")["fold"]
     known = sorted(folds.unique())
     if fold not in known:
         raise UserError(f"fold {fold}: folds.csv has the folds {', '.join(map(str, known))}")
-    held_out = slices["patient_id"].map(folds) == fold
-    if held_out.all() or not held_out.any():
+    held_out = rows["patient_id"].map(folds) == fold
+    training = ~held_out & ~rows["conflicting_copy"] if unit == "image" else ~held_out
+    if not training.any() or not held_out.any():
+        what = "slices" if unit == "image" else "studies"
         raise UserError(
-            f"fold {fold}: no slices to {'train on' if held_out.all() else 'hold out'}; use fewer folds"
+            f"fold {fold}: no {what} to {'hold out' if training.any() else 'train on'}; use fewer folds"
         )
-    return slices[~held_out], slices[held_out]
+    return rows[training], rows[held_out]

@@ -13,13 +13,14 @@ from scipy import stats
 from src.audit import ablation
 from src.audit.ablation import effect, table, verdict
 from src.config import parse_config
-from src.evaluation.metrics import held_out_scores, weighted_log_loss
+from src.data.prepared import Prepared
+from src.evaluation.metrics import weighted_log_loss
 from src.files import read_json, write_json
 from src.labels import LABELS
 from src.settings import load_settings
 from src.training.runs import Run
+from src.training.slices.kind import KIND
 from src.training.slices.slice_config import SliceConfig
-from src.training.slices.slice_fold import train_slice_fold
 from src.training.split import labelled_slices
 from tests.training.prepared import write_clean, write_settings
 
@@ -84,7 +85,7 @@ def test_views_need_no_training_and_what_is_complete_is_not_trained_again(tmp_pa
     scores = [read_json(tmp_path / f"model/seed{k}/tiny/stage1/full/fold0/metrics.json") for k in (0, 1)]
     assert first["configurations"]["full"]["score"] == pytest.approx(np.mean([s["score"] for s in scores]))
     assert first["configurations"]["flipped"]["difference"] != 0
-    monkeypatch.setattr(ablation, "train_slice_fold", None)  # would fail if it were called
+    monkeypatch.setattr(ablation, "train_together", None)  # would fail if it were called
     ablation.main()
     assert read_json(out) == first and "| full |" in capsys.readouterr().out
 
@@ -96,7 +97,8 @@ def test_stackers_are_compared_on_every_fold_and_read_the_same_stage_1(tmp_path,
     for fold in (0, 1):
         run = Run("tiny/stage1/a", fold, settings)
         one = parse_config(SliceConfig, small, "a")
-        train_slice_fold(run, one, torch.device("cpu"), held_out_scores, getLogger("ich.test"), False)
+        prepared = Prepared(settings.clean)
+        KIND.train(run, prepared, one, torch.device("cpu"), getLogger("ich.test"), False)
     for name, values in {"gru": {"stacker": "gru"}, "mlp": {"stacker": "mlp"}}.items():
         write_json(
             tmp_path / f"experiments/tiny/stage2/{name}.json",
@@ -107,7 +109,7 @@ def test_stackers_are_compared_on_every_fold_and_read_the_same_stage_1(tmp_path,
     monkeypatch.setattr(sys, "argv", [*command, *options])
     ablation.main()
     found = read_json(tmp_path / "out.json")
-    labels = labelled_slices(settings.clean).set_index("image_id")[list(LABELS)]
+    labels = labelled_slices(Prepared(settings.clean)).set_index("image_id")[list(LABELS)]
     for name, entry in found["configurations"].items():
         scores = []
         for seed in (0, 1):

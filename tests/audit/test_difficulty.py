@@ -12,7 +12,7 @@ from src.audit.difficulty import choose_patients, link_set, read_set, score
 from src.data.phantom import generate
 from src.data.preparation.options import Options
 from src.data.preparation.prepare import prepare
-from src.data.prepared import read_slices
+from src.data.prepared import Prepared
 from src.errors import UserError
 from src.evaluation.metrics import prevalence
 from src.files import write_json, write_parquet
@@ -47,7 +47,7 @@ def test_a_part_of_links_is_prepared_like_any_data_set(raw, tmp_path):
     test = headers[headers["split"] == "test"]
     link_set(tmp_path / "raw", {"train": headers[chosen], "test": test}, labels["train"])
     prepare(tmp_path / "raw", tmp_path / "clean", Options(size=256, folds=2))
-    slices = read_slices(tmp_path / "clean").set_index("image_id")
+    slices = Prepared(tmp_path / "clean").slices.set_index("image_id")
     assert set(slices.index[slices["split"] == "train"]) == set(headers.index[chosen])
     assert set(slices.index[slices["split"] == "test"]) == set(test.index)
     found = slices[slices["split"] == "train"][list(LABELS)].astype(int).sort_index()

@@ -69,13 +69,20 @@ def test_blank_slices_link_nobody():
 
 
 def test_test_slices_link_but_get_no_fold():
+    """P000 and P002 share no slice with each other, but each of them shares one with a test patient."""
     slices = slices_of(6)
     slices.loc[slices["patient_id"] == "P005", "split"] = "test"
-    for patient in ("P000", "P005", "P002"):  # P000 and P002 each share a slice with the test patient
-        slices.loc[slices.index[slices["patient_id"] == patient][0], "pixel_hash"] = "shared"
-    folds = assign_folds(slices, 2, seed=0).set_index("patient_id")["fold"]
-    assert "P005" not in folds
-    assert folds["P000"] == folds["P002"]
+    for number, patient in enumerate(("P000", "P002")):
+        of_test = slices.loc[slices["patient_id"] == "P005", "pixel_hash"].iloc[number]
+        slices.loc[slices.index[slices["patient_id"] == patient][0], "pixel_hash"] = of_test
+    assert link_patients(slices)["P000"] == link_patients(slices)["P002"]
+    for seed in range(8):
+        folds = assign_folds(slices, 4, seed).set_index("patient_id")["fold"]
+        assert "P005" not in folds
+        assert folds["P000"] == folds["P002"]
+    folds["P002"] = (folds["P000"] + 1) % 4
+    with pytest.raises(UserError, match="identical slices are spread over folds, such as P000, P002"):
+        check_folds(slices, folds.reset_index())
 
 
 def test_a_leak_is_refused():

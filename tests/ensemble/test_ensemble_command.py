@@ -12,6 +12,9 @@ import pytest
 from scipy.special import expit
 
 from src.data.contest_csv import read_long
+from src.data.prepared import Prepared
+from src.ensemble.ensemble_config import FILLINGS
+from src.ensemble.experiment import GUESSES
 from src.evaluation.blend import Blend
 from src.evaluation.metrics import weighted_log_loss
 from src.files import write_csv, write_json, write_parquet
@@ -19,19 +22,15 @@ from src.labels import LABELS, SUBTYPES
 from src.settings import load_settings
 from src.training.runs import Run
 from src.training.slices.slice_config import SliceConfig
+from src.training.split import unlabelled_slices
 from src.training.studies.stacker_config import StackerConfig
 from tests.conftest import ROOT
-from tests.training.prepared import write_settings
+from tests.training.finished import finish, predict
+from tests.training.prepared import rewrite, sign, write_settings
 
 STUDIES, TRAINING, SLICES, FOLDS = 160, 140, 6, 3
 BETWEEN, LAST, LOST = "im150_2", "im151_5", "im152_0"  # quarantined; where LOST belongs nobody knows
 NOISE = {"tiny/stage1/a": 1.5, "tiny/stage2/s": 1.0}
-MANIFEST = {
-    "fingerprint": "f",
-    "settings": {"dataset": "rsna", "size": 256, "folds": FOLDS, "seed": 0},
-    "quarantined": {"truncated": 3},
-    "kept_defects": {},
-}
 
 
 @pytest.fixture
@@ -43,14 +42,15 @@ def home(tmp_path):
     patients = slices.loc[slices["split"] == "train", "patient_id"].unique()
     folds = pd.DataFrame({"patient_id": patients, "fold": np.arange(len(patients)) % FOLDS})
     write_csv(settings.clean / "folds.csv", folds)
-    write_json(settings.clean / "manifest.json", MANIFEST)
+    sign(settings.clean, size=256)
     fold = slices["patient_id"].map(folds.set_index("patient_id")["fold"])
     for seed, (name, noise) in enumerate(NOISE.items()):
         p = probabilities(slices, logits, noise, seed)
         for k in range(FOLDS):
-            write_run(Run(name, k, settings), p, slices, fold == k)
-    usable = slices[slices["split"] == "test"]
-    sample = pd.DataFrame({"ID": [f"{i}_{label}" for i in usable["image_id"] for label in LABELS]})
+            own = (usable(slices, "train") & (fold == k)).to_numpy()
+            write_run(Run(name, k, settings), p[own], p)
+    asked = slices.loc[slices["split"] == "test", "image_id"]
+    sample = pd.DataFrame({"ID": [f"{i}_{label}" for i in asked for label in LABELS]})
     write_csv(settings.raw / "stage_2_sample_submission.csv", sample.assign(Label=0.5))
     return tmp_path
 
@@ -77,6 +77,9 @@ def make_slices():
         units="HU",
         volume="gone.pack",
         volume_index=0,
+        pixel_hash=[f"{s}-{i}" for s, i in zip(study, order, strict=True)],
+        window_center=40.0,
+        window_width=80.0,
     )
     bad = table["image_id"].isin([BETWEEN, LAST, LOST])
     table.loc[bad, ["status", "cause"]] = ["quarantined", "truncated"]
@@ -89,17 +92,17 @@ def probabilities(slices, logits, noise, seed):
     return pd.DataFrame(expit(noisy), slices["image_id"], list(LABELS))
 
 
-def write_run(run, p, slices, own):
-    train, test = (usable(slices, split) for split in ("train", "test"))
-    run.save_predictions("oof", p[(train & own).to_numpy()])
-    run.save_predictions("test", p[test.to_numpy()])
-    if run.stage == "stage1":
-        run.save_config(SliceConfig(backbone="test_resnet"))
-    else:
-        run.save_config(StackerConfig(stacker="lstm", members=("tiny/stage1/a",)))
+def write_run(run, oof, p):
+    """A complete fold with these held-out predictions; of test slices, missing ones too, it says p."""
+    prepared, config = Prepared(run.settings.clean), SliceConfig(backbone="test_resnet")
+    inputs = []
+    if run.stage == "stage2":
+        config = StackerConfig(stacker="lstm", members=("tiny/stage1/a",))
+        inputs = [Run("tiny/stage1/a", k, run.settings) for k in range(FOLDS)]
         write_parquet(run.folder / "missing.parquet", p.loc[[BETWEEN, LAST]].reset_index())
-    scores = {"score": 0.1, "baseline": 0.2, "seconds": 1.0, "seed": 0, "device": "cpu", "history": []}
-    write_json(run.folder / "metrics.json", {**scores, "data_fingerprint": "f"})
+    run.save_predictions("oof", oof)
+    finish(run, config, prepared, inputs=inputs)
+    predict(run, prepared, "test", p.loc[unlabelled_slices(prepared)["image_id"]])
 
 
 def usable(slices, split):
@@ -112,6 +115,10 @@ def configure(home, **ensemble):
     write_json(experiment / "stage1/a.json", {"backbone": "test_resnet"})
     write_json(experiment / "stage2/s.json", {"stacker": "lstm", "members": ["tiny/stage1/a"]})
     return ["ensemble.py", str(experiment), "--settings", str(home / "SETTINGS.json")]
+
+
+def test_every_way_to_fill_in_is_one_that_the_configuration_names():
+    assert set(GUESSES) == set(FILLINGS)
 
 
 def call(home, monkeypatch, **ensemble):
@@ -218,8 +225,7 @@ def test_trees_stack_where_weights_cannot_say_it(home, monkeypatch):
     for name, x in tables.items():
         p = pd.DataFrame(expit(x), make_slices()[0]["image_id"], list(LABELS))
         for run in (Run(name, k, settings) for k in range(FOLDS)):
-            for part in ("oof", "test"):
-                run.save_predictions(part, p.loc[run.predictions(part).index])
+            write_run(run, p.loc[run.predictions("oof").index], p)
     folder = call(home, monkeypatch, alternatives=["boosting"])
     saved = json.loads((folder / "blend.json").read_text())
     assert saved["stacking"] is not None and saved["nested"]["boosting"] == saved["nested_score"]
@@ -272,11 +278,10 @@ def test_neighbours_need_a_stacker_that_predicted_them(home, monkeypatch, capsys
 
 def test_a_data_set_without_test_part_has_scores_and_no_submission(home, monkeypatch, capsys):
     settings = load_settings(home / "SETTINGS.json")
-    path = settings.clean / "slices.parquet"
-    write_parquet(path, pd.read_parquet(path).query("split == 'train'"))
+    rewrite(settings.clean, "slices.parquet", lambda slices: slices.query("split == 'train'"))
     for name in NOISE:
         for run in (Run(name, k, settings) for k in range(FOLDS)):
-            run.save_predictions("test", run.predictions("test")[:0])
+            predict(run, Prepared(settings.clean), "test", run.predictions("test")[:0])
             (run.folder / "missing.parquet").unlink(missing_ok=True)
     (settings.raw / "stage_2_sample_submission.csv").unlink()
     folder = call(home, monkeypatch)

@@ -4,32 +4,37 @@ import json
 
 import pytest
 
+from src.data.prepared import Prepared
 from src.ensemble.ensemble_config import EnsembleConfig, External
 from src.ensemble.experiment import experiment_runs
 from src.ensemble.reproduce import reproduction_commands
 from src.errors import UserError
-from src.files import write_json
-from src.settings import Settings
+from src.files import read_json, write_json
+from src.settings import load_settings
 from src.training.runs import Run
 from src.training.slices.slice_config import SliceConfig
 from src.training.studies.stacker_config import StackerConfig
+from tests.training.finished import finish
+from tests.training.prepared import rewrite, write_clean, write_settings
 
 
 @pytest.fixture
 def settings(tmp_path):
-    names = ("raw", "clean", "m", "c", "l", "s")
-    settings = Settings(tmp_path / "S.json", *(tmp_path / name for name in names))
+    settings = load_settings(write_settings(tmp_path))
+    write_clean(settings.clean)
     options = {"dataset": "rsna", "size": 256, "crop": True, "folds": 2, "seed": 0, "limit": None}
-    write_json(settings.clean / "manifest.json", {"fingerprint": "f", "settings": options})
-    (settings.clean / "folds.csv").write_text("patient_id,fold\np,0\nq,1\n")
+    change_manifest(settings.clean, settings=options)
     return settings
+
+
+def change_manifest(clean, **values):
+    path = clean / "manifest.json"
+    write_json(path, read_json(path) | values)
 
 
 def complete(settings, name, config, folds=(0, 1)):
     for fold in folds:
-        run = Run(name, fold, settings)
-        run.save_config(config)
-        write_json(run.folder / "metrics.json", {"data_fingerprint": "f"})
+        finish(Run(name, fold, settings), config, Prepared(settings.clean))
 
 
 def test_what_a_run_reads_comes_first_and_overrides_are_spelled_out(settings, tmp_path):
@@ -60,22 +65,21 @@ def test_what_a_run_reads_comes_first_and_overrides_are_spelled_out(settings, tm
 
 def test_a_run_on_other_prepared_data_is_refused(settings):
     complete(settings, "x/stage1/a", SliceConfig(backbone="resnet18"))
-    write_json(settings.clean / "manifest.json", {"fingerprint": "g"})
-    with pytest.raises(UserError, match=r"a/fold0: was trained on other prepared data; delete it and run"):
-        experiment_runs(settings, "x", EnsembleConfig())
+    rewrite(settings.clean, "folds.csv", lambda folds: folds.assign(fold=1 - folds["fold"]))
+    with pytest.raises(UserError, match=r"a/fold0: was trained on other prepared data than .*clean_data; "):
+        experiment_runs(settings, Prepared(settings.clean), "x", EnsembleConfig())
 
 
 def test_a_run_on_in_sample_inputs_is_never_blended(settings):
     stacker = StackerConfig(stacker="lstm", members=("x/stage1/a",), embedding_space="per_fold")
     complete(settings, "x/stage2/s", stacker)
     with pytest.raises(UserError, match=r"per_fold is in-sample, for comparison only; name the other runs"):
-        experiment_runs(settings, "x", EnsembleConfig())
+        experiment_runs(settings, Prepared(settings.clean), "x", EnsembleConfig())
 
 
 def test_folds_of_data_that_grew_are_given_by_their_file(settings, tmp_path):
     complete(settings, "x/stage1/a", SliceConfig(backbone="resnet18"))
-    manifest = settings.clean / "manifest.json"
-    write_json(manifest, json.loads(manifest.read_text()) | {"folds_grew": True})
+    change_manifest(settings.clean, folds_grew=True)
     lines = reproduction_commands(settings, tmp_path / "x", "SETTINGS.json", ["x/stage1/a"], {})
     assert (
         lines[0]

@@ -1,9 +1,12 @@
 """AUC, DeLong and operating points against scikit-learn, statsmodels and definitions written out."""
 
 import numpy as np
+import pandas as pd
 import pytest
+from scipy.stats import norm
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from src.evaluation.metrics import study_maximum
 from src.evaluation.operating import (
     at_threshold,
     predictive_values,
@@ -63,6 +66,42 @@ def test_delong_equals_its_definition():
     assert paired.difference == pytest.approx(auc(y, first) - auc(y, second), rel=1e-12)
     assert paired.se == pytest.approx(np.sqrt(variance), rel=1e-10)
     assert paired.z == pytest.approx(paired.difference / np.sqrt(variance), rel=1e-10)
+
+
+def test_paired_delong_of_four_cases_by_hand():
+    y = np.array([True, True, False, False])
+    found = delong_paired(y, np.array([0.9, 0.4, 0.6, 0.1]), np.array([0.9, 0.8, 0.2, 0.1]))
+    # .75 against 1; the second's components are all 1, so only the first's variances 1/8, halved, remain
+    assert (found.difference, found.se) == (-0.25, pytest.approx(np.sqrt(1 / 8)))
+    assert found.p == pytest.approx(0.4795, abs=5e-5)  # z = -.7071
+    assert (found.low, found.high) == pytest.approx((-0.9430, 0.4430), abs=5e-5)  # 1.96 standard errors
+    swapped = delong_paired(y, np.array([0.9, 0.8, 0.2, 0.1]), np.array([0.9, 0.4, 0.6, 0.1]))
+    assert (swapped.difference, swapped.z, swapped.p) == (0.25, -found.z, found.p)
+
+
+def jackknife_variance(y: np.ndarray, first: np.ndarray, second: np.ndarray) -> float:
+    """Variance of an AUC difference by leaving out one study at a time, positives and negatives apart."""
+    without = [np.arange(len(y)) != case for case in range(len(y))]
+    left = np.array([roc_auc_score(y[w], first[w]) - roc_auc_score(y[w], second[w]) for w in without])
+    return sum(left[group].var() * (group.sum() - 1) for group in (y, ~y))
+
+
+def test_paired_delong_of_study_scores_equals_the_jackknife():
+    rng = np.random.default_rng(9)
+    study = np.repeat(np.arange(60), rng.integers(1, 9, 60))
+    truth = rng.random(len(study)) < np.where(rng.random(60) < 0.4, 0.4, 0)[study]
+    common = truth + rng.normal(0, 1, len(study))
+    slices = pd.DataFrame(
+        {"truth": truth, **{k: np.round(common + rng.normal(0, 1, len(study)), 1) for k in "ab"}}
+    )
+    studies = study_maximum(slices, pd.Series(study))
+    y, first, second = studies["truth"].to_numpy(bool), studies["a"].to_numpy(), studies["b"].to_numpy()
+    found, se = delong_paired(y, first, second), np.sqrt(jackknife_variance(y, first, second))
+    assert len(y) == 60
+    assert found.difference == pytest.approx(roc_auc_score(y, first) - roc_auc_score(y, second), rel=1e-12)
+    assert found.se == pytest.approx(se, rel=1e-10)
+    assert found.p == pytest.approx(2 * norm.sf(abs(found.difference) / se), rel=1e-10)
+    assert se < np.hypot(delong(y, first).se, delong(y, second).se)  # the pairing is worth something
 
 
 def test_paired_delong_agrees_with_a_bootstrap_of_cases():

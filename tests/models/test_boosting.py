@@ -9,11 +9,9 @@ from scipy.special import expit
 from src.errors import UserError
 from src.labels import LABELS
 from src.models import boosting
-from src.models.boosting import BoostedLabels, SliceTable, TreeOptions, fit_boosting
+from src.models.boosting import BoostedLabels, Boosting, SliceTable, fit_boosting
 
-OPTIONS = TreeOptions(
-    rounds=20, learning_rate=0.1, leaves=4, slices_in_leaf=5, feature_share=1.0, row_share=1.0
-)
+OPTIONS = Boosting(rounds=20, learning_rate=0.1, leaves=4, slices_in_leaf=5, feature_share=1.0, row_share=1.0)
 
 
 def table(lengths, seed=0):

@@ -10,6 +10,7 @@ from src.errors import UserError
 from src.files import file_sha256
 from src.models.backbones import create_backbone
 from src.models.pretrained import weights_record
+from src.models.slice_classifier import ClassifierOptions, build_slice_classifier
 
 
 @pytest.fixture(scope="module")
@@ -90,3 +91,59 @@ def test_weights_of_a_url_are_found_where_torch_keeps_them(tmp_path, monkeypatch
     record = weights_record("legacy_xception", True)
     assert record["sha256"] == {file.name: file_sha256(file)} and record["tag"] == "tf_in1k"
     assert record["source"].startswith("https://github.com/") and record["source"].endswith(file.name)
+
+
+def run_file(path, backbone="test_resnet", channels=3, **options):
+    """A run's weights, and the backbone they hold."""
+    values = {"neighbours": tuple(range(channels // 3)), **options}
+    model = build_slice_classifier(ClassifierOptions(backbone=backbone, pretrained=False, **values))
+    written(path, model.state_dict())
+    return model.backbone.state_dict()
+
+
+@pytest.mark.parametrize("channels", [3, 9])
+def test_the_weights_of_a_run_start_the_backbone_of_another(tmp_path, channels):
+    stored = run_file(tmp_path / "model.safetensors", channels=channels)
+    network = create_backbone("test_resnet", channels, str(tmp_path / "model.safetensors"))
+    assert all(torch.equal(value, stored[key]) for key, value in network.state_dict().items())
+    assert "state_dict" not in network.pretrained_cfg
+
+
+def test_the_weights_of_a_run_are_adapted_to_channels_and_image_size_as_timm_s_are(tmp_path):
+    kernels = run_file(tmp_path / "r.safetensors")["conv1.0.weight"]
+    adapted = create_backbone("test_resnet", 6, str(tmp_path / "r.safetensors")).state_dict()
+    torch.testing.assert_close(adapted["conv1.0.weight"], torch.cat([kernels, kernels], 1) / 2)
+    run_file(tmp_path / "v.safetensors", "test_vit", image_size=160)
+    network = create_backbone("test_vit", 3, str(tmp_path / "v.safetensors"), image_size=64)
+    assert network.pos_embed.shape[1] == 4 * 4 + network.num_prefix_tokens
+
+
+def test_a_run_s_own_exponent_of_gem_is_kept(tmp_path):
+    tensors = run_file(tmp_path / "gem.safetensors", pooling="gem")
+    tensors["global_pool.p"].fill_(2.5)
+    path = written(tmp_path / "gem.safetensors", {f"backbone.{k}": v for k, v in tensors.items()})
+    assert create_backbone("test_resnet", 3, str(path), pooling="gem").global_pool.p.item() == 2.5
+    assert create_backbone("test_resnet", 3, str(path)).num_features == 96
+    run_file(tmp_path / "mean.safetensors")
+    loaded = create_backbone("test_resnet", 3, str(tmp_path / "mean.safetensors"), pooling="gem")
+    assert loaded.global_pool.p.item() == 3.0
+
+
+def test_the_weights_of_a_run_on_another_backbone_are_refused(tmp_path):
+    tensors = {f"backbone.{k}": v for k, v in create_backbone("test_resnet", 3, False).state_dict().items()}
+    short = {k: v for k, v in tensors.items() if "layer4" not in k}
+    with pytest.raises(UserError, match=r"have no layer4.0.conv1.weight, .* more, which would stay random"):
+        create_backbone("test_resnet", 3, str(written(tmp_path / "short.safetensors", short)))
+    more = tensors | {"backbone.layer1.0.se.fc1.weight": torch.ones(1)}
+    with pytest.raises(UserError, match=r"holds layer1.0.se.fc1.weight, which test_resnet does not have"):
+        create_backbone("test_resnet", 3, str(written(tmp_path / "more.safetensors", more)))
+    with pytest.raises(UserError, match="do not fit test_resnet"):
+        run_file(tmp_path / "nine.safetensors", channels=9)
+        create_backbone("test_resnet", 3, str(tmp_path / "nine.safetensors"))
+
+
+def test_the_folder_of_a_run_points_to_its_file(tmp_path):
+    run_file(tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps({"backbone": "test_resnet"}))
+    with pytest.raises(UserError, match=r"no config.json as timm saves it .* give the file itself"):
+        create_backbone("test_resnet", 3, str(tmp_path))

@@ -4,16 +4,15 @@ import pytest
 import torch
 
 from src.errors import UserError
-from src.models.segmentation import masked_segmentation_loss
-from src.models.slice_classifier import build_slice_classifier
+from src.models.segmentation import DecoderOptions, masked_segmentation_loss
+from src.models.slice_classifier import ClassifierOptions, build_slice_classifier
 
 WINDOWS = torch.tensor([[[40.0, 80.0], [80.0, 200.0], [40.0, 380.0]]])
 
 
 def build(backbone, **options):
-    return build_slice_classifier(
-        backbone, 3, **{"pretrained": False, "mean": (0.2,), "std": (0.3,), **options}
-    )
+    defaults = {"pretrained": False, "image_size": 64}
+    return build_slice_classifier(ClassifierOptions(backbone=backbone, **{**defaults, **options}))
 
 
 def test_logits_are_the_head_of_the_embedding():
@@ -32,17 +31,14 @@ def test_windows_may_differ_from_sample_to_sample():
     assert not torch.allclose(logits[0], logits[1], atol=1e-4)
 
 
-def test_slices_and_windows_of_a_stack_reach_the_network_in_the_asked_order():
+def test_a_stack_reaches_the_network_slice_by_slice_window_by_window():
     hu = torch.tensor([0, 20, 40], dtype=torch.int16).view(1, 3, 1, 1).expand(1, 3, 64, 64)
-    windows = torch.tensor([[[40.0, 80.0], [0.0, 80.0]]])
+    seen = ((40.0, 80.0), (0.0, 80.0))
+    windows = torch.tensor([seen])
     table = torch.tensor([[0.0, 0.5], [0.25, 0.75], [0.5, 1.0]])
-    for order, channels in (("slice", table.flatten()), ("window", table.T.flatten())):
-        model = build_slice_classifier(
-            "test_resnet", 2, pretrained=False, mean=(0.0,), std=(1.0,), slices=3, order=order
-        )
-        images = model.images(hu, windows)
-        torch.testing.assert_close(images[0, :, 5, 5], channels)
-        assert model(hu, windows)[0].shape == (1, 6)
+    model = build("test_resnet", neighbours=(-1, 0, 1), windows=seen, mean=(0.0,), std=(1.0,))
+    torch.testing.assert_close(model.images(hu, windows)[0, :, 5, 5], table.flatten())
+    assert model(hu, windows)[0].shape == (1, 6)
 
 
 def test_dropout_samples_average_the_logits_of_several_masks():
@@ -61,7 +57,7 @@ def test_dropout_samples_average_the_logits_of_several_masks():
 
 @pytest.mark.parametrize("backbone", ["test_resnet", "test_convnext", "densenet121", "seresnext26d_32x4d"])
 def test_the_decoder_draws_blood_and_leaves_the_classification_as_it_is(backbone):
-    model = build(backbone, decoder_channels=16)
+    model = build(backbone, segmentation=DecoderOptions(channels=16))
     hu = torch.randint(-1000, 1000, (2, 1, 64, 64), dtype=torch.int16)
     for module in model.modules():  # the same arithmetic in training and prediction
         if isinstance(module, torch.nn.BatchNorm2d):
@@ -77,7 +73,7 @@ def test_the_decoder_draws_blood_and_leaves_the_classification_as_it_is(backbone
 
 def test_a_backbone_without_feature_maps_cannot_have_a_decoder():
     with pytest.raises(UserError, match="segmentation: test_vit has no feature maps"):
-        build("test_vit", decoder_channels=16)
+        build("test_vit", segmentation=DecoderOptions(channels=16))
 
 
 def test_unknown_masks_do_not_count_in_the_segmentation_loss():

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from src.models.slice_images import LearnedWindows, MinMaxScale, build_scale
+from src.models.slice_images import ImageOptions, LearnedWindows, MinMaxScale, build_images
 
 HU = torch.tensor([-1000.0, 0.0, 40.0, 80.0, 300.0]).view(1, 1, 1, 5)
 
@@ -22,14 +22,13 @@ def test_a_learned_window_is_a_1x1_convolution_and_a_sigmoid():
     assert windows.slope.grad is not None and windows.shift.grad is not None
 
 
-@pytest.mark.parametrize("order", ["slice", "window"])
-def test_learned_windows_of_a_stack_keep_the_channel_order(order):
-    windows = LearnedWindows(((40.0, 80.0), (80.0, 200.0)), order)
+def test_learned_windows_of_a_stack_come_slice_by_slice():
+    windows = LearnedWindows(((40.0, 80.0), (80.0, 200.0)))
     stack = torch.tensor([0.0, 100.0, 200.0]).view(1, 3, 1, 1)
     found = windows(stack, None).detach().flatten()
     expected = [[windows(stack[:, s : s + 1], None)[0, w, 0, 0] for w in range(2)] for s in range(3)]
     table = torch.tensor([[value.item() for value in row] for row in expected])
-    torch.testing.assert_close(found, table.flatten() if order == "slice" else table.T.flatten())
+    torch.testing.assert_close(found, table.flatten())
 
 
 def test_minmax_stretches_each_image_and_a_flat_one_is_zero():
@@ -40,11 +39,12 @@ def test_minmax_stretches_each_image_and_a_flat_one_is_zero():
 
 
 def test_a_mean_for_each_window_goes_to_its_channels():
-    for order, expected in (("slice", [1, 2, 1, 2]), ("window", [1, 1, 2, 2])):
-        scale = build_scale("fixed", (1.0, 2.0), (1.0, 1.0), 2, 2, order)
-        assert (-scale(torch.zeros(1, 4, 1, 1))).flatten().tolist() == expected
+    seen = {"neighbours": (0, 1), "windows": ("brain", "bone"), "learn_windows": True}
+    _, scale = build_images(ImageOptions(**seen, mean=(1.0, 2.0), std=(1.0, 1.0)))
+    assert (-scale(torch.zeros(1, 4, 1, 1))).flatten().tolist() == [1, 2, 1, 2]
 
 
 def test_instance_normalisation_gives_every_channel_mean_0_and_deviation_1():
-    out = build_scale("instance", (0.2,), (0.3,), 1, 3, "slice")(5 * torch.randn(2, 3, 20, 20) + 7)
+    scale = build_images(ImageOptions(normalisation="instance"))[1]
+    out = scale(5 * torch.randn(2, 3, 20, 20) + 7)
     assert out.mean((2, 3)).abs().max() < 1e-4 and (out.std((2, 3)) - 1).abs().max() < 0.01

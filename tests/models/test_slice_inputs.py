@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from src.models.slice_inputs import InputSizes, Scores, SliceInputs
+from src.models.sequence_model import SliceSequence
+from src.models.slice_inputs import InputOptions, InputSizes, Scores, SliceInputs
 
 
 def test_scores_are_members_their_mean_and_rotated_differences():
@@ -24,31 +25,45 @@ def test_two_members_have_one_difference():
 def test_a_projected_delta_is_the_delta_of_projections(deltas):
     """The memory-saving order against the definition."""
     torch.manual_seed(0)
-    inputs = SliceInputs(
-        InputSizes((5,), 1, 1), Scores(1, ("logits",), False, False), deltas, 8, 0.0, 0.0, False
-    )
-    wide = SliceInputs(
-        InputSizes((5,), 1, 1), Scores(1, ("logits",), False, False), deltas, None, 0.0, 0.0, False
+    inputs, wide = (
+        SliceInputs(InputSizes((5,), 1, 1), InputOptions(deltas=deltas, width=width, dropout=0.0))
+        for width in (8, None)
     )
     batch = torch.randn(2, 6, 5), torch.randn(2, 6, 6), torch.randn(2, 6, 1)
     mask = torch.arange(6)[None] < torch.tensor([[6], [4]])
     missing = torch.zeros_like(mask)
     missing[0, 2] = True
-    values = wide(*batch, mask, missing)
+    slices = SliceSequence(*batch, mask, missing)
+    values = wide(slices)
     own, copies = inputs.project.weight, inputs.project_deltas.weight.unflatten(0, (-1, 8))
     weight = torch.cat([own[:, :11], *copies, own[:, 11:]], 1)
     expected = inputs.finish(values @ weight.T + inputs.project.bias)
-    torch.testing.assert_close(inputs(*batch, mask, missing), expected)
+    torch.testing.assert_close(inputs(slices), expected)
 
 
 def test_a_missing_slice_is_known_by_its_place_and_its_mark_only():
     torch.manual_seed(0)
-    inputs = SliceInputs(
-        InputSizes((5,), 1, 1), Scores(1, ("logits",), False, False), "none", 8, 0.0, 0.0, True
-    )
+    inputs = SliceInputs(InputSizes((5,), 1, 1, marks=True), InputOptions(width=8, dropout=0.0))
     batch = [torch.randn(1, 3, 5), torch.randn(1, 3, 6), torch.randn(1, 3, 1)]
     mask, missing = torch.ones(1, 3, dtype=torch.bool), torch.tensor([[False, True, False]])
-    before = inputs(*batch, mask, missing)
+    before = inputs(SliceSequence(*batch, mask, missing))
     batch[0][0, 1], batch[1][0, 1] = 9.0, -9.0
-    torch.testing.assert_close(inputs(*batch, mask, missing), before)
-    assert not torch.allclose(inputs(*batch, mask)[0, 1], before[0, 1])
+    torch.testing.assert_close(inputs(SliceSequence(*batch, mask, missing)), before)
+    shown = inputs(SliceSequence(*batch, mask, torch.zeros_like(missing)))
+    assert not torch.allclose(shown[0, 1], before[0, 1])
+
+
+def test_embeddings_are_normalised_member_by_member_or_left_as_they_are():
+    batch = 50 + 10 * torch.randn(2, 6, 7), torch.randn(2, 6, 12), torch.randn(2, 6, 1)
+    mask = torch.ones(2, 6, dtype=torch.bool)
+    slices = SliceSequence(*batch, mask, torch.zeros_like(mask))
+    for normalise in (True, False):
+        read = ("embeddings", "probabilities", "position")
+        inputs = SliceInputs(
+            InputSizes((4, 3), 2, 1), InputOptions(inputs=read, width=None, normalise=normalise)
+        )
+        parts = [batch[0][..., :4], batch[0][..., 4:]]
+        if normalise:
+            parts = [(x - x.mean(-1, keepdim=True)) / x.std(-1, keepdim=True, correction=0) for x in parts]
+        expected = torch.cat([*parts, batch[1].sigmoid(), batch[2]], -1)
+        torch.testing.assert_close(inputs(slices), expected, rtol=1e-4, atol=1e-4)

@@ -7,11 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from src.data.prepared import FORMAT, Prepared
 from src.ensemble.experiment import EnsembleConfig, Experiment, Scored, compare_stages, nested_gains
 from src.evaluation.blend import fit_blend
 from src.evaluation.bootstrap import bootstrap_weighted_log_loss
 from src.evaluation.metrics import prevalence, prevalence_baseline
-from src.files import write_json
+from src.files import file_sha256, write_json
 from src.labels import LABELS, SUBTYPES
 from src.settings import Settings
 from src.training.runs import Run
@@ -30,6 +31,7 @@ RUNS = {
     "stage2/transformer": 0.75,
 }  # noise
 MANIFEST = {
+    "format": FORMAT,
     "settings": {"size": 256},
     "quarantined": {"truncated": 1, "unreadable": 1},
     "kept_defects": {"padded": 160, "zero step": 0},
@@ -97,7 +99,8 @@ def build_experiment(
             run = Run(f"fake/{name}", k, settings)
             own = p[train & (fold == k).to_numpy()]
             run.save_predictions("oof", own)
-            write_json(run.folder / "metrics.json", _metrics(rng, labels, own, noise))
+            files = {"oof.parquet": file_sha256(run.folder / "oof.parquet")}
+            write_json(run.folder / "metrics.json", _metrics(rng, labels, own, noise) | {"files": files})
             run_folders.append(run)
     oofs = {name: scored.oof for name, scored in members.items()}
     tests = {name: scored.test for name, scored in members.items()}
@@ -110,6 +113,7 @@ def build_experiment(
         synthetic=test,
         labels=labels,
         test_labels=test_labels,
+        prepared=Prepared(settings.clean),
         slices=table,
         runs=run_folders,
         baseline=prevalence_baseline(labels),
@@ -162,7 +166,7 @@ def _metrics(rng: np.random.Generator, labels: pd.DataFrame, oof: pd.DataFrame, 
         "seconds": 61.5,
         "device": "cpu",
         "seed": 0,
-        "data_fingerprint": "0123456789abcdef",
+        "made_from": {"data": "0123456789abcdef"},
         "git": "0123456789abcdef0123456789abcdef01234567",
         "python": "3.11.7",
         "torch": "2.13.0",

@@ -7,13 +7,13 @@ import sys
 import numpy as np
 import pytest
 
-from src.data.volumes import open_volumes
+from src.data.prepared import Prepared
 from src.errors import UserError
 from src.report import augmentation_page as augmentation
 from src.report.augmentation_page import channel_names, choose, describe
-from src.training.slices.draws import draw
+from src.training.slices.draws import Augmentation, draw
 from src.training.slices.slice_batches import SliceBatches
-from src.training.slices.slice_config import Augmentation, SliceConfig
+from src.training.slices.slice_config import SliceConfig
 from src.training.slices.warps import warp
 from src.training.split import labelled_slices
 from tests.training.prepared import write_clean, write_settings
@@ -68,13 +68,11 @@ def test_channels_are_named_in_the_network_s_order():
     assert channel_names(config(**options)) == [
         "slice -1, 40 / 80", "slice -1, file", "slice +0, 40 / 80", "slice +0, file"
     ]  # fmt: skip
-    by_window = channel_names(config(**options, channel_order="window"))
-    assert by_window == ["slice -1, 40 / 80", "slice +0, 40 / 80", "slice -1, file", "slice +0, file"]
 
 
 def test_the_slices_show_every_kind_before_any_twice(tmp_path):
     write_clean(tmp_path)
-    slices = labelled_slices(tmp_path)
+    slices = labelled_slices(Prepared(tmp_path))
     rows = choose(slices, 8)
     subtypes = slices.iloc[rows[:6]][["any", "epidural", "subdural", "intraventricular"]]
     assert len(set(rows)) == 8 and (subtypes["any"] == 0).sum() == 1
@@ -83,14 +81,15 @@ def test_the_slices_show_every_kind_before_any_twice(tmp_path):
 
 def test_the_first_picture_of_a_slice_is_what_prediction_shows(tmp_path, monkeypatch):
     write_clean(tmp_path, masks=True)
-    settings, slices = config(image_size=64, augmentation=Augmentation(**STILL)), labelled_slices(tmp_path)
-    batches = SliceBatches(open_volumes(tmp_path), slices, settings)
+    prepared, settings = Prepared(tmp_path), config(image_size=64, augmentation=Augmentation(**STILL))
+    slices = labelled_slices(prepared)
+    batches = SliceBatches(prepared, slices, settings)
     seen = []
     monkeypatch.setattr(augmentation, "_uri", lambda looks, config: seen.append(looks) or "")
     augmentation.samples(batches, slices, settings, [3, 7], draws=2)
     draws, views = seen[0], seen[1]
     assert [look.title for look in draws] == ["as predicted", "unchanged", "unchanged"]
-    stored = open_volumes(tmp_path).slice(slices["image_id"][3]).astype(float)
+    stored = prepared.volumes.slice(slices["image_id"][3]).astype(float)
     expected = (np.clip(stored / 80, 0, 1) - 0.2) / 0.3  # brain window: 0 to 80 HU
     for look in (*draws, *views):
         np.testing.assert_allclose(look.images[0], expected, atol=1e-5)

@@ -5,7 +5,7 @@ import pytest
 
 from src.data.preparation.options import Options
 from src.data.preparation.prepare import prepare
-from src.data.prepared import read_manifest, read_slices, read_studies
+from src.data.prepared import Prepared
 from src.data.volumes import open_volumes
 from src.labels import LABELS
 from src.report.data_overview import (
@@ -32,7 +32,7 @@ def clean(tmp_path_factory):
 
 
 def test_counts(clean):
-    table = counts(read_slices(clean)).set_index("split")
+    table = counts(Prepared(clean).slices).set_index("split")
     assert table.loc["train"].to_dict() == {
         "images": 11, "studies": 4, "patients": 4, "quarantined": 1, "slices_per_study": 2.8,
     }  # fmt: skip
@@ -40,7 +40,7 @@ def test_counts(clean):
 
 
 def test_prevalence_of_images_studies_and_patients(clean):
-    table = prevalence(read_slices(clean), read_studies(clean)).set_index("label")
+    table = prevalence(Prepared(clean).slices, Prepared(clean).studies).set_index("label")
     assert table.loc["subdural", ["images", "studies", "patients"]].tolist() == [2, 2, 2]
     assert table.loc["any", "images_percent"] == pytest.approx(100 * 2 / 11, abs=0.001)
     assert table.loc["any", "studies_percent"] == 50
@@ -48,14 +48,14 @@ def test_prevalence_of_images_studies_and_patients(clean):
 
 
 def test_prevalence_of_labels_that_only_studies_have(clean):
-    slices = read_slices(clean).assign(any=pd.array([pd.NA] * 15, dtype="Int8"))
-    studies = read_studies(clean).assign(any=pd.array([1, 0, 1, 1, None], dtype="Int8"))
+    slices = Prepared(clean).slices.assign(any=pd.array([pd.NA] * 15, dtype="Int8"))
+    studies = Prepared(clean).studies.assign(any=pd.array([1, 0, 1, 1, None], dtype="Int8"))
     row = prevalence(slices, studies).set_index("label").loc["any"]
     assert row["studies"] == 3 and row["studies_percent"] == 75 and pd.isna(row["images"])
 
 
 def test_every_defect_is_listed(clean):
-    table = defects(read_manifest(clean)).set_index("defect")
+    table = defects(Prepared(clean).manifest).set_index("defect")
     assert table.loc["empty file"].tolist() == [1, "quarantined"]
     assert table.loc["zero step"].tolist() == [0, "kept"]
 
@@ -70,7 +70,7 @@ def test_the_histogram_counts_every_pixel(clean):
 
 
 def test_pictures_show_examples_of_each_label_and_a_whole_study(clean):
-    volumes, slices = open_volumes(clean), read_slices(clean)
+    volumes, slices = open_volumes(clean), Prepared(clean).slices
     titles = [axes.get_title() for axes in montage_figure(volumes, slices).axes]
     assert f"subdural\n{image_name(201)}" in titles
     assert sum(title.startswith("no bleeding") for title in titles) == 4
@@ -82,7 +82,7 @@ def test_pictures_show_examples_of_each_label_and_a_whole_study(clean):
 
 
 def test_a_data_set_without_labels_is_shown_too(clean):
-    slices = read_slices(clean)
+    slices = Prepared(clean).slices
     slices = slices.assign(**{label: pd.array([pd.NA] * len(slices), dtype="Int8") for label in LABELS})
     titles = [axes.get_title() for axes in montage_figure(open_volumes(clean), slices).axes]
     assert titles[0].startswith("no labels")

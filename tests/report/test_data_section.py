@@ -12,6 +12,7 @@ from PIL import Image
 
 from src.data.preparation.options import Options
 from src.data.preparation.prepare import prepare
+from src.data.prepared import Prepared
 from src.ensemble.experiment import Experiment
 from src.labels import LABELS
 from src.report.data_overview import EDGES
@@ -19,7 +20,6 @@ from src.report.data_pictures import data_pictures
 from src.report.data_section import defect_rows, part_counts, prevalence_rows
 from src.report.figures import hu_figure
 from src.report.run_report import render_report
-from src.training.runs import Run
 from tests.data.dicom_files import write_rsna
 
 
@@ -57,9 +57,7 @@ def test_a_cause_of_quarantine_has_an_example_and_a_kept_defect_none(experiment:
 
 
 def test_pictures_of_prepared_volumes_are_in_the_page(experiment: Experiment, clean: Path) -> None:
-    settings = dataclasses.replace(experiment.runs[0].settings, clean=clean)
-    runs = [Run(run.name, run.fold, settings) for run in experiment.runs]
-    page = render_report(dataclasses.replace(experiment, runs=runs))
+    page = render_report(dataclasses.replace(experiment, prepared=Prepared(clean)))
     (uri,) = re.findall(r' src="([^"]*)"', page)
     kind, _, code = uri.partition(",")
     picture = Image.open(io.BytesIO(base64.b64decode(code, validate=True)))
@@ -69,7 +67,7 @@ def test_pictures_of_prepared_volumes_are_in_the_page(experiment: Experiment, cl
     assert 0.02 < (np.asarray(picture.convert("L")) > 200).mean() < 0.3  # skulls on black
     assert "Hounsfield units" in page
     assert "Pixels of 9 evenly chosen slices" in page
-    assert page == render_report(dataclasses.replace(experiment, runs=runs))
+    assert page == render_report(dataclasses.replace(experiment, prepared=Prepared(clean)))
     assert len(page) < 3_000_000
 
 
@@ -77,7 +75,7 @@ def test_without_volumes_the_page_says_so(experiment: Experiment, clean: Path, t
     assert "The prepared volumes are not at hand" in render_report(experiment)
     for file in ("manifest.json", "slices.parquet"):
         (tmp_path / file).write_bytes((clean / file).read_bytes())
-    assert data_pictures(tmp_path) is None
+    assert data_pictures(Prepared(tmp_path)) is None
 
 
 def test_the_histogram_shows_counts_as_text() -> None:

@@ -6,14 +6,15 @@ import numpy as np
 import pandas as pd
 
 from src.labels import LABELS
-from src.settings import Settings
+from src.settings import load_settings
 from src.training.studies.stacker_config import StackerConfig
+from tests.training.prepared import write_settings
 
 MEMBER = "x/stage1/a"
 
 
 def settings_below(folder):
-    return Settings(folder / "S.json", *(folder / name for name in ("raw", "clean", "m", "c", "l", "s")))
+    return load_settings(write_settings(folder))
 
 
 def table(lengths):

@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 import torch
 
+from src.data.prepared import Prepared
 from src.errors import UserError
-from src.evaluation.metrics import held_out_scores
 from src.settings import load_settings
 from src.training.launch import train_folds
 from src.training.runs import Run
+from src.training.slices.kind import KIND
 from src.training.slices.slice_config import SliceConfig
-from src.training.slices.slice_fold import train_slice_fold
 from tests.conftest import ROOT
 from tests.training.prepared import write_clean, write_settings
 
@@ -80,8 +80,8 @@ def test_killed_twice_and_started_again_gives_the_same_bytes(home):
 
     straight = Run("tiny/stage1/straight", 0, settings)
     quiet = logging.getLogger("ich.test")
-    train_slice_fold(
-        straight, run.read_config(SliceConfig), torch.device("cpu"), held_out_scores, quiet, False
+    KIND.train(
+        straight, Prepared(settings.clean), run.read_config(SliceConfig), torch.device("cpu"), quiet, False
     )
     for file in ("model.safetensors", "oof.parquet", "embeddings.npy"):
         assert (run.folder / file).read_bytes() == (straight.folder / file).read_bytes(), file
@@ -101,8 +101,8 @@ def test_two_processes_on_cpu_train_what_one_trains(home):
 
     alone = Run("tiny/stage1/alone", 0, settings)
     quiet = logging.getLogger("ich.test")
-    train_slice_fold(
-        alone, together.read_config(SliceConfig), torch.device("cpu"), held_out_scores, quiet, False
+    KIND.train(
+        alone, Prepared(settings.clean), together.read_config(SliceConfig), torch.device("cpu"), quiet, False
     )
     one, two = alone.predictions("oof"), together.predictions("oof")
     assert list(one.index) == list(two.index)
@@ -122,4 +122,4 @@ def test_a_second_process_on_one_fold_says_so_and_stops(home):
         Run("tiny/stage1/exact", 0, settings).lock(),
         pytest.raises(UserError, match="another process works on this fold; wait for it or stop it"),
     ):
-        train_folds("train_stage1.py", arguments, SliceConfig, train_slice_fold, held_out_scores)
+        train_folds("train_stage1.py", arguments, "stage1")

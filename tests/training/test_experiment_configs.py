@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from src.config import load_config, parse_config
-from src.data.volumes import open_volumes
+from src.data.prepared import Prepared
+from src.models.slice_classifier import build_slice_classifier
+from src.training.slices.kind import predict_slices, training_loss
 from src.training.slices.slice_batches import SliceBatches
 from src.training.slices.slice_config import SliceConfig
-from src.training.slices.slice_fold import build_from_config, predict_slices, training_loss
 from src.training.split import labelled_slices
 from tests.conftest import ROOT
 from tests.training.prepared import write_clean
@@ -23,10 +24,10 @@ KINDS = {"conv": "test_convnext", "maxvit": "test_vit", "efficient": "test_effic
 
 
 @pytest.fixture(scope="module")
-def clean(tmp_path_factory):
+def prepared(tmp_path_factory):
     folder = tmp_path_factory.mktemp("clean")
     write_clean(folder, masks=True)
-    return folder
+    return Prepared(folder)
 
 
 def small(config):
@@ -40,19 +41,19 @@ def small(config):
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: f"{path.parts[-3]}/{path.stem}")
-def test_a_configuration_builds_trains_a_batch_and_predicts(path, clean):
+def test_a_configuration_builds_trains_a_batch_and_predicts(path, prepared):
     config = load_config(SliceConfig, path)
     with torch.device("meta"):
-        assert build_from_config(config, pretrained=False).embedding_size >= 64
-    config, volumes = small(config), open_volumes(clean)
-    model = build_from_config(config).train()
-    batch = next(iter(SliceBatches(volumes, labelled_slices(clean), config).epoch(0)))
+        assert build_slice_classifier(config, pretrained=False).embedding_size >= 64
+    config = small(config)
+    model = build_slice_classifier(config).train()
+    batch = next(iter(SliceBatches(prepared, labelled_slices(prepared), config).epoch(0)))
     loss = training_loss(config)(model, batch)
     loss.backward()
     assert torch.isfinite(loss)
     gradients = [parameter.grad for parameter in model.parameters() if parameter.requires_grad]
     assert all(g is not None and torch.isfinite(g).all() for g in gradients)
-    logits, embeddings = predict_slices(model, volumes, batch["ids"], config, torch.device("cpu"))
+    logits, embeddings = predict_slices(model, prepared, batch["ids"], config, torch.device("cpu"))
     assert logits.shape == (4, 6) and embeddings.shape == (4, model.embedding_size)
 
 
@@ -60,10 +61,10 @@ BASELINE = [path for path in CONFIGS if path.parts[-3] == "baseline"]
 
 
 @pytest.mark.parametrize("path", BASELINE, ids=lambda path: path.stem)
-def test_a_baseline_backbone_itself_learns_from_a_batch(path, clean):
+def test_a_baseline_backbone_itself_learns_from_a_batch(path, prepared):
     config = load_config(SliceConfig, path, ["pretrained=false", "image_size=64", "batch_size=2"])
-    model = build_from_config(config).train()
-    batch = next(iter(SliceBatches(open_volumes(clean), labelled_slices(clean), config).epoch(0)))
+    model = build_slice_classifier(config).train()
+    batch = next(iter(SliceBatches(prepared, labelled_slices(prepared), config).epoch(0)))
     loss = training_loss(config)(model, batch)
     loss.backward()
     first = next(model.backbone.parameters())

@@ -1,34 +1,32 @@
-"""Run folders: named by their configuration's path, complete when metrics.json stands, never overwritten."""
-
-import logging
+"""Run folders: named by their configuration's path, complete when metrics.json stands, checked when read."""
 
 import numpy as np
 import pandas as pd
 import pytest
-import torch
+from torch import nn
 
+from src.data.prepared import Prepared
 from src.errors import UserError
 from src.labels import LABELS
-from src.settings import Settings
-from src.training.engine.loop import Progress
+from src.settings import load_settings
 from src.training.runs import Run, experiment_name, run_name, runs_of
 from src.training.slices.slice_config import SliceConfig
+from tests.training.finished import finish, predict
+from tests.training.prepared import write_clean, write_settings
 
 CONFIG = SliceConfig(backbone="test_resnet")
+TABLE = pd.DataFrame(np.linspace(0, 1, 18).reshape(3, 6), ["b", "a", "c"], list(LABELS))
 
 
 @pytest.fixture
 def run(tmp_path):
-    settings = Settings(
-        tmp_path / "SETTINGS.json", *(tmp_path / name for name in ("raw", "clean", "m", "c", "l", "s"))
-    )
-    return Run("demo/stage1/small", 0, settings)
+    return Run("demo/stage1/small", 0, load_settings(write_settings(tmp_path)))
 
 
-def finish(run, config=CONFIG, data="d1"):
-    run.save_config(config)
-    scores = {"score": 0.1, "baseline": 0.2}
-    run.finish(scores, 0, torch.device("cpu"), data, Progress(), logging.getLogger("test"))
+@pytest.fixture
+def prepared(run):
+    write_clean(run.settings.clean)
+    return Prepared(run.settings.clean)
 
 
 def test_a_run_is_named_by_the_path_of_its_configuration(tmp_path):
@@ -41,39 +39,69 @@ def test_a_run_is_named_by_the_path_of_its_configuration(tmp_path):
     assert experiment_name("experiments/demo/") == "demo"
 
 
-def test_metrics_json_marks_a_fold_complete(run):
-    run.save_config(CONFIG)
-    assert not run.is_done(CONFIG, "d1")
-    finish(run)
-    assert run.is_done(CONFIG, "d1")
-
-
-def test_a_complete_fold_of_another_configuration_is_not_taken_for_this_one(run):
-    finish(run)
-    with pytest.raises(UserError, match=r"another configuration \(epochs, lr\); delete that folder"):
-        run.is_done(CONFIG.model_copy(update={"lr": 1.0, "epochs": 9}), "d1")
-    assert run.is_done(CONFIG.model_copy(update={"notes": "a remark", "checkpoint_steps": 7}), "d1")
-
-
-def test_a_complete_fold_of_other_data_is_refused(run):
-    finish(run)
-    with pytest.raises(UserError, match="trained on other prepared data"):
-        run.is_done(CONFIG, "d2")
-
-
-def test_a_missing_file_names_the_command_that_makes_it(run):
-    with pytest.raises(
-        UserError, match=r"run: python train_stage1.py experiments/demo/stage1/small.json --fold 0"
-    ):
+def test_a_missing_file_names_the_command_that_makes_it_settings_and_all(run):
+    command = (
+        "python train_stage1.py experiments/demo/stage1/small.json --fold 0 --settings .*/SETTINGS.json$"
+    )
+    with pytest.raises(UserError, match=f"oof.parquet: missing; run: {command}"):
         run.predictions("oof")
 
 
 def test_predictions_and_embeddings_come_back_row_by_row(run):
-    ids = ["b", "a", "c"]
-    probabilities = pd.DataFrame(np.linspace(0, 1, 18).reshape(3, 6), ids, list(LABELS))
-    run.save_predictions("oof", probabilities, np.arange(6.0).reshape(3, 2))
-    pd.testing.assert_frame_equal(run.predictions("oof"), probabilities, check_names=False)
+    run.save_predictions("oof", TABLE, np.arange(6.0).reshape(3, 2))
+    pd.testing.assert_frame_equal(run.predictions("oof"), TABLE, check_names=False)
     assert run.embeddings("oof").tolist() == [[0, 1], [2, 3], [4, 5]]
+
+
+def test_an_embedding_that_float16_cannot_hold_is_refused(run):
+    run.save_predictions("oof", TABLE, np.full((3, 2), 65504.0))
+    with pytest.raises(UserError, match=r"an embedding is 7e\+04, beyond what float16 holds; lower lr"):
+        run.save_predictions("oof", TABLE, np.full((3, 2), -7e4))
+
+
+def test_a_part_is_there_when_this_training_predicted_it_for_these_data(run, prepared):
+    run.save_predictions("oof", TABLE)
+    finish(run, CONFIG, prepared)
+    assert not run.has("test", prepared.test_fingerprint)
+    predict(run, prepared, "test", TABLE, np.zeros((3, 2)))
+    assert run.has("test", prepared.test_fingerprint) and not run.has("test", "other data")
+    run.embeddings_file("test").unlink()
+    assert not run.has("test", prepared.test_fingerprint)
+    predict(run, prepared, "test", TABLE)
+    run.save_predictions("oof", 1 - TABLE)
+    finish(run, CONFIG, prepared)  # another training by the same name
+    assert not run.has("test", prepared.test_fingerprint)
+
+
+def test_a_new_training_begins_without_what_was_derived_from_the_old(run):
+    parts = ("oof", "oof_hflip", "train", "probe", "test", "test_hflip")
+    for part in parts:
+        run.save_predictions(part, TABLE, np.zeros((3, 2)))
+    run.save_config(CONFIG)
+    (run.folder / "missing.parquet").touch()
+    assert len(list(run.folder.iterdir())) == 2 * len(parts) + 2
+    run.remove_derived()
+    assert [path.name for path in run.folder.iterdir()] == ["config.json"]
+
+
+def test_weights_and_held_out_predictions_are_those_that_training_wrote(run, prepared):
+    run.save_weights(nn.Linear(30, 30))
+    run.save_predictions("oof", TABLE)
+    finish(run, CONFIG, prepared)
+    layer = run.load_weights(nn.Linear(30, 30))
+    run.save_predictions("oof", TABLE * 0.99)  # a whole table, but another one
+    weights = run.folder / "model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-100:-50] = bytes(50)
+    weights.write_bytes(data)
+    for file, read in {
+        "model.safetensors": lambda: run.load_weights(layer),
+        "oof.parquet": lambda: run.predictions("oof"),
+    }.items():
+        with pytest.raises(
+            UserError, match=rf"{file}: is not the file that training wrote; delete .*fold0 and run"
+        ):
+            read()
 
 
 def test_the_runs_of_an_experiment_are_found_in_order(run):

@@ -13,7 +13,7 @@ from ...errors import UserError
 from ...files import file_sha256, fingerprint, read_json
 from ...progress import parallel
 from ..pack import Pack
-from ..prepared import FOLDS, MANIFEST, MASKS, QUARANTINE, SLICES, STUDIES, VOLUMES
+from ..prepared import FOLDS, FORMAT, MANIFEST, MASKS, QUARANTINE, SLICES, STUDIES, VOLUMES
 from ..readers import read_inventory
 from ..source import Source, modified_ns, size_of
 from .describe import describe, mask_files, study_files
@@ -95,6 +95,9 @@ def _finished(
     if not path.is_file():
         return None
     manifest = read_json(path)
+    if manifest.get("format") != FORMAT:
+        log.info("%s: prepared by another version; its tables are written anew", clean)
+        return None
     if differences := changes(manifest["settings"], options.recorded):
         log.info("%s: settings changed: %s; what depends on them is made anew", clean, differences)
         return None
@@ -105,6 +108,9 @@ def _finished(
         return None
     if any(not (clean / name).is_file() for name in (SLICES, STUDIES, FOLDS, QUARANTINE)):
         log.warning("%s: a table is missing; it is made anew", clean)
+        return None
+    if changed := [name for name, sha in manifest["tables"].items() if file_sha256(clean / name) != sha]:
+        log.warning("%s: %s is not as it was written; the tables are made anew", clean, ", ".join(changed))
         return None
     packs = [clean / folder / name for folder in (VOLUMES, MASKS) for name in manifest[folder]]
     damaged = [

@@ -10,14 +10,28 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from ...files import PARTIAL, fingerprint, read_json, write_csv, write_json, write_parquet
+from ...errors import UserError
+from ...files import PARTIAL, file_sha256, read_json, write_csv, write_json, write_parquet
 from ...labels import LABELS
 from .. import geometry
 from ..folds import assign_folds, check_folds, read_external_folds, read_fold_file
 from ..hu import PADDED_BELOW, Slice
 from ..images import decode_source
 from ..pack import FOUND, SUFFIX, Pack
-from ..prepared import FOLDS, MANIFEST, MASKS, PREVIOUS, QUARANTINE, SERIES, SLICES, STUDIES, VOLUMES
+from ..prepared import (
+    FOLDS,
+    FORMAT,
+    MANIFEST,
+    MASKS,
+    PREVIOUS,
+    QUARANTINE,
+    SERIES,
+    SLICES,
+    STUDIES,
+    VOLUMES,
+    fingerprints,
+    table_digests,
+)
 from . import checks
 from .inventory import Inventory
 from .options import Options, fold_choices
@@ -207,7 +221,7 @@ def write_tables(
     write_csv(clean / QUARANTINE, quarantine)
     if tables.series is not None:
         write_csv(clean / SERIES, tables.series)
-    manifest |= {"folds_grew": tables.folds_grew, "inputs": inputs, **packs}
+    manifest |= {"folds_grew": tables.folds_grew, "inputs": inputs, **packs, "tables": table_digests(clean)}
     write_json(clean / MANIFEST, manifest)
     tidy(clean, manifest)
     return manifest
@@ -233,9 +247,15 @@ def folds_before(clean: Path, options: Options) -> pd.DataFrame | None:
     path = next((clean / name for name in (MANIFEST, PREVIOUS) if (clean / name).is_file()), None)
     if path is None or options.folds_file is not None or not (clean / FOLDS).is_file():
         return None
-    before = read_json(path)["settings"]
-    if fold_choices(before) != fold_choices(options.recorded):
+    before = read_json(path)
+    if fold_choices(before["settings"]) != fold_choices(options.recorded):
         return None
+    written = before.get("tables", {}).get(FOLDS)
+    if path.name == MANIFEST and written not in (None, file_sha256(clean / FOLDS)):
+        raise UserError(
+            f"{clean / FOLDS}: was changed since prepare_data.py wrote it; give folds of your own by "
+            "--folds-file, or delete it to divide all patients anew, which every model is then trained for"
+        )
     return read_fold_file(clean / FOLDS)
 
 
@@ -274,11 +294,9 @@ def _manifest(
     options: Options,
 ) -> dict[str, Any]:
     usable = slices[slices["status"] == "ok"]
-    where = [name for name in slices if name.endswith(("volume", "_index")) and name != "class_index"]
-    contents = [_digest(table) for table in (slices.drop(columns=where), studies, folds)]
     return {
-        "format": 1,
-        "fingerprint": fingerprint([contents, options.recorded]),
+        "format": FORMAT,
+        **fingerprints(slices, studies, folds, options.recorded),
         "settings": options.recorded,
         "images": {split: int((usable["split"] == split).sum()) for split in ("train", "test")},
         "studies": int(usable["study_id"].nunique()),
@@ -289,11 +307,6 @@ def _manifest(
             name: version(name) for name in ("numpy", "opencv-python-headless", "pyarrow", "pydicom")
         },
     }
-
-
-def _digest(table: pd.DataFrame) -> str:
-    """Of a table's values; pixels are in it by their hashes."""
-    return fingerprint(pd.util.hash_pandas_object(table, index=False).to_numpy().tobytes().hex())
 
 
 def _kept_defects(usable: pd.DataFrame) -> dict[str, int]:

@@ -8,20 +8,24 @@ import torch
 from ...errors import UserError
 
 Batch = dict[str, Any]
+TYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+PRECISIONS = ("auto", *TYPES)
 
 
 def autocast_type(precision: str, device: torch.device) -> torch.dtype | None:
     """The type of mixed-precision arithmetic; None is plain float32."""
-    if precision == "fp32" or (precision == "auto" and device.type != "cuda"):
-        return None
-    if precision == "fp16":
-        if device.type != "cuda":
-            raise UserError("precision fp16 needs a GPU; use auto, fp32 or bf16 on a CPU")
-        return torch.float16
-    # Older GPUs than Ampere only emulate it, far slower than they compute in float16.
-    if precision == "auto" and not torch.cuda.is_bf16_supported(including_emulation=False):
-        return torch.float16
-    return torch.bfloat16
+    if precision == "auto":
+        precision = _best_precision(device)
+    if precision == "fp16" and device.type != "cuda":
+        raise UserError("precision fp16 needs a GPU; use auto, fp32 or bf16 on a CPU")
+    return TYPES[precision]
+
+
+def _best_precision(device: torch.device) -> str:
+    if device.type != "cuda":
+        return "fp32"
+    # Older GPUs than Ampere only emulate bfloat16, far slower than they compute in float16.
+    return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
 
 
 def autocast(kind: torch.dtype | None, device: torch.device) -> AbstractContextManager:

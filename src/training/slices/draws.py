@@ -6,12 +6,95 @@ window jitter cost nothing: window(a HU + s; c, w) = window(HU; (c - s) / a, w /
 """
 
 from dataclasses import dataclass, fields
+from typing import Annotated
 
 import numpy as np
+from pydantic import AfterValidator, model_validator
 
-from .slice_config import Augmentation
+from ...config import Count, Fraction, NotNegative, Positive, StrictModel
 
 FAMILIES = ("affine", "elastic", "intensity", "noise", "blur", "erase")
+
+
+def rising(bounds: tuple[float, float]) -> tuple[float, float]:
+    """The same; ValueError where the first is above the second."""
+    if bounds[0] > bounds[1]:
+        raise ValueError(f"{bounds[0]} is above {bounds[1]}")
+    return bounds
+
+
+class Augmentation(StrictModel):
+    """Random changes of one training sample: geometry on HU, then HU, then windows.
+
+    Names without a unit are probabilities. The slices of a 2.5D stack share one draw.
+    """
+
+    one_of: bool = False
+    """at most one of affine, elastic, intensity, noise, blur, erase a sample, or none"""
+    hflip: Fraction = 0.5
+    """probability of a mirror image, left and right changed"""
+    vflip: Fraction = 0.0
+    """probability of a mirror image, top and bottom changed"""
+    transpose: Fraction = 0.0
+    """probability that rows become columns"""
+    reverse: Fraction = 0.0
+    """probability that the neighbours of a slice change sides"""
+    affine: Fraction = 1.0
+    """probability of rotation, scale, aspect, shear and shift"""
+    rotate_deg: NotNegative = 15.0
+    """largest angle, degrees either way"""
+    scale: Fraction = 0.1
+    """largest change of size"""
+    aspect: Fraction = 0.0
+    """largest change of shape: one axis longer, the other shorter"""
+    shear_deg: NotNegative = 0.0
+    """largest shear, degrees either way"""
+    shift: Fraction = 0.05
+    """largest shift, of the image side"""
+    crop: Annotated[tuple[Positive, Positive], AfterValidator(rising)] | None = None
+    """smallest and largest side of a random square, as shares of the image side"""
+    elastic: Fraction = 0.0
+    """probability of an elastic deformation"""
+    elastic_size: Fraction = 0.03
+    """largest move of a grid point, of the image side"""
+    elastic_cells: Count = 4
+    """grid points along a side"""
+    intensity: Fraction = 1.0
+    """probability of changes of HU and windows"""
+    hu_scale: Fraction = 0.0
+    """HU times 1 +- this"""
+    hu_shift: NotNegative = 0.0
+    """HU plus or minus this"""
+    window_center_jitter: NotNegative | tuple[NotNegative, ...] = 0.0
+    """largest move of a center, HU, each window by itself; one value or one per window"""
+    window_width_jitter: Fraction | tuple[Fraction, ...] = 0.0
+    """largest change of a width, as its share, likewise"""
+    noise: Fraction = 0.0
+    """probability of white noise"""
+    noise_hu: NotNegative = 10.0
+    """largest standard deviation, HU"""
+    blur: Fraction = 0.0
+    """probability of Gaussian blur"""
+    blur_px: NotNegative = 1.5
+    """largest standard deviation, pixels of the network's input"""
+    erase: Fraction = 0.0
+    """probability of rectangles filled with air"""
+    erase_holes: Annotated[tuple[Count, Count], AfterValidator(rising)] = (1, 4)
+    """fewest and most of them"""
+    erase_side: Annotated[tuple[Fraction, Fraction], AfterValidator(rising)] = (0.05, 0.2)
+    """shortest and longest side, of the image side"""
+    cutmix: Fraction = 0.0
+    """share of samples with a rectangle of another one (CutMix)"""
+    mixup: Fraction = 0.0
+    """share of samples averaged with another one (mixup)"""
+    mix_alpha: Positive = 1.0
+    """parameter of the Beta distribution that the shares of both are drawn from"""
+
+    @model_validator(mode="after")
+    def _shares(self) -> "Augmentation":
+        if self.cutmix + self.mixup > 1:
+            raise ValueError("cutmix and mixup are shares of the samples: together at most 1")
+        return self
 
 
 @dataclass(frozen=True)
@@ -63,17 +146,16 @@ def draw(
     matrices = _matrices(rng, config, on["affine"], n, size, stored, crop)
     moves = np.zeros((n, 2, config.elastic_cells if config.elastic else 0, config.elastic_cells), np.float32)
     if config.elastic:
-        most = config.elastic_size * config.strength * stored
+        most = config.elastic_size * stored
         moves[:] = rng.uniform(-most, most, moves.shape) * on["elastic"][:, None, None, None]
-    scale, shift = config.hu_scale * config.strength, config.hu_shift * config.strength
     return Draw(
         matrices,
         moves,
-        1 + rng.uniform(-scale, scale, n) * on["intensity"],
-        rng.uniform(-shift, shift, n) * on["intensity"],
+        1 + rng.uniform(-config.hu_scale, config.hu_scale, n) * on["intensity"],
+        rng.uniform(-config.hu_shift, config.hu_shift, n) * on["intensity"],
         _jittered(rng, config, on["intensity"], n, windows),
-        rng.uniform(0, config.noise_hu * config.strength, n) * on["noise"],
-        rng.uniform(0, config.blur_px * config.strength, n) * on["blur"],
+        rng.uniform(0, config.noise_hu, n) * on["noise"],
+        rng.uniform(0, config.blur_px, n) * on["blur"],
         _holes(rng, config, on["erase"], n, size),
         rng.random(n) < config.reverse,
         rng.integers(2**62, size=n),
@@ -101,10 +183,9 @@ def _matrices(
     crop: float,
 ) -> np.ndarray:
     """(n, 2, 3): crop, then flips and transposition, then aspect, shear, rotation, scale about the middle."""
-    strength = config.strength
 
     def between(most: float) -> np.ndarray:
-        return rng.uniform(-most * strength, most * strength, n) * on
+        return rng.uniform(-most, most, n) * on
 
     angle, shear = np.deg2rad(between(config.rotate_deg)), np.tan(np.deg2rad(between(config.shear_deg)))
     zoom = 1.0 / np.maximum(1 + between(config.scale), 0.1)
@@ -149,8 +230,8 @@ def _jittered(
 ) -> np.ndarray:
     windows = np.broadcast_to(windows, (n, *windows.shape[-2:]))
     shape = windows.shape[:2]
-    center = np.broadcast_to(np.asarray(config.window_center_jitter) * config.strength, shape)
-    width = np.broadcast_to(np.asarray(config.window_width_jitter) * config.strength, shape)
+    center = np.broadcast_to(np.asarray(config.window_center_jitter), shape)
+    width = np.broadcast_to(np.asarray(config.window_width_jitter), shape)
     centers = windows[..., 0] + rng.uniform(-1, 1, shape) * center * on[:, None]
     widths = windows[..., 1] * (1 + rng.uniform(-1, 1, shape) * np.minimum(width, 0.95) * on[:, None])
     return np.stack([centers, widths], axis=2).astype(np.float32)
@@ -161,7 +242,7 @@ def _holes(rng: np.random.Generator, config: Augmentation, on: np.ndarray, n: in
     if not config.erase:
         return np.zeros((n, 0, 4), np.int64)
     few, many = config.erase_holes
-    sides = rng.uniform(*config.erase_side, (n, many, 2)) * size * config.strength
+    sides = rng.uniform(*config.erase_side, (n, many, 2)) * size
     cut = (np.arange(many) < rng.integers(few, many + 1, n)[:, None]) & on[:, None]
     corners = rng.uniform(0, size, (n, many, 2)) - sides / 2
     holes = np.concatenate([corners, corners + sides], axis=2).round().clip(0, size)

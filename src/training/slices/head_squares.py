@@ -3,9 +3,8 @@
 import numpy as np
 
 from ...data.crop import head_square
-from ...data.prepared import read_manifest
+from ...data.prepared import Prepared
 from ...data.square import Square, extract, whole
-from ...data.volumes import Volumes
 
 
 class HeadSquares:
@@ -14,9 +13,9 @@ class HeadSquares:
     A study's square is found when its first slice is asked for, from all its slices, and kept.
     """
 
-    def __init__(self, volumes: Volumes):
-        self.volumes = volumes
-        self.cut_already = bool(read_manifest(volumes.folder.parent)["settings"].get("crop"))
+    def __init__(self, prepared: Prepared):
+        self.volumes = volumes = prepared.volumes
+        self.cut_already = bool(prepared.settings.get("crop"))
         self.study_of = {image: study for study in volumes.study_ids for image in volumes.study_images(study)}
         self.squares: dict[str, Square] = {}
 

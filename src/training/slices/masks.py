@@ -1,16 +1,18 @@
 """Masks of bleeding for the auxiliary segmentation task, in the geometry of the stored slices."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Annotated, Protocol
 
 import cv2
 import numpy as np
 import pandas as pd
 
-from ...data.prepared import read_slices
+from ...config import OneOf
+from ...data.prepared import Prepared
 from ...data.square import Square, extract
-from ...data.volumes import open_masks
 from ...errors import UserError
+from ...models.segmentation import DecoderOptions
 
 INSIDE = 255  # value of a pixel in the bleeding; leaves room for averaging
 
@@ -28,8 +30,8 @@ class Masks(Protocol):
 class PreparedMasks:
     """The masks a data set comes with, as prepare_data.py stored them. UserError where it has none."""
 
-    def __init__(self, clean: Path):
-        self.volumes = open_masks(clean)
+    def __init__(self, prepared: Prepared):
+        self.volumes = prepared.masks
         self.known = frozenset(self.volumes.image_ids)
 
     def __contains__(self, image_id: object) -> bool:
@@ -45,17 +47,16 @@ class TruthMasks:
     Held in memory, a bit a pixel: 8 kB an image.
     """
 
-    def __init__(self, truth: Path, clean: Path, size: int):
-        """size: side of the stored slices."""
+    def __init__(self, truth: Path, prepared: Prepared):
         if not (truth / "masks").is_dir():
             raise UserError(f"{truth}: no masks there; segmentation.masks `truth` needs synthetic data")
         from ...data.phantom import read_masks
 
         order = pd.read_parquet(truth / "slices.parquet", columns=["image_id", "study_id", "order"])
         images = order.sort_values("order").groupby("study_id")["image_id"].agg(list)
-        slices = read_slices(clean)
+        slices = prepared.slices
         slices = slices[slices["status"] == "ok"].set_index("image_id")
-        self.size, self.bits, self.place = size, {}, {}
+        self.size, self.bits, self.place = prepared.size, {}, {}
         for study_id, rows in slices.groupby("study_id"):
             if study_id not in images:
                 continue
@@ -76,6 +77,19 @@ class TruthMasks:
         return extract(image.astype(np.int16) * INSIDE, square, self.size, fill=0)
 
 
-def open_mask_source(kind: str, raw: Path, clean: Path, size: int) -> Masks:
-    """`prepared` or `truth`, as `segmentation.masks` names them."""
-    return PreparedMasks(clean) if kind == "prepared" else TruthMasks(raw.parent / "truth", clean, size)
+SOURCES: dict[str, Callable[[Path, Prepared], Masks]] = {  # of raw and prepared data
+    "prepared": lambda raw, prepared: PreparedMasks(prepared),
+    "truth": lambda raw, prepared: TruthMasks(raw.parent / "truth", prepared),
+}
+
+
+class Segmentation(DecoderOptions):
+    """The auxiliary task: where the blood is."""
+
+    masks: Annotated[str, OneOf(SOURCES)]
+    """prepared: the data set's own; truth: those of synthetic data, beside RAW_DATA_DIR"""
+
+
+def open_mask_source(kind: str, raw: Path, prepared: Prepared) -> Masks:
+    """One of SOURCES."""
+    return SOURCES[kind](raw, prepared)

@@ -1,34 +1,23 @@
 """Which training slices an epoch shows, and in which order: a function of (seed, epoch) alone."""
 
+from typing import Annotated
+
 import numpy as np
 import pandas as pd
 
+from ...config import Count, NotNegative, OneOf, StrictModel
 from ...errors import UserError
 from ...labels import LABELS, SUBTYPES
-from .slice_config import SliceConfig
 
 
 class Sampler:
-    """all         every slice once
-    per_study      `slices_per_study` draws from every study, each slice as likely as another
-    mid_slices     the same, a slice i of n weighing max(1, int(min(i, n - i) / 4)) (1st place)
-    balanced       as many draws as there are slices; none and each subtype are equally likely to be drawn for
+    """Every slice once."""
 
-    The draws of the last three are with replacement. `balanced` changes the prevalence, hence the
-    probabilities: use it with a calibration step or a second stage.
-    """
+    changes_prevalence = False
 
-    def __init__(self, slices: pd.DataFrame, config: SliceConfig):
+    def __init__(self, slices: pd.DataFrame, options: "SamplingOptions", seed: int):
         """slices: study_id and LABELS, rows of a study together and in order."""
-        self.kind, self.seed, self.count = config.sampling, config.seed, len(slices)
-        if self.kind in ("per_study", "mid_slices"):
-            studies = slices["study_id"].to_numpy()
-            starts = np.flatnonzero(np.r_[True, studies[1:] != studies[:-1]])
-            self.bounds = np.append(starts, len(studies))
-            self.per_study = config.slices_per_study
-            self.count = len(starts) * self.per_study
-        elif self.kind == "balanced":
-            self.weights = balanced_weights(slices)
+        self.seed, self.count = seed, len(slices)
 
     def __len__(self) -> int:
         """Slices an epoch."""
@@ -36,28 +25,63 @@ class Sampler:
 
     def order(self, epoch: int) -> np.ndarray:
         """Row numbers, as many as `len(self)`."""
-        rng = np.random.default_rng((self.seed, epoch))
-        if self.kind == "all":
-            return rng.permutation(self.count)
-        if self.kind == "balanced":
-            return rng.choice(self.count, self.count, p=self.weights)
-        drawn = [
-            self.bounds[study] + rng.choice(size, self.per_study, p=self._study_weights(size))
-            for study, size in enumerate(np.diff(self.bounds))
-        ]
-        return rng.permutation(np.concatenate(drawn))
+        return self._draw(np.random.default_rng((self.seed, epoch)))
 
-    def _study_weights(self, size: int) -> np.ndarray:
-        if self.kind == "per_study":
-            return np.full(size, 1 / size)
-        weights = mid_slice_weights(size)
-        return weights / weights.sum()
+    def _draw(self, rng: np.random.Generator) -> np.ndarray:
+        return rng.permutation(self.count)
+
+
+class PerStudy(Sampler):
+    """`slices_per_study` draws with replacement from every study, each slice as likely as another."""
+
+    def __init__(self, slices: pd.DataFrame, options: "SamplingOptions", seed: int):
+        super().__init__(slices, options, seed)
+        studies = slices["study_id"].to_numpy()
+        starts = np.flatnonzero(np.r_[True, studies[1:] != studies[:-1]])
+        self.bounds = np.append(starts, len(studies))
+        self.per_study = options.slices_per_study
+        self.count = len(starts) * self.per_study
+
+    def weights(self, size: int) -> np.ndarray:
+        """(size,) how likely each slice of a study is drawn, against the others."""
+        return np.ones(size)
+
+    def _draw(self, rng: np.random.Generator) -> np.ndarray:
+        drawn = []
+        for start, size in zip(self.bounds[:-1], np.diff(self.bounds), strict=True):
+            weights = self.weights(size)
+            drawn.append(start + rng.choice(size, self.per_study, p=weights / weights.sum()))
+        return rng.permutation(np.concatenate(drawn))
 
 
 def mid_slice_weights(size: int) -> np.ndarray:
-    """(size,) max(1, int(min(i, size - i) / 4)): 1 at the ends, the most in the middle."""
+    """(size,) max(1, int(min(i, size - i) / 4)): 1 at the ends, the most in the middle (1st place)."""
     index = np.arange(size)
     return np.maximum(1, np.minimum(index, size - index) // 4).astype(np.float64)
+
+
+class MidSlices(PerStudy):
+    """As PerStudy, the middle of a study more often than its ends."""
+
+    def weights(self, size: int) -> np.ndarray:
+        return mid_slice_weights(size)
+
+
+class Balanced(Sampler):
+    """As many draws with replacement as there are slices; no bleeding and each subtype are equally likely to
+    be drawn for.
+
+    Changes the prevalence, hence the probabilities: use it with a calibration step or a second stage.
+    """
+
+    changes_prevalence = True
+
+    def __init__(self, slices: pd.DataFrame, options: "SamplingOptions", seed: int):
+        super().__init__(slices, options, seed)
+        self.weights = balanced_weights(slices)
+
+    def _draw(self, rng: np.random.Generator) -> np.ndarray:
+        return rng.choice(self.count, self.count, p=self.weights)
 
 
 def balanced_weights(slices: pd.DataFrame) -> np.ndarray:
@@ -68,14 +92,34 @@ def balanced_weights(slices: pd.DataFrame) -> np.ndarray:
     return (groups[:, sizes > 0] / sizes[sizes > 0]).sum(1) / np.count_nonzero(sizes)
 
 
-def trainable(slices: pd.DataFrame, config: SliceConfig) -> pd.DataFrame:
+SAMPLINGS = {"all": Sampler, "per_study": PerStudy, "mid_slices": MidSlices, "balanced": Balanced}
+
+
+class SamplingOptions(StrictModel):
+    """The slices of an epoch."""
+
+    sampling: Annotated[str, OneOf(SAMPLINGS)] = "all"
+    """all: every slice once; per_study: some of every study; mid_slices: likewise, more of its middle;
+    balanced: no bleeding and each subtype equally often, which makes the probabilities too high"""
+    slices_per_study: Count = 4
+    """per_study and mid_slices: drawn from each study in an epoch"""
+    min_brain_range: NotNegative = 0.0
+    """HU within 0 to 80 that a training slice must span: leaves out blank ones"""
+
+
+def build_sampler(slices: pd.DataFrame, options: SamplingOptions, seed: int) -> Sampler:
+    """slices: study_id and LABELS, rows of a study together and in order."""
+    return SAMPLINGS[options.sampling](slices, options, seed)
+
+
+def trainable(slices: pd.DataFrame, options: SamplingOptions) -> pd.DataFrame:
     """Training slices that span at least `min_brain_range` HU within 0 to 80 (11th place's `brain_diff`)."""
-    if not config.min_brain_range:
+    if not options.min_brain_range:
         return slices
     span = slices["hu_max"].clip(0, 80) - slices["hu_min"].clip(0, 80)
-    kept = slices[(span >= config.min_brain_range).fillna(False).astype(bool)]
+    kept = slices[(span >= options.min_brain_range).fillna(False).astype(bool)]
     if kept.empty:
         raise UserError(
-            f"min_brain_range {config.min_brain_range}: no training slice spans that many HU within 0 to 80"
+            f"min_brain_range {options.min_brain_range}: no training slice spans that many HU within 0 to 80"
         )
     return kept

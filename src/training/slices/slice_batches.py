@@ -10,17 +10,15 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ...data.prepared import read_slices
-from ...data.volumes import Volumes
+from ...data.prepared import Prepared
 from ...errors import UserError
-from ...labels import LABELS
 from ..engine import distributed
 from .draws import Draw, draw, middle_matrix
 from .head_squares import HeadSquares
 from .masks import Masks
 from .sample_changes import finish, warp_by_opencv
-from .sampling import Sampler
-from .slice_config import SliceConfig
+from .sampling import build_sampler
+from .slice_config import PixelConfig, SliceConfig
 from .warps import AIR, shrink, warp
 
 Batch = dict[str, Any]
@@ -29,11 +27,12 @@ Batch = dict[str, Any]
 class SliceReader:
     """Stored HU of slices with their neighbours, and the windows they are seen through."""
 
-    def __init__(self, volumes: Volumes, config: SliceConfig):
-        self.volumes, self.config = volumes, config
+    def __init__(self, prepared: Prepared, config: PixelConfig):
+        self.prepared, self.volumes, self.config = prepared, prepared.volumes, config
+        volumes = prepared.volumes
         self.fixed = np.array([w for w in config.windows if w != "file"], np.float32).reshape(-1, 2)
-        self.own = _own_windows(volumes) if "file" in config.windows else None
-        self.heads = HeadSquares(volumes) if config.crop == "head" else None
+        self.own = _own_windows(prepared) if "file" in config.windows else None
+        self.heads = HeadSquares(prepared) if config.crop == "head" else None
         # Volumes list images by study and order, so a neighbour is a neighbouring number.
         self.number: dict[str, int] = {}
         if config.neighbours != (0,):
@@ -113,12 +112,9 @@ class SliceReader:
         return np.stack(columns, axis=1)
 
 
-def _own_windows(volumes: Volumes) -> pd.DataFrame:
-    clean, columns = volumes.folder.parent, ["window_center", "window_width"]
-    table = read_slices(clean)
-    if not set(columns) <= set(table.columns):
-        raise UserError(f"{clean}: prepared without the files' windows; run prepare_data.py again")
-    return table.set_index("image_id")[columns].astype("float32")
+def _own_windows(prepared: Prepared) -> pd.DataFrame:
+    columns = ["window_center", "window_width"]
+    return prepared.slices.set_index("image_id")[columns].astype("float32")
 
 
 class SliceBatches:
@@ -131,36 +127,49 @@ class SliceBatches:
 
     def __init__(
         self,
-        volumes: Volumes,
+        prepared: Prepared,
         slices: pd.DataFrame,
         config: SliceConfig,
         device: torch.device | None = None,
         masks: Masks | None = None,
     ):
-        """slices: columns image_id, study_id and LABELS, no nulls, studies together and in order."""
+        """slices: image_id, study_id and the columns of the targets, studies together and in order."""
         self.config, self.masks = config, masks
-        self.reader = SliceReader(volumes, config)
+        self.reader = SliceReader(prepared, config)
         self.on_cpu = device is None or device.type == "cpu"
         self.pinned = not self.on_cpu  # page-locked memory, from which a copy runs beside the computation
         self.gpu = torch.cuda.current_device() if self.pinned else None
         self.ids = slices["image_id"].to_numpy()
-        self.labels = slices[list(LABELS)].to_numpy(np.float32)
-        self.sampler = Sampler(slices, config)
-        # The tail that does not fill a batch waits for another epoch: a batch of one breaks batch norm.
-        self.steps = max(1, len(self.sampler) // config.batch_size)
+        self.labels = slices[list(config.predicted.columns)].to_numpy(np.float32)
+        self.prepare_epochs(slices)
         processes = distributed.world_size()
-        if min(config.batch_size, len(self.sampler)) % processes:
+        if min(config.batch_size, self.samples) % processes:
             raise UserError(f"batch_size {config.batch_size}: does not divide among {processes} processes")
 
+    def prepare_epochs(self, slices: pd.DataFrame) -> None:
+        """Set `samples`, those an epoch has, and `steps`."""
+        self.sampler = build_sampler(slices, self.config, self.config.seed)
+        self.samples = len(self.sampler)
+        # The tail that does not fill a batch waits for another epoch: a batch of one breaks batch norm.
+        self.steps = max(1, self.samples // self.config.batch_size)
+
+    def rows(self, epoch: int) -> list[np.ndarray]:
+        """The row numbers of every batch of an epoch."""
+        order, size = self.sampler.order(epoch), self.config.batch_size
+        return [order[index * size : (index + 1) * size] for index in range(self.steps)]
+
+    def own(self, rows: np.ndarray) -> np.ndarray:
+        """Which of a batch's rows are this process's, as numbers from 0."""
+        return np.arange(len(rows))[distributed.rank() :: distributed.world_size()]
+
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        order = self.sampler.order(epoch)
+        rows = self.rows(epoch)
 
         def build() -> Iterator[Batch]:
             if self.gpu is not None:  # a thread begins on the first GPU, and would take memory of it
                 torch.cuda.set_device(self.gpu)
             for index in range(start, self.steps):
-                rows = order[index * self.config.batch_size : (index + 1) * self.config.batch_size]
-                yield self.batch(rows, (self.config.seed, epoch, index))
+                yield self.batch(rows[index], (self.config.seed, epoch, index))
 
         return prefetch(build)
 
@@ -175,7 +184,7 @@ class SliceBatches:
     def batch(self, rows: np.ndarray, seed: tuple[int, int, int]) -> Batch:
         """The augmented slices of some rows, or this process's part of them."""
         config, numbers = self.config, self.drawn(rows, seed)
-        own = np.arange(len(rows))[distributed.rank() :: distributed.world_size()]
+        own = self.own(rows)
         # Mixed with a sample of another process: its pixels are read and augmented here too.
         lent = np.setdiff1d(numbers.partners[own][numbers.kept[own] < 1], own)
         here = np.concatenate([own, lent])
@@ -206,7 +215,7 @@ class SliceBatches:
         return {"masks": torch.from_numpy(masks), "known": torch.from_numpy(known)}
 
 
-def _as_tensors(numbers: Draw, config: SliceConfig) -> Batch:
+def _as_tensors(numbers: Draw, config: PixelConfig) -> Batch:
     """What augmentation needs, by name; scale and shift of HU only where windows cannot take them."""
     lists = {name: getattr(numbers, name).tolist() for name in ("noise", "noise_seeds", "blur")}
     arrays = {name: getattr(numbers, name) for name in ("matrices", "moves", "holes")}
@@ -218,14 +227,19 @@ def _as_tensors(numbers: Draw, config: SliceConfig) -> Batch:
 
 
 def plain_batches(
-    volumes: Volumes, image_ids: list[str], config: SliceConfig, batch_size: int
+    prepared: Prepared, image_ids: list[str], config: PixelConfig, batch_size: int
 ) -> Iterator[Batch]:
     """Batches for prediction, in the order of `image_ids`, without augmentation."""
-    reader = SliceReader(volumes, config)
+    starts = range(0, len(image_ids), batch_size)
+    return group_batches(prepared, [image_ids[start : start + batch_size] for start in starts], config)
+
+
+def group_batches(prepared: Prepared, groups: Sequence[list[str]], config: PixelConfig) -> Iterator[Batch]:
+    """A batch of every group of images, without augmentation."""
+    reader = SliceReader(prepared, config)
 
     def build() -> Iterator[Batch]:
-        for start in range(0, len(image_ids), batch_size):
-            ids = image_ids[start : start + batch_size]
+        for ids in groups:
             hu = middle(reader.hu(ids), config.image_size, config.middle)
             yield {"ids": ids, "hu": torch.from_numpy(hu), "windows": torch.from_numpy(reader.windows(ids))}
 

@@ -1,10 +1,12 @@
 """Named, deterministic views of a batch for test-time augmentation."""
 
 from collections.abc import Callable
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
 
+from ...config import OneOf
 from .warps import AIR
 
 View = Callable[[torch.Tensor], torch.Tensor]
@@ -37,3 +39,5 @@ VIEWS: dict[str, View] = {
     "zoom_out": turned(zoom=0.9),
     "reverse": lambda hu: hu.flip(1),
 }
+
+ViewName = Annotated[str, OneOf(VIEWS)]  # in a configuration

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from ...files import write_text
-from ...models.boosting import BoostedLabels, SliceTable, TreeOptions, fit_boosting
+from ...models.boosting import BoostedLabels, SliceTable, fit_boosting
 from ...models.slice_inputs import Scores
 from ..engine.state import Progress
 from ..runs import Run
@@ -23,11 +23,9 @@ MODEL = "model.txt"
 def train_boosted(config: StackerConfig, data: FoldData) -> tuple[BoostedLabels, Progress]:
     """A model a label on the training studies; there is no learning curve."""
     started = time.monotonic()
-    options = config.boosting.model_dump()
-    neighbours = options.pop("neighbours")
     table = slice_table(data.training, data.space, config)
-    features = partial(table.features, neighbours=neighbours)
-    model = fit_boosting(features, data.training.labels, TreeOptions(**options), config.seed)
+    features = partial(table.features, neighbours=config.boosting.neighbours)
+    model = fit_boosting(features, data.training.labels, config.boosting, config.seed)
     return model, Progress(seconds=time.monotonic() - started)
 
 
@@ -45,7 +43,7 @@ def write_boosted(run: Run, model: BoostedLabels) -> None:
 
 
 def read_boosted(run: Run) -> BoostedLabels:
-    return BoostedLabels.from_text(run.require(MODEL).read_text(encoding="utf-8"))
+    return BoostedLabels.from_text(run.intact(MODEL).read_text(encoding="utf-8"))
 
 
 def slice_table(inputs: StudyInputs, space: EmbeddingMap, config: StackerConfig) -> SliceTable:

@@ -9,17 +9,27 @@ A selector then reduces the columns; it is fitted on training slices of the stac
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
 from scipy.linalg import orthogonal_procrustes
 
+from ...config import OneOf
 from ...errors import UserError
 from ...files import atomic_path
-from .selectors import Selector
+from .selectors import Selector, SelectorOptions
 
 FILE = "embedding_map.safetensors"
 ALIGNMENT = ("source", "rotation", "target")
+
+
+class EmbeddingOptions(SelectorOptions):
+    """How embeddings of different folds are made comparable."""
+
+    embedding_space: Annotated[str, OneOf(("pooled", "aligned", "per_fold"))] = "pooled"
+    """pooled: as they are; aligned: mapped onto the first fold's space; per_fold: of one network each,
+    in-sample, to compare"""
 
 
 @dataclass(frozen=True)

@@ -1,28 +1,27 @@
 """Slices no fold trained on, to align embedding spaces by: the test part, else synthetic heads."""
 
 import logging
-from pathlib import Path
 
 import numpy as np
 import torch
 
-from ...data.phantom import generate
+from ...data.phantom import RECIPE, generate
 from ...data.preparation.options import Options
 from ...data.preparation.prepare import prepare
-from ...data.prepared import read_manifest
-from ...data.volumes import open_volumes
+from ...data.prepared import Prepared
+from ...files import fingerprint
+from ..kinds import kind_of
 from ..runs import Run
-from ..slices.slice_fold import predict_test_slices
-from ..slices.slice_outputs import slice_outputs
 from ..split import unlabelled_slices
 from .embedding_spaces import Alignment, fit_alignment
+from .member_outputs import predict_test_part
 
 PROBES = 20_000  # slices an alignment is fitted on, at most
 STUDIES, SEED = 40, 2019  # of the synthetic probe set
 
 
 def fit_alignments(
-    members: dict[str, list[Run]], device: torch.device, log: logging.Logger
+    members: dict[str, list[Run]], prepared: Prepared, device: torch.device, log: logging.Logger
 ) -> dict[tuple[str, int], Alignment]:
     """One alignment a member and fold, onto the member's first fold.
 
@@ -31,7 +30,7 @@ def fit_alignments(
     """
     alignments = {}
     for name, runs in members.items():
-        found = [probe_embeddings(run, device, log) for run in runs]
+        found = [probe_embeddings(run, prepared, device, log) for run in runs]
         rows = np.linspace(0, len(found[0]) - 1, min(len(found[0]), PROBES)).astype(int)
         reference = np.asarray(found[0][rows], np.float64)
         for run, embeddings in zip(runs, found, strict=True):
@@ -39,28 +38,24 @@ def fit_alignments(
     return alignments
 
 
-def probe_embeddings(run: Run, device: torch.device, log: logging.Logger) -> np.ndarray:
+def probe_embeddings(run: Run, prepared: Prepared, device: torch.device, log: logging.Logger) -> np.ndarray:
     """(n, d) embeddings of the same n slices for every fold of a run."""
-    if len(unlabelled_slices(run.settings.clean)) > 1:
-        predict_test_slices(run, device, log)
+    if len(unlabelled_slices(prepared)) > 1:
+        predict_test_part(run, prepared, device, log)
         return run.embeddings("test")
-    path = run.folder / "probe_embeddings.npy"
+    data = fingerprint([STUDIES, SEED, RECIPE, prepared.size])
     with run.lock(wait=True):
-        if not path.exists():
-            clean = synthetic_probes(run)
-            volumes = open_volumes(clean)
-            outputs = slice_outputs(run, volumes, volumes.image_ids, device)
-            run.save_predictions("probe", *outputs)
-            log.info(
-                "%s: no test part; predicted %d synthetic slices to align by", run, len(volumes.image_ids)
-            )
+        if not run.has("probe", data):
+            probes = synthetic_probes(run, prepared.size)
+            outputs = kind_of(run).outputs(run, probes, probes.volumes.image_ids, device)
+            run.save_predictions("probe", *outputs, {"run": run.fingerprint, "data": data})
+            log.info("%s: no test part; predicted %d synthetic slices to align by", run, len(outputs[0]))
     return run.embeddings("probe")
 
 
-def synthetic_probes(run: Run) -> Path:
-    """The prepared folder of the synthetic probe set, at the data set's size; made where missing."""
-    size = int(read_manifest(run.settings.clean)["settings"]["size"])
+def synthetic_probes(run: Run, size: int) -> Prepared:
+    """The prepared synthetic probe set, at the data set's size; made where missing."""
     home = run.settings.checkpoints / "probes" / str(size)
     generate(home / "raw", STUDIES, SEED, preset="realistic", size=size)
     prepare(home / "raw", home / "clean", Options(size=size, folds=2))
-    return home / "clean"
+    return Prepared(home / "clean")

@@ -2,9 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
+from ...config import Count, OneOf, StrictModel
 from ...errors import UserError
 from ...labels import LABEL_WEIGHTS, LABELS
 
@@ -25,25 +27,12 @@ class Selector:
         return (x - self.mean) @ self.columns
 
 
-def fit_selector(kind: str, x: np.ndarray, y: np.ndarray, components: int, seed: int) -> Selector:
-    """x (n, d) float32, y (n, 6) 0 or 1; kind: `pca` or one of SELECTORS.  Too small an x is a UserError."""
-    if components > min(x.shape):
-        raise UserError(
-            f"components {components}: there are {x.shape[1]} columns and {x.shape[0]} slices to fit on"
-        )
-    mean = x.mean(0)
-    if kind == "pca":
-        from sklearn.decomposition import PCA
+def principal_components(x: np.ndarray, y: np.ndarray, components: int, seed: int) -> Selector:
+    """Of the columns without scaling."""
+    from sklearn.decomposition import PCA
 
-        fitted = PCA(components, svd_solver="covariance_eigh").fit(x)
-        return Selector(fitted.mean_.astype(np.float32), fitted.components_.T.astype(np.float32))
-    both = [k for k in range(len(LABELS)) if 0 < y[:, k].sum() < len(y)]  # a label of one class tells nothing
-    weights = np.array([LABEL_WEIGHTS[LABELS[k]] for k in both])
-    worth = SELECTORS[kind](x, y[:, both], weights, seed)
-    chosen = np.sort(np.argsort(-worth, kind="stable")[:components])
-    columns = np.zeros((x.shape[1], components), np.float32)
-    columns[chosen, np.arange(components)] = 1
-    return Selector(mean.astype(np.float32), columns)
+    fitted = PCA(components, svd_solver="covariance_eigh").fit(x)
+    return Selector(fitted.mean_.astype(np.float32), fitted.components_.T.astype(np.float32))
 
 
 def variance_ratio(x: np.ndarray, y: np.ndarray, weights: np.ndarray, seed: int) -> np.ndarray:
@@ -75,4 +64,44 @@ def svm_weight(x: np.ndarray, y: np.ndarray, weights: np.ndarray, seed: int) -> 
 
 
 Worth = Callable[[np.ndarray, np.ndarray, np.ndarray, int], np.ndarray]
-SELECTORS: dict[str, Worth] = {"kbest": variance_ratio, "tree": tree_importance, "linear_svm": svm_weight}
+
+
+def choice(worth: Worth) -> "Fit":
+    """A selector of the columns that are worth the most."""
+
+    def fit(x: np.ndarray, y: np.ndarray, components: int, seed: int) -> Selector:
+        mean = x.mean(0)
+        both = [k for k in range(len(LABELS)) if 0 < y[:, k].sum() < len(y)]  # one class tells nothing
+        weights = np.array([LABEL_WEIGHTS[LABELS[k]] for k in both])
+        order = np.argsort(-worth(x, y[:, both], weights, seed), kind="stable")
+        columns = np.zeros((x.shape[1], components), np.float32)
+        columns[np.sort(order[:components]), np.arange(components)] = 1
+        return Selector(mean.astype(np.float32), columns)
+
+    return fit
+
+
+Fit = Callable[[np.ndarray, np.ndarray, int, int], Selector]
+SELECTORS: dict[str, Fit] = {
+    "pca": principal_components, "kbest": choice(variance_ratio), "tree": choice(tree_importance),
+    "linear_svm": choice(svm_weight),
+}  # fmt: skip
+
+
+class SelectorOptions(StrictModel):
+    """Which columns of embeddings are read."""
+
+    selector: Annotated[str, OneOf(("none", *SELECTORS))] = "none"
+    """none: all; pca: principal components; kbest, tree, linear_svm: the best by F statistic, in randomised
+    trees, in linear support vector machines"""
+    components: Count = 120
+    """columns a selector leaves"""
+
+
+def fit_selector(options: SelectorOptions, x: np.ndarray, y: np.ndarray, seed: int) -> Selector:
+    """x (n, d) float32, y (n, 6) 0 or 1.  Too small an x is a UserError."""
+    if options.components > min(x.shape):
+        raise UserError(
+            f"components {options.components}: there are {x.shape[1]} columns and {x.shape[0]} slices"
+        )
+    return SELECTORS[options.selector](x, y, options.components, seed)

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from torch import nn
 
 from ...files import atomic_path
 from ...labels import LABELS
-from ...models.sequence_model import SequenceModel, StackerOutput
+from ...models.sequence_model import SequenceModel, SliceSequence, StackerOutput
 from ...models.slice_inputs import InputSizes
 from ...models.stackers import build_stacker
 from ..engine import distributed
@@ -35,33 +36,14 @@ class FoldData:
     training: StudyInputs
     held_out: StudyInputs
     space: EmbeddingMap
-    fingerprint: str  # of the prepared data
+    made_from: dict[str, Any]  # see provenance.py
 
 
 def build_from_config(config: StackerConfig, embedding_sizes: tuple[int, ...]) -> SequenceModel:
     """embedding_sizes: what comes out of the embedding map; empty where embeddings are no input."""
-    sizes = InputSizes(
-        embedding_sizes, len(config.sources), len(config.positions) if "position" in config.inputs else 0
-    )
-    return build_stacker(
-        config.stacker,
-        sizes,
-        scores=config.scores,
-        mean_channel=config.mean_channel,
-        differences=config.differences,
-        deltas=config.deltas,
-        width=config.width,
-        hidden=config.hidden,
-        layers=config.layers,
-        heads=config.heads,
-        encoding=config.encoding,
-        residual_sums=config.residual_sums,
-        dropout=config.dropout,
-        noise=config.noise,
-        marks=config.slice_dropout > 0,
-        study=config.study_weight > 0,
-        instances=config.instance_weight > 0,
-    )
+    positions = len(config.positions) if "position" in config.inputs else 0
+    sizes = InputSizes(embedding_sizes, len(config.sources), positions, marks=config.slice_dropout > 0)
+    return build_stacker(config, sizes)
 
 
 def train_networks(
@@ -80,7 +62,7 @@ def train_networks(
     for offset in range(config.seeds):
         own = config.model_copy(update={"seed": config.seed + offset})
         checkpoint = run.checkpoint if offset == 0 else run.checkpoint.with_name(f"seed{offset}.pt")
-        fingerprint = training_fingerprint(own, run.fold, data.fingerprint)
+        fingerprint = training_fingerprint(own, data.made_from)
         torch.manual_seed(own.seed)
         model = build_from_config(own, data.space.out)
         model.start_at(*prevalences(data.training))
@@ -166,15 +148,20 @@ def fold_task(
 
 
 def stacker_loss(out: StackerOutput, batch: Batch, config: StackerConfig) -> torch.Tensor:
-    """The contest's metric on real slices, plus the weighted losses of the other heads."""
+    """The contest's metric on real slices, plus the weighted losses of the other heads.
+
+    Of several processes each has a value whose mean over them is the loss of the whole batch.
+    """
     labels, mask = batch["labels"], batch["mask"]
+    over_slices, over_studies = batch["weight"]
     loss = weighted_bce(out.slices, labels, mask)
     if out.first is not None and config.first_weight:
         loss = loss + config.first_weight * weighted_bce(out.first, labels, mask)
+    loss = over_slices * loss
     of_study = (labels * mask[..., None]).amax(1)
     for logits, weight in ((out.study, config.study_weight), (out.instances, config.instance_weight)):
         if logits is not None:
-            loss = loss + weight * weighted_bce(logits, of_study)
+            loss = loss + over_studies * weight * weighted_bce(logits, of_study)
     return loss
 
 
@@ -229,4 +216,5 @@ def mean_logits(views: Sequence[np.ndarray]) -> np.ndarray:
 def call(model: SequenceModel, batch: Batch, space: DeviceMap) -> StackerOutput:
     """Run a network on a collated batch that lies on its device."""
     embeddings = space(batch["embeddings"], batch["folds"]) if space.sizes else batch["embeddings"].float()
-    return model(embeddings, batch["logits"], batch["position"], batch["mask"], batch["missing"])
+    others = (batch[key] for key in SliceSequence._fields[1:])
+    return model(SliceSequence(embeddings, *others))

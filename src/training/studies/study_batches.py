@@ -9,9 +9,8 @@ from ..engine import distributed
 from ..engine.precision import Batch
 from ..slices.slice_batches import prefetch
 from .stacker_config import StackerConfig
+from .study_draws import draw_hidden, draw_slices
 from .study_inputs import StudyInputs, interpolate
-
-SHORTEST_SUBSAMPLED = 10  # a study of fewer slices keeps all
 
 
 class StudyBatches:
@@ -31,44 +30,31 @@ class StudyBatches:
 
         def build() -> Iterator[Batch]:
             for index in range(start, self.steps):
-                studies = share(batches[index], distributed.rank(), distributed.world_size())
-                own = [picks[study] for study in studies]
+                whole = [picks[study] for study in batches[index]]
                 draw = np.random.default_rng((self.config.seed, epoch, index))
-                hidden = [draw_hidden(len(pick), self.config.slice_dropout, draw) for pick in own]
-                yield collate(self.inputs, studies, own, hidden, copies[studies])
+                hidden = [draw_hidden(len(pick), self.config.slice_dropout, draw) for pick in whole]
+                lengths = np.array([len(pick) for pick in whole])
+                own, weight = share(lengths, distributed.rank(), distributed.world_size())
+                studies = batches[index][own]
+                batch = collate(
+                    self.inputs, studies, [whole[i] for i in own], [hidden[i] for i in own], copies[studies]
+                )
+                yield batch | {"weight": weight}
 
         return prefetch(build)
 
 
-def share(studies: np.ndarray, rank: int, processes: int) -> np.ndarray:
-    """The part of a batch that falls to one of several processes; none goes without a study."""
-    return studies[rank % len(studies) :: processes]
+def share(lengths: np.ndarray, rank: int, processes: int) -> tuple[np.ndarray, tuple[float, float]]:
+    """The studies of a batch, by number, that fall to one of several processes; none goes without one.
 
-
-def draw_slices(lengths: np.ndarray, config: StackerConfig, rng: np.random.Generator) -> list[np.ndarray]:
-    """The slices each study gives in this epoch: every second one, a run of them, read from either end."""
-    count = len(lengths)
-    halved = (rng.random(count) < config.subsample) & (lengths > SHORTEST_SUBSAMPLED)
-    phase, place = rng.integers(0, 2, count), rng.random(count)
-    reverse = rng.random(count) < config.reverse
-    picks = []
-    for study, length in enumerate(lengths):
-        pick = np.arange(length)
-        if halved[study]:
-            pick = pick[phase[study] :: 2]
-        if config.crop is not None and len(pick) > config.crop:
-            first = int(place[study] * (len(pick) - config.crop + 1))
-            pick = pick[first : first + config.crop]
-        picks.append(pick[::-1] if reverse[study] else pick)
-    return picks
-
-
-def draw_hidden(length: int, share: float, rng: np.random.Generator) -> np.ndarray:
-    """(length,) bool: slices to hide; one is always left."""
-    hidden = rng.random(length) < share
-    if hidden.all():
-        hidden[rng.integers(length)] = False
-    return hidden
+    With them the weights of its means over slices and over studies: the mean of the weighted means over the
+    processes is that of the whole batch. lengths: slices of every study.
+    """
+    own = np.arange(len(lengths))[rank % len(lengths) :: processes]
+    if rank >= len(lengths):  # more processes than studies: this one repeats another's, which does not count
+        return own, (0.0, 0.0)
+    of_slices, of_studies = lengths[own].sum() / lengths.sum(), len(own) / len(lengths)
+    return own, (processes * float(of_slices), processes * of_studies)
 
 
 def bucketed(lengths: np.ndarray, batch_size: int, rng: np.random.Generator) -> list[np.ndarray]:
@@ -94,14 +80,14 @@ def collate(
 
     picks: the slices of every study, in the order to be read; hidden: which of those to treat as missing;
     copies: the copy of its inputs that each study is read from, else the first.
-    `embeddings` are as stored (float16), `folds` (b, members) says whose they are.
+    `embeddings` are as stored (float16), `folds` (b, members) says whose they are, `weight` is for `share`.
     """
     copies = np.zeros(len(studies), int) if copies is None else copies
     values = [inputs.study(study, copy) for study, copy in zip(studies, copies, strict=True)]
     lengths = [len(v["position"]) for v in values] if picks is None else [len(pick) for pick in picks]
     shape = len(values), max(lengths)
     batch: Batch = {"ids": [str(inputs.image_ids[inputs.bounds[study]]) for study in studies]}
-    batch["folds"] = torch.from_numpy(inputs.folds(studies))
+    batch |= {"folds": torch.from_numpy(inputs.folds(studies)), "weight": (1.0, 1.0)}
     arrays = {
         "mask": np.zeros(shape, bool),
         "missing": np.zeros(shape, bool),

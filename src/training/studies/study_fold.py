@@ -4,7 +4,6 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import chain
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,17 +11,20 @@ import torch
 from scipy.special import expit
 from torch import nn
 
-from ...data.prepared import read_folds, read_manifest, read_slices
+from ...data.prepared import Prepared
 from ...errors import UserError
+from ...evaluation.metrics import held_out_scores
 from ...files import write_parquet
 from ...labels import LABELS
+from ...models.heads import probability_frame
+from ...targets import HEMORRHAGE
 from ..engine import distributed
-from ..runs import Run, probability_frame
-from ..slices.slice_fold import predict_test_slices
-from ..slices.slice_outputs import predict_training_slices, predict_views
-from ..split import labelled_slices, split_fold, unlabelled_slices
+from ..provenance import check_alike, check_data, check_unchanged, origin
+from ..runs import Run
+from ..split import split_fold, unlabelled_slices
 from .boosted_stacker import predict_boosted, read_boosted, train_boosted, write_boosted
-from .embedding_spaces import EmbeddingMap
+from .embedding_spaces import FILE, EmbeddingMap
+from .member_outputs import predict_test_part, predict_training_slices, predict_views
 from .probes import fit_alignments
 from .selectors import fit_selector
 from .stacker_config import StackerConfig
@@ -30,15 +32,14 @@ from .stacker_networks import FoldData, build_from_config, predict_studies, remo
 from .study_batches import collate
 from .study_inputs import StudyInputs
 
-Score = Callable[[pd.DataFrame, pd.DataFrame], dict[str, Any]]
 SELECTOR_SLICES = 20_000  # a selector is fitted on, at most
 
 
 def train_stacker_fold(
     run: Run,
+    prepared: Prepared,
     config: StackerConfig,
     device: torch.device,
-    score: Score,
     log: logging.Logger,
     show_progress: bool,
 ) -> None:
@@ -46,9 +47,8 @@ def train_stacker_fold(
 
     Training studies take their inputs from the folds that held them out, and so do the held-out studies.
     """
-    clean = run.settings.clean
-    training, held_out = split_fold(labelled_slices(clean), run.fold, clean)
-    data = fold_data(run, config, training, held_out, device, log)
+    training, held_out = split_fold(prepared, run.fold)
+    data = fold_data(run, prepared, config, training, held_out, device, log)
     log.info(
         "%d training and %d held-out studies, %s, %s",
         len(data.training), len(data.held_out), config.stacker, device,
@@ -65,17 +65,18 @@ def train_stacker_fold(
     else:
         logits = predict_studies(model, data.held_out, data.space, config, device)
         run.save_weights(model)
-    probabilities = probability_frame(logits, data.held_out.image_ids)
+    probabilities = probability_frame(logits, data.held_out.image_ids, HEMORRHAGE)
     run.save_config(config)
     data.space.save(run.folder)
     run.save_predictions("oof", probabilities)
-    scores = score(held_out.set_index("image_id")[list(LABELS)], probabilities)
-    run.finish(scores, config.seed, device, data.fingerprint, progress, log)
+    scores = held_out_scores(held_out.set_index("image_id")[list(LABELS)], probabilities)
+    run.finish(scores, data.made_from, config.seed, device, progress, log)
     remove_leftovers(run)
 
 
 def fold_data(
     run: Run,
+    prepared: Prepared,
     config: StackerConfig,
     training: pd.DataFrame,
     held_out: pd.DataFrame,
@@ -83,17 +84,17 @@ def fold_data(
     log: logging.Logger,
 ) -> FoldData:
     """Inputs of the training and the held-out studies, and the map of their embeddings."""
-    fingerprint = read_manifest(run.settings.clean)["fingerprint"]
-    members = member_runs(run, config, fingerprint)
+    members = member_runs(run, prepared, config)
+    made_from = origin(run, config, prepared, inputs=list(chain.from_iterable(members.values())))
     part = "oof"
     if config.embedding_space == "per_fold":
         log.warning("embedding_space per_fold is in-sample: for comparison only, never blended")
         members, part = {name: [own_fold(runs, run)] for name, runs in members.items()}, "train"
         for (stage1,) in members.values():
-            predict_training_slices(stage1, device, log)
+            predict_training_slices(stage1, prepared, device, log)
     for stage1 in chain.from_iterable(members.values()):
         for kind in dict.fromkeys((part, "oof")):
-            predict_views(stage1, kind, config.views, device, log)
+            predict_views(stage1, prepared, kind, config.views, device, log)
     inputs = StudyInputs(training, members, part, config)
     space = (
         EmbeddingMap(config.sources, inputs.embedding_sizes)
@@ -101,11 +102,13 @@ def fold_data(
         else EmbeddingMap((), ())
     )
     if config.embedding_space == "aligned" and inputs.reads_embeddings:
-        space = EmbeddingMap(config.sources, inputs.embedding_sizes, fit_alignments(members, device, log))
+        space = EmbeddingMap(
+            config.sources, inputs.embedding_sizes, fit_alignments(members, prepared, device, log)
+        )
     if config.selector != "none" and inputs.reads_embeddings:
         x, y = some_embeddings(inputs, space)
-        space = replace(space, selector=fit_selector(config.selector, x, y, config.components, config.seed))
-    return FoldData(inputs, StudyInputs(held_out, members, "oof", config), space, fingerprint)
+        space = replace(space, selector=fit_selector(config, x, y, config.seed))
+    return FoldData(inputs, StudyInputs(held_out, members, "oof", config), space, made_from)
 
 
 def some_embeddings(inputs: StudyInputs, space: EmbeddingMap) -> tuple[np.ndarray, np.ndarray]:
@@ -119,23 +122,25 @@ def some_embeddings(inputs: StudyInputs, space: EmbeddingMap) -> tuple[np.ndarra
     return np.concatenate(x), np.concatenate(y)
 
 
-def predict_test_studies(run: Run, device: torch.device, log: logging.Logger) -> None:
-    """Write test.parquet of a complete fold; nothing to do where it exists.
+def predict_test_studies(run: Run, prepared: Prepared, device: torch.device, log: logging.Logger) -> None:
+    """Write test.parquet of a complete fold for the test part of some prepared data.
 
     The stacker predicts once for every stage-1 fold's test outputs; the probabilities are averaged.  One that
     learned to do without some slices (`slice_dropout`) also predicts quarantined slices whose place is known,
     from their neighbours: missing.parquet.  A data set without test part gets an empty table.
     """
-    if (run.folder / "test.parquet").exists():
+    if run.has("test", prepared.test_fingerprint):
         return
+    made_from = {"run": run.fingerprint, "data": prepared.test_fingerprint}
     config = run.read_config(StackerConfig)
-    slices = unlabelled_slices(run.settings.clean)
+    slices = unlabelled_slices(prepared)
     if slices.empty:
-        run.save_predictions("test", probability_frame(np.empty((0, len(LABELS))), slices["image_id"]))
+        nothing = probability_frame(np.empty((0, len(LABELS))), list(slices["image_id"]), HEMORRHAGE)
+        run.save_predictions("test", nothing, made_from=made_from)
         return
     if config.slice_dropout > 0:
-        slices = with_quarantined(slices, read_slices(run.settings.clean))
-    members = member_runs(run, config, run.metrics()["data_fingerprint"])
+        slices = with_quarantined(slices, prepared.slices)
+    members = input_runs(run)
     if config.embedding_space == "per_fold":
         members = {name: [own_fold(runs, run)] for name, runs in members.items()}
     folds = [dict(zip(members, runs, strict=True)) for runs in zip(*members.values(), strict=True)]
@@ -143,8 +148,8 @@ def predict_test_studies(run: Run, device: torch.device, log: logging.Logger) ->
     predict = None
     for fold in folds:
         for stage1 in fold.values():
-            predict_test_slices(stage1, device, log)
-            predict_views(stage1, "test", config.views, device, log)
+            predict_test_part(stage1, prepared, device, log)
+            predict_views(stage1, prepared, "test", config.views, device, log)
         inputs = StudyInputs(slices, {name: [stage1] for name, stage1 in fold.items()}, "test", config)
         predict = predict or load_predictor(run, config, inputs, device)
         mean += expit(predict(inputs).astype(np.float64)) / len(folds)
@@ -153,7 +158,7 @@ def predict_test_studies(run: Run, device: torch.device, log: logging.Logger) ->
         missing = slices["missing"].to_numpy(bool)
         write_parquet(run.folder / "missing.parquet", frame[missing].reset_index())
         frame = frame[~missing]
-    run.save_predictions("test", frame)
+    run.save_predictions("test", frame, made_from=made_from)
     log.info("%s: predicted %d test slices", run, len(frame))
 
 
@@ -163,6 +168,8 @@ def load_predictor(
     """StudyInputs -> (n, 6) logits by a complete fold."""
     fitted = inputs.reads_embeddings and (config.embedding_space == "aligned" or config.selector != "none")
     members = config.sources if inputs.reads_embeddings else ()
+    if fitted:
+        run.intact(FILE)
     space = EmbeddingMap.load(run.folder, members, inputs.embedding_sizes, fitted)
     if config.stacker == "boosting":
         boosted = read_boosted(run)
@@ -183,9 +190,13 @@ def with_quarantined(usable: pd.DataFrame, slices: pd.DataFrame) -> pd.DataFrame
     return table.sort_values(["study_id", "position_mm", "order"], kind="stable", ignore_index=True)
 
 
-def member_runs(run: Run, config: StackerConfig, data_fingerprint: str) -> dict[str, list[Run]]:
-    """The complete stage-1 folds of every member; an incomplete one, or one of other data, is a UserError."""
-    folds = sorted(read_folds(run.settings.clean)["fold"].unique())
+def member_runs(run: Run, prepared: Prepared, config: StackerConfig) -> dict[str, list[Run]]:
+    """The complete stage-1 folds of every member, to train on.
+
+    One that is missing, was trained on other data or differently from the other folds, or is no longer what
+    its outputs were made by, is a UserError.
+    """
+    folds = sorted(prepared.folds["fold"].unique())
     members = {name: [Run(name, int(fold), run.settings) for fold in folds] for name in config.members}
     missing = [stage1 for runs in members.values() for stage1 in runs if not stage1.complete]
     if missing:
@@ -194,10 +205,24 @@ def member_runs(run: Run, config: StackerConfig, data_fingerprint: str) -> dict[
             f"{run.name}: needs every fold of its members; missing {len(missing)}, run: {commands}"
         )
     for stage1 in chain.from_iterable(members.values()):
-        if stage1.metrics()["data_fingerprint"] != data_fingerprint:
+        check_data(stage1, prepared)
+        check_unchanged(stage1)
+    for runs in members.values():
+        check_alike(runs)
+        if runs[0].targets != HEMORRHAGE.name:
             raise UserError(
-                f"{stage1.folder}: was trained on other prepared data; delete it and run: {stage1.command}"
+                f"{run.name}: {runs[0].name} predicts {runs[0].targets}; stack the six labels only"
             )
+    return members
+
+
+def input_runs(run: Run) -> dict[str, list[Run]]:
+    """The very stage-1 folds a complete fold was trained on, by member; UserError where one has changed."""
+    check_unchanged(run)
+    members: dict[str, list[Run]] = {}
+    for key in run.made_from["inputs"]:
+        name, _, fold = key.rpartition("/fold")
+        members.setdefault(name, []).append(Run(name, int(fold), run.settings))
     return members
 
 

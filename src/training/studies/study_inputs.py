@@ -14,6 +14,7 @@ from scipy.special import logit
 from ...errors import UserError
 from ...labels import LABELS
 from ..runs import Run
+from .slice_positions import slice_positions
 from .stacker_config import StackerConfig
 
 StudyValues = dict[str, Any]
@@ -173,29 +174,3 @@ def interpolate(values: np.ndarray, missing: np.ndarray) -> np.ndarray:
         share = 0.0 if high == low else (row - low) / (high - low)
         filled[row] = (1 - share) * values[low] + share * values[high]
     return filled
-
-
-def slice_positions(slices: pd.DataFrame, bounds: np.ndarray, kinds: Sequence[str]) -> np.ndarray:
-    """(n, kinds) float32.  relative: 0 to 1 through the study; mm: from the study's middle, in 100 mm;
-    step: to the next slice (the last one's: from the one before), in 10 mm; length: slices a study, in 40.
-    """
-    lengths = np.diff(bounds)
-    study = np.repeat(np.arange(len(lengths)), lengths)
-    columns = {
-        "relative": (np.arange(len(slices)) - bounds[study]) / np.maximum(1, lengths - 1)[study],
-        "length": lengths[study] / 40,
-    }
-    if {"mm", "step"} & set(kinds):
-        z = slices["position_mm"].to_numpy(np.float64)
-        if np.isnan(z).any():
-            raise UserError(
-                "slices.parquet: position_mm is missing for some usable slices; "
-                'set positions to ["relative"] or leave position out of inputs'
-            )
-        lowest, highest = np.minimum.reduceat(z, bounds[:-1]), np.maximum.reduceat(z, bounds[:-1])
-        columns["mm"] = (z - ((lowest + highest) / 2)[study]) / 100
-        step = np.append(np.diff(z), 0.0)
-        last = bounds[1:] - 1
-        step[last] = np.where(lengths > 1, step[np.maximum(last - 1, 0)], 0.0)
-        columns["step"] = step / 10
-    return np.stack([columns[kind] for kind in kinds], 1).astype(np.float32)

@@ -14,7 +14,7 @@ import pytest
 from src.data.preparation import packing
 from src.data.preparation.options import Options
 from src.data.preparation.prepare import prepare
-from src.data.prepared import read_folds, read_manifest, read_slices, read_studies
+from src.data.prepared import Prepared
 from src.data.volumes import open_volumes
 from src.errors import UserError
 from src.labels import LABELS
@@ -41,7 +41,7 @@ def times(folder: Path) -> dict[str, int]:
 
 
 def cause_of(clean: Path, image_id: str) -> str:
-    row = read_slices(clean).set_index("image_id").loc[image_id]
+    row = Prepared(clean).slices.set_index("image_id").loc[image_id]
     assert row["status"] == "quarantined" and pd.isna(row["order"]) and pd.isna(row["volume"])
     quarantine = pd.read_csv(clean / "quarantine.csv").set_index("image_id")
     assert quarantine.loc[image_id, "cause"] == row["cause"]
@@ -50,7 +50,7 @@ def cause_of(clean: Path, image_id: str) -> str:
 
 def test_every_image_comes_out_with_its_study_order_labels_and_fold(raw, tmp_path):
     manifest = prepare(raw, tmp_path / "clean", SMALL)
-    slices = read_slices(tmp_path / "clean")
+    slices = Prepared(tmp_path / "clean").slices
     assert manifest["images"] == {"train": 12, "test": 3} and manifest["quarantined"] == {}
     assert slices["image_id"].is_unique and len(slices) == 15 and (slices["status"] == "ok").all()
     assert slices.loc[slices["study_id"] == "ID_s2", "order"].tolist() == [0, 1, 2]
@@ -59,8 +59,8 @@ def test_every_image_comes_out_with_its_study_order_labels_and_fold(raw, tmp_pat
     assert bleeding["image_id"].tolist() == [image_name(1), image_name(201)]
     assert (bleeding["subdural"] == 1).all() and (bleeding["epidural"] == 0).all()
     assert slices.loc[slices["split"] == "test", list(LABELS)].isna().all(axis=None)
-    assert sorted(read_folds(tmp_path / "clean")["fold"]) == [0, 0, 1, 1]
-    assert read_studies(tmp_path / "clean")["study_id"].tolist() == [f"ID_s{n}" for n in range(5)]
+    assert sorted(Prepared(tmp_path / "clean").folds["fold"]) == [0, 0, 1, 1]
+    assert Prepared(tmp_path / "clean").studies["study_id"].tolist() == [f"ID_s{n}" for n in range(5)]
 
 
 def test_what_is_not_resampled_is_stored_exactly(tmp_path):
@@ -75,7 +75,7 @@ def test_what_is_not_resampled_is_stored_exactly(tmp_path):
 
 def test_volumes_give_slices_batches_and_studies(raw, tmp_path):
     prepare(raw, tmp_path / "clean", SMALL)
-    volumes = open_volumes(tmp_path / "clean", check=True)
+    volumes = open_volumes(tmp_path / "clean")
     assert volumes.size == 256 and volumes.slice(image_name(101)).shape == (256, 256)
     names = [image_name(n) for n in (402, 0, 101, 0)]
     batch = volumes.slices(names)
@@ -136,7 +136,7 @@ def test_a_run_killed_and_started_again_ends_with_the_same_bytes(tmp_path, monke
     with pytest.raises(KeyboardInterrupt):
         prepare(raw, tmp_path / "stopped", SMALL)
     with pytest.raises(UserError, match=r"no manifest\.json"):
-        read_slices(tmp_path / "stopped")
+        Prepared(tmp_path / "stopped")
     monkeypatch.setattr(packing, "study_entries", original)
     done = times(tmp_path / "stopped")
     prepare(raw, tmp_path / "stopped", SMALL)
@@ -195,10 +195,24 @@ def test_a_changed_fold_file_is_noticed(raw, tmp_path):
         rows = [f"ID_p{patient},{fold}" for patient, fold in enumerate(folds)]
         path.write_text("\n".join(["patient_id,fold", *rows]) + "\n")
         prepare(raw, tmp_path / "clean", options)
-        assert read_folds(tmp_path / "clean")["fold"].tolist() == folds
+        assert Prepared(tmp_path / "clean").folds["fold"].tolist() == folds
     path.unlink()
     with pytest.raises(UserError, match=r"folds\.csv"):
         prepare(raw, tmp_path / "clean", options)
+
+
+def test_folds_that_were_edited_in_place_are_refused_and_a_changed_table_is_made_again(raw, tmp_path):
+    clean = tmp_path / "clean"
+    prepare(raw, clean, SMALL)
+    before, folds = contents(clean), (clean / "folds.csv").read_text()
+    (clean / "folds.csv").write_text(folds.replace(",0", ",9").replace(",1", ",0").replace(",9", ",1"))
+    with pytest.raises(UserError, match=r"folds\.csv: was changed since .* by --folds-file, or delete it"):
+        prepare(raw, clean, SMALL)
+    (clean / "folds.csv").write_text(folds)
+    slices = pd.read_parquet(clean / "slices.parquet")
+    slices.assign(any=1).to_parquet(clean / "slices.parquet")
+    prepare(raw, clean, SMALL)
+    assert contents(clean) == before
 
 
 def test_a_damaged_volume_is_made_again(raw, tmp_path):
@@ -214,7 +228,7 @@ def test_a_damaged_volume_is_made_again(raw, tmp_path):
 
 def test_a_limit_takes_a_few_studies_and_no_others(raw, tmp_path):
     manifest = prepare(raw, tmp_path / "clean", Options(size=256, folds=2, limit=3))
-    slices = read_slices(tmp_path / "clean")
+    slices = Prepared(tmp_path / "clean").slices
     assert manifest["studies"] == slices["study_id"].nunique() == 3 and len(slices) == 9
     full = prepare(raw, tmp_path / "clean", SMALL)
     assert full["studies"] == 5
@@ -228,7 +242,7 @@ def test_the_zip_archive_gives_the_same_as_the_folder(raw, tmp_path):
         for path in sorted(raw.rglob("*")):
             archive.write(path, f"rsna/{path.relative_to(raw)}")
     prepare(zipped, tmp_path / "clean", SMALL)
-    ours, theirs = read_slices(tmp_path / "clean"), read_slices(tmp_path / "folder")
+    ours, theirs = Prepared(tmp_path / "clean").slices, Prepared(tmp_path / "folder").slices
     pd.testing.assert_frame_equal(ours, theirs)
     assert contents(tmp_path / "clean" / "volumes") == contents(tmp_path / "folder" / "volumes")
 
@@ -245,7 +259,7 @@ def test_a_damaged_zip_member_is_quarantined(raw, tmp_path):
     archive.write_bytes(data)
     prepare(archive, tmp_path / "clean", SMALL)
     assert cause_of(tmp_path / "clean", victim) == "damaged zip member: its checksum does not agree"
-    assert read_manifest(tmp_path / "clean")["images"]["train"] == 11
+    assert Prepared(tmp_path / "clean").manifest["images"]["train"] == 11
 
 
 def test_the_older_folder_names_are_accepted(raw, tmp_path):
@@ -280,7 +294,7 @@ def test_broken_files_are_quarantined_and_the_rest_goes_on(raw, tmp_path):
         ("empty file", "no file", "not a DICOM file", "not in the table", "truncated", "wrong name"), 1
     )
     assert manifest["images"] == {"train": 7, "test": 3}
-    slices = read_slices(tmp_path / "clean").set_index("image_id")
+    slices = Prepared(tmp_path / "clean").slices.set_index("image_id")
     assert slices.loc[image_name(1), "any"] == 1  # the label of an unreadable image is kept
     assert slices.loc[[image_name(101), image_name(102)], "order"].tolist() == [0, 1]
     paths = pd.read_csv(tmp_path / "clean" / "quarantine.csv").set_index("image_id")["path"]
@@ -291,7 +305,7 @@ def test_a_test_image_without_file_stays_in_the_table(raw, tmp_path):
     (raw / "stage_2_test" / f"{image_name(401)}.dcm").unlink()
     prepare(raw, tmp_path / "clean", SMALL)
     assert cause_of(tmp_path / "clean", image_name(401)) == "no file: named in stage_2_sample_submission.csv"
-    assert read_slices(tmp_path / "clean").set_index("image_id").loc[image_name(401), "split"] == "test"
+    assert Prepared(tmp_path / "clean").slices.set_index("image_id").loc[image_name(401), "split"] == "test"
 
 
 def test_a_study_of_two_patients_is_quarantined(raw, tmp_path):
@@ -313,7 +327,7 @@ def test_a_copy_in_the_other_folder_is_told_by_its_pixels(raw, tmp_path):
     quarantine = pd.read_csv(tmp_path / "clean" / "quarantine.csv")
     assert quarantine["image_id"].value_counts().to_dict() == {other: 2, same: 1}
     assert "the same pixels" in quarantine.set_index("image_id").loc[same, "cause"]
-    slices = read_slices(tmp_path / "clean").set_index("image_id")
+    slices = Prepared(tmp_path / "clean").slices.set_index("image_id")
     assert slices.loc[same, "status"] == "ok"
     assert "has other pixels" in slices.loc[other, "cause"]
 
@@ -324,7 +338,7 @@ def test_mixed_sizes_and_shapes_in_a_study_become_one(raw, tmp_path):
     write(raw / "stage_2_train" / f"{name}.dcm", dataset(name, stored, patient="ID_p1", study="ID_s1", z=5.0))
     prepare(raw, tmp_path / "clean", SMALL)
     assert open_volumes(tmp_path / "clean").study("ID_s1").shape == (3, 256, 256)
-    row = read_slices(tmp_path / "clean").set_index("image_id").loc[name]
+    row = Prepared(tmp_path / "clean").slices.set_index("image_id").loc[name]
     assert (row["rows"], row["columns"]) == (48, 64)
     assert (row["square_top"], row["square_left"], row["square_side"]) == (-8, 0, 64)
     stored = open_volumes(tmp_path / "clean").slice(name)
@@ -336,9 +350,9 @@ def test_identical_slices_link_patients_and_conflicting_labels_are_flagged(raw, 
     path = raw / "stage_2_train" / f"{copied}.dcm"
     write(path, dataset(copied, stored_values(1), patient="ID_p1", study="ID_s1", z=5.0))
     prepare(raw, tmp_path / "clean", SMALL)
-    folds = read_folds(tmp_path / "clean").set_index("patient_id")["fold"]
+    folds = Prepared(tmp_path / "clean").folds.set_index("patient_id")["fold"]
     assert folds["ID_p0"] == folds["ID_p1"]
-    slices = read_slices(tmp_path / "clean").set_index("image_id")
+    slices = Prepared(tmp_path / "clean").slices.set_index("image_id")
     assert slices.index[slices["conflicting_copy"]].tolist() == [original, copied]
     assert slices.loc[original, "pixel_hash"] == slices.loc[copied, "pixel_hash"]
 
@@ -354,7 +368,7 @@ def test_one_slice_and_a_thousand_slices_make_a_study(tmp_path):
     volumes = open_volumes(tmp_path / "clean")
     assert volumes.study("ID_s0").shape == (1, 256, 256)
     assert volumes.study("ID_s50").shape == (1000, 256, 256)
-    slices = read_slices(tmp_path / "clean")
+    slices = Prepared(tmp_path / "clean").slices
     assert slices.loc[slices["study_id"] == "ID_s50", "order"].tolist() == list(range(1000))
 
 
@@ -369,7 +383,7 @@ def test_crop_holder_and_tilt_are_recorded_and_can_be_inverted(tmp_path):
     options = Options(size=256, folds=2, crop=True, remove_holder=True, correct_tilt=True)
     manifest = prepare(raw, tmp_path / "clean", options)
     assert manifest["settings"]["crop"] and manifest["settings"]["remove_holder"]
-    slices = read_slices(tmp_path / "clean")
+    slices = Prepared(tmp_path / "clean").slices
     assert (slices["square_side"] < 128).all() and slices.groupby("study_id")["square_top"].nunique().eq(
         1
     ).all()
@@ -467,10 +481,10 @@ def test_the_real_studies_are_prepared_exactly(real_train, real_test, realdata, 
     (raw / "stage_2_sample_submission.csv").write_text("\n".join(["ID,Label", *rows]) + "\n")
     manifest = prepare(raw, tmp_path / "clean", Options())
     assert manifest["images"] == {"train": 375, "test": 32} and manifest["quarantined"] == {}
-    volumes = open_volumes(tmp_path / "clean", check=True)
+    volumes = open_volumes(tmp_path / "clean")
     for path in [*real_train, *real_test]:
         np.testing.assert_array_equal(volumes.slice(path.stem), pydicom_hu(pydicom.dcmread(path)))
-    slices = read_slices(tmp_path / "clean").set_index("image_id")
+    slices = Prepared(tmp_path / "clean").slices.set_index("image_id")
     given = pd.read_csv(realdata / "rsna2019_dicom_dev" / "slices.csv").set_index("Image")
     train = slices.loc[given.index]
     for label in LABELS:

@@ -12,7 +12,7 @@ import pytest
 from src.data.preparation import packing
 from src.data.preparation.options import Options
 from src.data.preparation.prepare import prepare
-from src.data.prepared import read_folds, read_slices
+from src.data.prepared import Prepared
 from src.data.volumes import open_volumes
 from src.errors import UserError
 from src.labels import LABELS
@@ -62,9 +62,9 @@ def volumes_of(clean: Path) -> dict[str, bytes]:
 def assert_same_data(one: Path, other: Path) -> None:
     """Equal but for the place of the slices."""
     place = ["volume", "volume_index"]
-    ours, theirs = (read_slices(folder).drop(columns=place) for folder in (one, other))
+    ours, theirs = (Prepared(folder).slices.drop(columns=place) for folder in (one, other))
     pd.testing.assert_frame_equal(ours, theirs)
-    first, second = open_volumes(one, check=True), open_volumes(other, check=True)
+    first, second = open_volumes(one), open_volumes(other)
     for study in first.study_ids:
         np.testing.assert_array_equal(first.study(study), second.study(study))
 
@@ -95,7 +95,7 @@ def test_a_study_that_gains_slices_has_only_those_decoded(raw, tmp_path, decoded
     assert before.items() <= volumes_of(clean).items()
     volumes = open_volumes(clean)
     assert volumes.study_images("ID_s1") == [image_name(number) for number in range(100, 106)]
-    slices = read_slices(clean).set_index("study_id").loc["ID_s1"]
+    slices = Prepared(clean).slices.set_index("study_id").loc["ID_s1"]
     assert slices["volume"].nunique() == 2
     prepare(raw, tmp_path / "fresh", SMALL)
     assert_same_data(clean, tmp_path / "fresh")
@@ -169,7 +169,7 @@ def test_a_pack_goes_when_none_of_its_slices_is_in_use(raw, tmp_path):
     add_slices(raw, [4])
     prepare(raw, clean, SMALL)
     assert len(before - set(volumes_of(clean))) == 1
-    assert len(open_volumes(clean, check=True).study("ID_s0")) == 5
+    assert len(open_volumes(clean).study("ID_s0")) == 5
 
 
 def killed_at(step: int, monkeypatch) -> list[str]:
@@ -225,13 +225,13 @@ def test_a_second_run_killed_at_any_step_and_started_again_ends_with_the_same_by
 def test_every_patient_keeps_the_fold_when_the_data_grow(raw, tmp_path):
     clean = tmp_path / "clean"
     first = prepare(raw, clean, SMALL)
-    before = read_folds(clean).set_index("patient_id")["fold"]
+    before = Prepared(clean).folds.set_index("patient_id")["fold"]
     add_slices(raw, [104, *range(700, 740), 800, 900, 1000])
     second = prepare(raw, clean, SMALL)
-    after = read_folds(clean).set_index("patient_id")["fold"]
+    after = Prepared(clean).folds.set_index("patient_id")["fold"]
     assert len(after) == 8 and (after[before.index] == before).all()
     prepare(raw, tmp_path / "fresh", SMALL)
-    fresh = read_folds(tmp_path / "fresh").set_index("patient_id")["fold"]
+    fresh = Prepared(tmp_path / "fresh").folds.set_index("patient_id")["fold"]
     assert (fresh[before.index] != before).any()  # without the old table some of them would have moved
     assert (first["folds_grew"], second["folds_grew"]) == (False, True)
     assert second["fingerprint"] != first["fingerprint"]  # runs trained on the old data are refused
@@ -242,14 +242,14 @@ def test_a_new_patient_with_a_known_slice_joins_that_patients_fold(raw, tmp_path
     add_slices(raw, [700], seed=103)
     add_slices(raw, [800], seed=203)
     prepare(raw, tmp_path / "clean", SMALL)
-    folds = read_folds(tmp_path / "clean").set_index("patient_id")["fold"]
+    folds = Prepared(tmp_path / "clean").folds.set_index("patient_id")["fold"]
     assert folds["ID_p7"] == folds["ID_p1"] and folds["ID_p8"] == folds["ID_p2"]
 
 
 def test_a_slice_that_joins_patients_of_two_folds_is_an_error_with_a_way_out(raw, tmp_path):
     clean = tmp_path / "clean"
     prepare(raw, clean, SMALL)
-    folds = read_folds(clean).set_index("patient_id")["fold"]
+    folds = Prepared(clean).folds.set_index("patient_id")["fold"]
     other = next(patient for patient in folds.index if folds[patient] != folds["ID_p0"])
     add_slices(raw, [100 * int(other[-1]) + 4], seed=3)  # the last slice of study 0 once more
     message = rf"ID_p0 \(fold {folds['ID_p0']}\) and {other} .*delete folds\.csv"
@@ -257,7 +257,7 @@ def test_a_slice_that_joins_patients_of_two_folds_is_an_error_with_a_way_out(raw
         prepare(raw, clean, SMALL)
     (clean / "folds.csv").unlink()
     prepare(raw, clean, SMALL)
-    folds = read_folds(clean).set_index("patient_id")["fold"]
+    folds = Prepared(clean).folds.set_index("patient_id")["fold"]
     assert folds["ID_p0"] == folds[other]
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from src.data.preparation.options import Options
 from src.data.preparation.prepare import prepare
-from src.data.prepared import read_folds, read_slices, read_studies
+from src.data.prepared import Prepared
 from src.data.readers.cq500 import FINDINGS, READERS, UNWANTED, read_reads
 from src.errors import UserError
 from tests.data.dicom_files import dataset, stored_values, write
@@ -51,7 +51,7 @@ def raw(tmp_path):
 
 def test_one_series_a_study_is_used_and_every_choice_is_logged(raw, tmp_path, caplog):
     manifest = prepare(raw, tmp_path / "clean", OPTIONS)
-    slices = read_slices(tmp_path / "clean")
+    slices = Prepared(tmp_path / "clean").slices
     assert slices.groupby("study_id")["series"].first().to_dict() == {
         "CQ500-CT-1": "CT Plain",
         "CQ500-CT-2": "CT 5mm",
@@ -74,12 +74,12 @@ def test_one_series_a_study_is_used_and_every_choice_is_logged(raw, tmp_path, ca
 
 def test_study_labels_are_the_majority(raw, tmp_path):
     prepare(raw, tmp_path / "clean", OPTIONS)
-    studies = read_studies(tmp_path / "clean").set_index("study_id")
+    studies = Prepared(tmp_path / "clean").studies.set_index("study_id")
     assert studies["any"].to_dict() == {"CQ500-CT-1": 1, "CQ500-CT-2": 0}
     assert studies.loc["CQ500-CT-1", "subdural"] == 0  # one reader of three
     assert studies["fracture"].tolist() == [0, 1] and studies["category"].tolist() == ["B1", "B2"]
-    assert read_slices(tmp_path / "clean")["any"].isna().all()
-    assert sorted(read_folds(tmp_path / "clean")["fold"]) == [0, 1]
+    assert Prepared(tmp_path / "clean").slices["any"].isna().all()
+    assert sorted(Prepared(tmp_path / "clean").folds["fold"]) == [0, 1]
 
 
 def test_people_overrule_the_rule(tmp_path):
@@ -89,7 +89,7 @@ def test_people_overrule_the_rule(tmp_path):
     write_series(root, 345, "CT Plain", slices=30)
     write_reads(root, {337: {}, 345: {}})
     prepare(root, tmp_path / "clean", OPTIONS)
-    slices = read_slices(tmp_path / "clean")
+    slices = Prepared(tmp_path / "clean").slices
     assert slices.loc[slices["study_id"] == "CQ500-CT-337", "series"].unique().tolist() == ["CT 2.55mm"]
     head = slices[slices["study_id"] == "CQ500-CT-345"]
     assert (head["status"] == "ok").sum() == 24  # files from 24 on do not show the head

@@ -9,7 +9,7 @@ import pytest
 
 from src.data.preparation.options import Options
 from src.data.preparation.prepare import prepare
-from src.data.prepared import read_folds, read_slices
+from src.data.prepared import Prepared
 from src.data.volumes import open_volumes
 from src.errors import UserError
 from tests.data.dicom_files import dataset, pydicom_hu, stored_values, write
@@ -20,14 +20,14 @@ OPTIONS = Options(dataset="dicom", size=512)
 def test_a_real_tilted_series_is_prepared_exactly(real_ge, tmp_path):
     manifest = prepare(real_ge[0].parent, tmp_path / "clean", OPTIONS)
     assert manifest["images"] == {"train": 0, "test": 28} and manifest["studies"] == 1
-    slices = read_slices(tmp_path / "clean")
+    slices = Prepared(tmp_path / "clean").slices
     assert slices["image_id"].tolist() == [f"{number:02d}" for number in range(1, 29)]
     assert slices["tilt_deg"].to_numpy() == pytest.approx(18.5, abs=1e-4)
     assert {4, 7} <= set(slices["step_mm"].round())
     volumes = open_volumes(tmp_path / "clean")
     for path in real_ge:
         np.testing.assert_array_equal(volumes.slice(path.stem), pydicom_hu(pydicom.dcmread(path)))
-    assert len(read_folds(tmp_path / "clean")) == 0
+    assert len(Prepared(tmp_path / "clean").folds) == 0
 
 
 def test_correcting_the_tilt_of_a_real_series_aligns_its_slices(real_ge, tmp_path):
@@ -66,7 +66,7 @@ def export(tmp_path):
 
 def test_every_axial_series_is_a_stack(export, tmp_path):
     manifest = prepare(export, tmp_path / "clean", OPTIONS)
-    slices = read_slices(tmp_path / "clean")
+    slices = Prepared(tmp_path / "clean").slices
     stacks = slices[slices["status"] == "ok"].groupby("study_id").size().to_dict()
     assert stacks == {"1.2/e1": 3, "1.2/e2": 3, "1.5": 2}
     assert manifest["quarantined"] == {"localizer": 1}
@@ -80,7 +80,7 @@ def test_repeated_uids_are_told_by_their_pixels(export, tmp_path):
     write(export / "COPY" / "a", dataset("1.5.1", stored_values(50), patient="q", study="1.5"))
     write(export / "COPY" / "b", dataset("1.5.2", stored_values(99), patient="q", study="1.5", z=5.0))
     prepare(export, tmp_path / "clean", OPTIONS)
-    causes = read_slices(tmp_path / "clean").set_index("image_id")["cause"]
+    causes = Prepared(tmp_path / "clean").slices.set_index("image_id")["cause"]
     assert pd.isna(causes["COPY/a"])
     assert causes["OTHER/1.2.840.1"] == "duplicate: SOPInstanceUID and pixels of COPY/a"
     assert (
@@ -99,7 +99,7 @@ def test_compressed_files_are_decoded(tmp_path):
     path = write(tmp_path / "raw" / "b.dcm", broken)
     path.write_bytes(path.read_bytes()[:-700])
     prepare(tmp_path / "raw", tmp_path / "clean", Options(dataset="dicom", size=256))
-    slices = read_slices(tmp_path / "clean").set_index("image_id")
+    slices = Prepared(tmp_path / "clean").slices.set_index("image_id")
     assert slices["status"].to_dict() == {"a": "ok", "b": "quarantined"}
     assert slices.loc["a", ["hu_min", "hu_max"]].tolist() == [
         stored_values(3).min() - 1024,

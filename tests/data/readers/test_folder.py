@@ -8,7 +8,7 @@ import pytest
 
 from src.data.preparation.options import Options
 from src.data.preparation.prepare import prepare
-from src.data.prepared import read_folds, read_slices
+from src.data.prepared import Prepared
 from src.data.volumes import open_volumes
 from src.errors import UserError
 from tests.data.dicom_files import dataset, stored_values, write
@@ -38,13 +38,17 @@ def raw(tmp_path):
 
 def test_classes_patients_and_order(raw, tmp_path):
     prepare(raw, tmp_path / "clean", OPTIONS)
-    slices = read_slices(tmp_path / "clean").set_index("image_id")
+    slices = Prepared(tmp_path / "clean").slices.set_index("image_id")
     assert slices.loc["normal/p1/s2", ["class_name", "class_index", "any"]].tolist() == ["normal", -1, 0]
     assert slices.loc["lobar/p3_24h_1", ["class_index", "any", "patient_id"]].tolist() == [1, 1, "p3"]
     assert slices.loc[["normal/p1/s1", "normal/p1/s2", "normal/p1/s10"], "order"].tolist() == [0, 1, 2]
     assert slices.loc["deep/p2/0", ["patient_id", "order", "units"]].tolist() == ["p2", 2, "hu"]  # from above
     assert slices.loc["normal/p1/s1", "units"] == "gray" and slices["epidural"].isna().all()
-    assert sorted(read_folds(tmp_path / "clean")["patient_id"]) == ["p1", "p2", "p3"]  # p3 is in two classes
+    assert sorted(Prepared(tmp_path / "clean").folds["patient_id"]) == [
+        "p1",
+        "p2",
+        "p3",
+    ]  # p3 is in two classes
     assert (open_volumes(tmp_path / "clean").slice("normal/p1/s10") == 10).all()
 
 
@@ -60,7 +64,7 @@ def test_the_configuration_names_classes_patients_and_what_to_leave_out(tmp_path
     prepare(
         raw := tmp_path / "raw", tmp_path / "clean", Options(**vars(OPTIONS) | {"folder_config": str(config)})
     )
-    slices = read_slices(tmp_path / "clean")
+    slices = Prepared(tmp_path / "clean").slices
     assert (
         raw.is_dir()
         and slices["patient_id"].tolist() == ["1", "2"]

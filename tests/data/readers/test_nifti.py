@@ -10,7 +10,7 @@ import pytest
 from src.data.nifti import header_rows, slice_values
 from src.data.preparation.options import Options
 from src.data.preparation.prepare import prepare
-from src.data.prepared import read_slices
+from src.data.prepared import Prepared
 from src.data.source import VolumeSlice
 from src.data.square import extract, whole
 from src.data.volumes import open_volumes
@@ -40,7 +40,7 @@ def test_the_real_template_is_prepared_exactly_from_below_upwards(realdata, tmp_
     assert manifest["images"] == {"train": 0, "test": 128} and manifest["quarantined"] == {}
     stored = read_without_library(folder / "template_with_skull_2mm.nii.gz")
     images = np.rint(stored[:, ::-1, :]).astype(np.int16)  # rows from front to back
-    slices = read_slices(tmp_path / "clean")
+    slices = Prepared(tmp_path / "clean").slices
     name = "template_with_skull_2mm"
     assert slices["image_id"].tolist() == [f"{name}/{number}" for number in range(1, 129)]
     assert slices["order"].tolist() == list(range(128))
@@ -49,7 +49,7 @@ def test_the_real_template_is_prepared_exactly_from_below_upwards(realdata, tmp_
     assert (slices["hu_min"] == images.min(axis=(1, 2))).all()
     assert (slices["hu_max"] == images.max(axis=(1, 2))).all()
     assert slices["hu_mean"].to_numpy() == pytest.approx(images.mean(axis=(1, 2)), abs=1e-6)
-    volumes = open_volumes(tmp_path / "clean", check=True)
+    volumes = open_volumes(tmp_path / "clean")
     for number in range(0, 128, 9):
         source = VolumeSlice(str(folder / f"{name}.nii.gz"), number)
         np.testing.assert_array_equal(slice_values(source), images[number])
@@ -76,7 +76,7 @@ def test_a_tilted_volume_has_its_own_normal(tmp_path):
     affine[:3, :3] = turned
     save(tmp_path / "raw" / "a.nii", np.zeros((20, 24, 3), np.int16), affine)
     prepare(tmp_path / "raw", tmp_path / "clean", OPTIONS)
-    slices = read_slices(tmp_path / "clean")
+    slices = Prepared(tmp_path / "clean").slices
     assert slices["step_mm"].to_numpy() == pytest.approx(3.0)
     assert slices["tilt_deg"].to_numpy() == pytest.approx(20.0)
     header = header_rows(str(tmp_path / "raw" / "a.nii")).loc[0]
@@ -127,7 +127,7 @@ def test_broken_volumes_are_quarantined_with_their_cause_and_the_rest_goes_on(tm
     }.items():
         (raw / name).write_bytes(data)
     prepare(raw, tmp_path / "clean", OPTIONS)
-    slices = read_slices(tmp_path / "clean")
+    slices = Prepared(tmp_path / "clean").slices
     good = slices[slices["status"] == "ok"]
     assert set(good["study_id"]) == {"good", "one_time", "packed"} and len(good) == 9
     cause = slices[slices["status"] != "ok"].groupby("study_id")["cause"].first().str.split(":").str[0]

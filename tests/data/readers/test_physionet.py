@@ -11,9 +11,9 @@ import pytest
 from src.data.preparation import packing
 from src.data.preparation.options import Options
 from src.data.preparation.prepare import prepare
-from src.data.prepared import read_slices, read_studies
+from src.data.prepared import Prepared
 from src.data.readers.physionet import read_demographics, read_diagnoses
-from src.data.volumes import open_masks, open_volumes
+from src.data.volumes import open_volumes
 from src.errors import UserError
 from src.labels import SUBTYPES
 from tests.data.dicom_files import dataset, write
@@ -71,7 +71,7 @@ def test_volumes_are_turned_to_image_rows_and_columns(tmp_path, volume, axes):
     """Row 0 is the front of the head, column 0 the patient's right, however the file is stored."""
     write_nifti(tmp_path / "raw", volume, axes)
     prepare(tmp_path / "raw", tmp_path / "clean", Options(dataset="physionet", size=256, folds=2))
-    slices = read_slices(tmp_path / "clean").set_index("image_id")
+    slices = Prepared(tmp_path / "clean").slices.set_index("image_id")
     bright = slices[slices["hu_max"] >= 1000]
     assert bright.index.tolist() == ["ct_scans/049/2", "ct_scans/050/2"]
     assert slices.loc["ct_scans/049/2", ["subdural", "any", "fracture"]].tolist() == [1, 1, 1]
@@ -87,7 +87,7 @@ def test_volumes_are_turned_to_image_rows_and_columns(tmp_path, volume, axes):
 def test_masks_are_cut_like_their_images(tmp_path, volume):
     write_nifti(tmp_path / "raw", volume)
     manifest = prepare(tmp_path / "raw", tmp_path / "clean", Options(dataset="physionet", size=256, folds=2))
-    masks, volumes = open_masks(tmp_path / "clean"), open_volumes(tmp_path / "clean")
+    masks, volumes = Prepared(tmp_path / "clean").masks, open_volumes(tmp_path / "clean")
     assert len(masks.image_ids) == 3 and len(volumes.image_ids) == 6 and len(manifest["masks"]) == 1
     mask, image = masks.slice("ct_scans/049/2"), volumes.slice("ct_scans/049/2")
     assert set(np.unique(mask)) == {0, 1} and mask.sum() > 0
@@ -113,7 +113,7 @@ def test_a_mask_drawn_later_is_added_and_nothing_else_is_read(tmp_path, volume, 
     prepare(raw, clean, options)
     assert decoded == [f"{raw}/masks/050.nii[{index}]" for index in range(3)]
     assert len(before) == 2 and all(path.read_bytes() == data for path, data in before.items())
-    masks = open_masks(clean)
+    masks = Prepared(clean).masks
     assert len(masks.image_ids) == 6
     assert (masks.slice("ct_scans/050/2") == masks.slice("ct_scans/049/2")).all()
 
@@ -132,11 +132,11 @@ def test_masks_are_cut_anew_where_a_slice_more_changes_the_square(tmp_path):
         add(patient, 1, 30), add(patient, 2, 30)
     write_table(raw / "labels.csv", {(p, n): SUBDURAL for p in (49, 50) for n in (1, 2, 3)})
     prepare(raw, tmp_path / "clean", options)
-    before = open_masks(tmp_path / "clean").slice("hemo_subset/049_1")
+    before = Prepared(tmp_path / "clean").masks.slice("hemo_subset/049_1")
     add(49, 3, 50)
     prepare(raw, tmp_path / "clean", options)
     prepare(raw, tmp_path / "fresh", options)
-    grown, fresh = open_masks(tmp_path / "clean"), open_masks(tmp_path / "fresh")
+    grown, fresh = Prepared(tmp_path / "clean").masks, Prepared(tmp_path / "fresh").masks
     assert len(grown.image_ids) == 5 and grown.image_ids == fresh.image_ids
     assert all((grown.slice(name) == fresh.slice(name)).all() for name in fresh.image_ids)
     assert grown.slice("hemo_subset/049_1").sum() < before.sum() / 2
@@ -155,7 +155,7 @@ def test_jpeg_images_are_gray_and_say_so(realdata, tmp_path):
     cv2.imwrite(str(raw / "Patients_CT" / "049" / "brain" / "14_HGE_Seg.jpg"), mask)
     manifest = prepare(raw, tmp_path / "clean", OPTIONS)
     assert manifest["images"]["train"] == 277 and manifest["patients"] == 9 and manifest["quarantined"] == {}
-    slices = read_slices(tmp_path / "clean").set_index("image_id")
+    slices = Prepared(tmp_path / "clean").slices.set_index("image_id")
     assert (
         (slices["units"] == "gray").all() and slices["hu_min"].isna().all() and slices["padded"].isna().all()
     )
@@ -176,16 +176,16 @@ def test_jpeg_images_are_gray_and_say_so(realdata, tmp_path):
         file = cv2.imread(str(raw / f"{image_id}.jpg"), cv2.IMREAD_GRAYSCALE).astype(np.int16)
         assert file.shape == (650, 650) and file.max() > 100
         np.testing.assert_array_equal(volumes.slice(image_id), cv2.resize(file, (512, 512)))
-    masks = open_masks(tmp_path / "clean")
+    masks = Prepared(tmp_path / "clean").masks
     assert masks.image_ids == ["Patients_CT/049/brain/14"]
     assert masks.slice(masks.image_ids[0]).mean() == pytest.approx(10000 / 650**2, rel=0.03)
-    studies = read_studies(tmp_path / "clean").set_index("study_id")
+    studies = Prepared(tmp_path / "clean").studies.set_index("study_id")
     assert studies.loc["049", ["age_years", "sex"]].tolist() == [35, "Male"]
 
 
 def test_single_slices_in_hu_keep_their_values(real_bare, realdata, tmp_path):
     prepare(real_bare, tmp_path / "clean", OPTIONS)
-    volumes, masks = open_volumes(tmp_path / "clean"), open_masks(tmp_path / "clean")
+    volumes, masks = open_volumes(tmp_path / "clean"), Prepared(tmp_path / "clean").masks
     labels = pd.read_csv(real_bare / "labels.csv")
     assert len(labels) == len(volumes.image_ids) == len(masks.image_ids) == 18
     for row in labels.itertuples():
@@ -220,7 +220,7 @@ def test_a_diagnosis_without_slice_and_a_broken_volume_are_quarantined(tmp_path,
     (raw / "ct_scans" / "051.nii").write_bytes(b"no volume")
     manifest = prepare(raw, tmp_path / "clean", OPTIONS)
     assert manifest["quarantined"] == {"no file": 1, "unreadable NIfTI": 1}
-    slices = read_slices(tmp_path / "clean").set_index("image_id")
+    slices = Prepared(tmp_path / "clean").slices.set_index("image_id")
     assert slices.loc["060/1", ["status", "subdural"]].tolist() == ["quarantined", 1]
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from src.errors import UserError
-from src.models.slice_classifier import build_slice_classifier
+from src.models.slice_classifier import ClassifierOptions, build_slice_classifier
 from src.training.engine.schedules import build_optimizer, build_schedule
 from src.training.engine.training_config import TrainingConfig
 
@@ -59,9 +59,8 @@ def test_a_cosine_ends_at_the_lowest_rate():
 
 
 def test_layer_decay_multiplies_the_rate_from_the_head_to_the_stem():
-    model = build_slice_classifier(
-        "test_resnet", pretrained=False, mean=(0.2,), std=(0.3,), normalisation="instance"
-    )
+    options = ClassifierOptions(backbone="test_resnet", pretrained=False, normalisation="instance")
+    model = build_slice_classifier(options)
     config = TrainingConfig(lr=1e-3, layer_decay=0.5, weight_decay=0.1)
     optimizer = build_optimizer(model, config)
     build_schedule(optimizer, config, 100).step_update(50)
@@ -76,5 +75,5 @@ def test_layer_decay_multiplies_the_rate_from_the_head_to_the_stem():
 
 
 def test_layer_decay_needs_layers():
-    with pytest.raises(UserError, match="Linear has no layers to tell apart"):
+    with pytest.raises(UserError, match="Linear has no parts to tell apart"):
         build_optimizer(nn.Linear(2, 2), TrainingConfig(layer_decay=0.5))

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import nn
 
+from src.models.slice_classifier import build_slice_classifier
 from src.training.engine.state import TrainingState
 from src.training.engine.training_config import TrainingConfig
 from src.training.slices.slice_config import SliceConfig
-from src.training.slices.slice_fold import build_from_config
 
 CPU = torch.device("cpu")
 X = torch.randn(8, 3, generator=torch.Generator().manual_seed(0))
@@ -59,7 +59,7 @@ def test_images_have_the_asked_memory_format_and_the_same_logits(last, kind):
             backbone="test_resnet", pretrained=False, channels_last=channels_last, neighbours=(-1, 0, 1),
             windows=((40.0, 80.0),),
         )  # fmt: skip
-        model = build_from_config(config).eval()
+        model = build_slice_classifier(config).eval()
         if channels_last is last:
             assert model.images(hu, windows).is_contiguous(memory_format=kind)
         with torch.inference_mode():

@@ -5,15 +5,17 @@ import torch
 from timm.layers import convert_sync_batchnorm
 from torch import nn
 
-from src.data.volumes import open_volumes
+from src.data.prepared import Prepared
 from src.errors import UserError
+from src.models.slice_classifier import build_slice_classifier
 from src.training.engine.precision import autocast_type
 from src.training.engine.state import Progress, TrainingState
 from src.training.engine.training_config import TrainingConfig
+from src.training.slices.draws import Augmentation
+from src.training.slices.kind import training_loss
 from src.training.slices.sample_changes import on_device
 from src.training.slices.slice_batches import SliceBatches
-from src.training.slices.slice_config import Augmentation, SliceConfig
-from src.training.slices.slice_fold import build_from_config, training_loss
+from src.training.slices.slice_config import SliceConfig
 from src.training.split import labelled_slices
 from tests.training.prepared import write_clean
 
@@ -43,14 +45,15 @@ def test_the_thread_of_batches_uses_this_process_s_gpu_and_hands_over_stored_sli
         backbone="test_resnet", image_size=48, batch_size=6, neighbours=(-1, 0, 1),
         augmentation=Augmentation(elastic=0.5, erase=0.5, noise=0.5, blur=0.3, cutmix=0.5),
     )  # fmt: skip
-    volumes, slices = open_volumes(tmp_path), labelled_slices(tmp_path)
-    stored = next(iter(SliceBatches(volumes, slices, config, CUDA).epoch(0)))
+    prepared = Prepared(tmp_path)
+    slices = labelled_slices(prepared)
+    stored = next(iter(SliceBatches(prepared, slices, config, CUDA).epoch(0)))
     assert chosen == [3]
     tensors = [value for value in stored.values() if isinstance(value, torch.Tensor)]
     assert {id(value) for value in tensors} <= {id(value) for value in pinned}
     assert stored["hu"].dtype == torch.int16 and stored["hu"].shape == (6, 3, 64, 64)
     changed = on_device(stored, config)
-    plain = next(iter(SliceBatches(volumes, slices, config).epoch(0)))
+    plain = next(iter(SliceBatches(prepared, slices, config).epoch(0)))
     assert set(changed) == set(plain)
     for key in ("labels", "windows"):
         assert torch.equal(changed[key], plain[key])
@@ -59,7 +62,7 @@ def test_the_thread_of_batches_uses_this_process_s_gpu_and_hands_over_stored_sli
 
 def test_synchronised_norms_keep_the_parameters_the_optimiser_holds():
     config = SliceConfig(backbone="test_efficientnet", pretrained=False, image_size=32, ema_decay=0.9)
-    model = build_from_config(config)
+    model = build_slice_classifier(config)
     state = TrainingState(model, training_loss(config), config, CPU, 10)
     names, held = list(model.state_dict()), {id(p) for g in state.optimizer.param_groups for p in g["params"]}
     assert convert_sync_batchnorm(model) is model

@@ -6,10 +6,11 @@ import pytest
 from src.data.phantom import generate
 from src.data.preparation.options import Options
 from src.data.preparation.prepare import prepare
-from src.data.volumes import open_volumes
+from src.data.prepared import Prepared
+from src.training.slices.draws import Augmentation
 from src.training.slices.masks import open_mask_source
 from src.training.slices.slice_batches import SliceBatches, SliceReader, plain_batches
-from src.training.slices.slice_config import Augmentation, SliceConfig
+from src.training.slices.slice_config import SliceConfig
 from src.training.split import labelled_slices
 
 
@@ -27,12 +28,12 @@ def config(**options):
 
 
 def hu(folder, ids, **options):
-    return SliceReader(open_volumes(folder), config(**options)).hu(ids)
+    return SliceReader(Prepared(folder), config(**options)).hu(ids)
 
 
 @pytest.mark.parametrize("neighbours", [(0,), (-1, 0, 1)])
 def test_a_whole_slice_cut_at_reading_is_the_slice_cut_at_preparation(folders, neighbours):
-    ids = open_volumes(folders / "cut").image_ids
+    ids = Prepared(folders / "cut").volumes.image_ids
     at_reading = hu(folders / "whole", ids, neighbours=neighbours, crop="head")
     prepared = hu(folders / "cut", ids, neighbours=neighbours)
     np.testing.assert_array_equal(at_reading, prepared)
@@ -40,9 +41,9 @@ def test_a_whole_slice_cut_at_reading_is_the_slice_cut_at_preparation(folders, n
 
 
 def test_another_stored_size_gives_the_same_square_to_a_pixel_and_the_same_picture_to_resampling(folders):
-    ids = open_volumes(folders / "cut").image_ids
-    large = SliceReader(open_volumes(folders / "large"), config(image_size=512, crop="head"))
-    small = SliceReader(open_volumes(folders / "whole"), config(crop="head"))
+    ids = Prepared(folders / "cut").volumes.image_ids
+    large = SliceReader(Prepared(folders / "large"), config(image_size=512, crop="head"))
+    small = SliceReader(Prepared(folders / "whole"), config(crop="head"))
     for image_id in ids:
         ours, theirs = large.heads.of(image_id), small.heads.of(image_id)
         assert np.abs(np.array(ours) - 2 * np.array(theirs)).max() <= 8  # the mask has steps of 4 pixels
@@ -52,30 +53,31 @@ def test_another_stored_size_gives_the_same_square_to_a_pixel_and_the_same_pictu
 
 
 def test_data_that_were_cut_already_are_left_as_they_are(folders):
-    ids = open_volumes(folders / "cut").image_ids[:5]
+    ids = Prepared(folders / "cut").volumes.image_ids[:5]
     np.testing.assert_array_equal(hu(folders / "cut", ids, crop="head"), hu(folders / "cut", ids))
 
 
 def test_training_prediction_and_masks_see_the_same_square(folders):
     still = Augmentation(hflip=0.0, affine=0.0)
     settings = config(image_size=96, crop="head", augmentation=still)
-    clean, volumes = folders / "whole", open_volumes(folders / "whole")
-    masks = open_mask_source("truth", folders / "raw", clean, 256)
-    batches = SliceBatches(volumes, labelled_slices(clean), settings, masks=masks)
+    prepared = Prepared(folders / "whole")
+    masks = open_mask_source("truth", folders / "raw", prepared)
+    batches = SliceBatches(prepared, labelled_slices(prepared), settings, masks=masks)
     batch = next(iter(batches.epoch(0)))
-    plain = next(iter(plain_batches(volumes, batch["ids"], settings, 8)))
+    plain = next(iter(plain_batches(prepared, batch["ids"], settings, 8)))
     difference = (batch["hu"].float() - plain["hu"]).abs()  # OpenCV's warp rounds places to 1/32 pixel
     assert difference.mean() < 3 and difference.median() <= 1
     assert batch["masks"].any()
 
 
 def test_a_mask_cut_at_reading_is_the_mask_of_the_slice_cut_at_preparation(folders):
-    at_reading = SliceReader(open_volumes(folders / "whole"), config(crop="head"))
+    at_reading = SliceReader(Prepared(folders / "whole"), config(crop="head"))
     masks = {
-        name: open_mask_source("truth", folders / "raw", folders / name, 256) for name in ("whole", "cut")
+        name: open_mask_source("truth", folders / "raw", Prepared(folders / name))
+        for name in ("whole", "cut")
     }
     ours, theirs, uncut = [], [], []
-    for image_id in open_volumes(folders / "cut").image_ids:
+    for image_id in Prepared(folders / "cut").volumes.image_ids:
         ours.append(at_reading.mask(image_id, masks["whole"]) > 127)
         theirs.append(masks["cut"].read(image_id) > 127)
         uncut.append(masks["whole"].read(image_id) > 127)

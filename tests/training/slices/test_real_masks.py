@@ -10,16 +10,16 @@ import torch
 
 from src.data.preparation.options import Options
 from src.data.preparation.prepare import prepare
-from src.data.volumes import open_volumes
-from src.evaluation.metrics import held_out_scores
+from src.data.prepared import Prepared
 from src.models.segmentation import masked_segmentation_loss
+from src.models.slice_classifier import build_slice_classifier
 from src.settings import load_settings
 from src.training.losses import weighted_bce
 from src.training.runs import Run
+from src.training.slices.kind import KIND, training_loss
 from src.training.slices.masks import open_mask_source
 from src.training.slices.slice_batches import SliceBatches
 from src.training.slices.slice_config import Augmentation, Segmentation, SliceConfig
-from src.training.slices.slice_fold import build_from_config, train_slice_fold, training_loss
 from src.training.split import labelled_slices
 from tests.training.prepared import write_settings
 
@@ -46,9 +46,9 @@ def config(**options):
 
 
 def batch_of(home, settings, masks=None):
-    volumes = open_volumes(home.clean)
-    masks = masks or open_mask_source("prepared", home.raw, home.clean, volumes.size)
-    return next(iter(SliceBatches(volumes, labelled_slices(home.clean), settings, masks=masks).epoch(0)))
+    prepared = Prepared(home.clean)
+    masks = masks or open_mask_source("prepared", home.raw, prepared)
+    return next(iter(SliceBatches(prepared, labelled_slices(prepared), settings, masks=masks).epoch(0)))
 
 
 def inside(batch):
@@ -96,11 +96,11 @@ class Some:
 
 def test_slices_without_a_mask_do_not_count_in_the_loss(home):
     settings = config(image_size=64, augmentation=STILL)
-    volumes = open_volumes(home.clean)
-    whole = open_mask_source("prepared", home.raw, home.clean, volumes.size)
-    batch = batch_of(home, settings, Some(whole, set(volumes.image_ids[::3])))
+    prepared = Prepared(home.clean)
+    whole = open_mask_source("prepared", home.raw, prepared)
+    batch = batch_of(home, settings, Some(whole, set(prepared.volumes.image_ids[::3])))
     assert batch["known"].sum() == 6
-    model = build_from_config(settings).train()
+    model = build_slice_classifier(settings).train()
     with torch.no_grad():
         logits, _, blood = model(batch["hu"], batch["windows"])
     known = batch["known"]
@@ -112,10 +112,9 @@ def test_slices_without_a_mask_do_not_count_in_the_loss(home):
 def test_a_fold_trains_with_real_masks_and_the_decoder_learns_them(home):
     settings = config(image_size=64, batch_size=6, epochs=25, lr=3e-3, augmentation=STILL, crop="head")
     run = Run("ctich/stage1/masks", 0, home)
-    train_slice_fold(
-        run, settings, torch.device("cpu"), held_out_scores, logging.getLogger("ich.test"), False
-    )
-    model = run.load_weights(build_from_config(settings, pretrained=False)).train()
+    prepared, log = Prepared(home.clean), logging.getLogger("ich.test")
+    KIND.train(run, prepared, settings, torch.device("cpu"), log, False)
+    model = run.load_weights(build_slice_classifier(settings, pretrained=False)).train()
     batch = batch_of(home, config(image_size=64, augmentation=STILL, crop="head"))
     with torch.no_grad():
         drawn = model(batch["hu"], batch["windows"])[2].sigmoid()

@@ -6,10 +6,10 @@ import torch
 
 from src.data.windows import stack_windows
 from src.training.engine.memory import first_samples
-from src.training.slices.draws import draw
+from src.training.slices.draws import Augmentation, draw
 from src.training.slices.intensity import add_noise, blur, erase, mix
 from src.training.slices.sample_changes import finish
-from src.training.slices.slice_config import Augmentation, SliceConfig
+from src.training.slices.slice_config import SliceConfig
 from src.training.slices.warps import AIR
 
 

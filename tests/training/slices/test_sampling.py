@@ -6,12 +6,17 @@ import pytest
 
 from src.errors import UserError
 from src.labels import LABELS
-from src.training.slices.sampling import Sampler, balanced_weights, mid_slice_weights, trainable
-from src.training.slices.slice_config import SliceConfig
+from src.training.slices.sampling import (
+    SamplingOptions,
+    balanced_weights,
+    build_sampler,
+    mid_slice_weights,
+    trainable,
+)
 
 
-def config(**options):
-    return SliceConfig(backbone="test_resnet", **options)
+def sampler_of(slices, **options):
+    return build_sampler(slices, SamplingOptions(**options), seed=0)
 
 
 @pytest.fixture
@@ -25,15 +30,15 @@ def slices():
 
 
 def test_all_shows_every_slice_once_in_another_order_each_epoch(slices):
-    sampler = Sampler(slices, config())
+    sampler = sampler_of(slices)
     first, second = sampler.order(0), sampler.order(1)
     assert sorted(first) == sorted(second) == list(range(29))
-    assert list(first) != list(second) and list(first) == list(Sampler(slices, config()).order(0))
+    assert list(first) != list(second) and list(first) == list(sampler_of(slices).order(0))
 
 
 @pytest.mark.parametrize("sampling", ["per_study", "mid_slices"])
 def test_every_study_gives_the_same_number_of_slices(slices, sampling):
-    sampler = Sampler(slices, config(sampling=sampling, slices_per_study=6))
+    sampler = sampler_of(slices, sampling=sampling, slices_per_study=6)
     order = sampler.order(0)
     assert len(order) == len(sampler) == 18
     assert slices["study_id"].iloc[order].value_counts().to_dict() == {"a": 6, "b": 6, "c": 6}
@@ -47,6 +52,14 @@ def test_middle_slices_weigh_as_the_first_place_drew_them():
     assert mid_slice_weights(40)[20] == 5
 
 
+@pytest.mark.parametrize(("sampling", "ratio"), [("per_study", 1.0), ("mid_slices", 5.0)])
+def test_the_middle_of_a_study_is_drawn_as_often_as_its_weight_says(sampling, ratio):
+    study = pd.DataFrame({"study_id": ["a"] * 40}).assign(**dict.fromkeys(LABELS, 0))
+    drawn = sampler_of(study, sampling=sampling, slices_per_study=20_000).order(0)
+    counts = np.bincount(drawn, minlength=40)
+    assert counts[20] / counts[[0, 1, 38, 39]].mean() == pytest.approx(ratio, rel=0.15)
+
+
 def test_balanced_draws_are_equally_for_no_bleeding_and_for_each_subtype_that_occurs(slices):
     weights = balanced_weights(slices)
     assert weights.sum() == pytest.approx(1)
@@ -54,20 +67,22 @@ def test_balanced_draws_are_equally_for_no_bleeding_and_for_each_subtype_that_oc
     assert weights[none].sum() == pytest.approx(1 / 3)
     assert weights[8] == pytest.approx(1 / 3 / 2) and weights[10] == pytest.approx(1 / 3 / 5)
     assert weights[9] == pytest.approx(1 / 3 / 2 + 1 / 3 / 5)
-    drawn = Sampler(slices, config(sampling="balanced")).order(0)
-    assert len(drawn) == 29
+    sampler = sampler_of(slices, sampling="balanced")
+    drawn = np.concatenate([sampler.order(epoch) for epoch in range(300)])
+    assert len(drawn) == 300 * 29
+    assert none[drawn].mean() == pytest.approx(1 / 3, abs=0.02)
 
 
 def test_blank_slices_can_be_left_out():
     table = pd.DataFrame({"hu_min": [-1024, -1024, 70], "hu_max": [60, 61, 3000]})
-    assert trainable(table, config(min_brain_range=60.5)).index.tolist() == [1]
-    assert len(trainable(table, config())) == 3
+    assert trainable(table, SamplingOptions(min_brain_range=60.5)).index.tolist() == [1]
+    assert len(trainable(table, SamplingOptions())) == 3
     with pytest.raises(UserError, match="no training slice spans"):
-        trainable(table, config(min_brain_range=80.0))
+        trainable(table, SamplingOptions(min_brain_range=80.0))
 
 
 def test_orders_are_a_function_of_the_epoch_alone(slices):
-    sampler = Sampler(slices, config(sampling="mid_slices"))
+    sampler = sampler_of(slices, sampling="mid_slices")
     later = sampler.order(3)
     sampler.order(1)
     np.testing.assert_array_equal(sampler.order(3), later)

@@ -16,6 +16,12 @@ def test_channels_are_slices_times_windows():
     assert parsed().channels == 3
 
 
+def test_usual_windows_have_names_which_stand_for_their_numbers():
+    config = parsed(windows=["brain", "bone", "stroke", [50, 100], "file"])
+    assert config.windows == ((40, 80), (600, 2800), (40, 40), (50, 100), "file")
+    assert config == parsed(windows=[[40, 80], [600, 2800], [40, 40], [50, 100], "file"])
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
@@ -26,16 +32,24 @@ def test_channels_are_slices_times_windows():
         ),
         ({"augmentation": {"crop": [0.9, 0.6]}}, "augmentation.crop: 0.9 is above 0.6"),
         ({"windows": []}, "need at least one entry"),
-        ({"tta": ["mirror"]}, "tta.0: Input should be 'identity', 'hflip'"),
+        ({"tta": ["mirror"]}, r"tta.0: unknown name 'mirror'; known: identity, hflip"),
         ({"learn_windows": True, "windows": ["file"]}, "takes fixed windows to start from"),
         (
             {"learn_windows": True, "augmentation": {"window_center_jitter": 3.0}},
-            "without jitter",
+            "takes windows without augmentation.window_center_jitter",
         ),
         ({"neighbours": [0, 1], "tta": ["reverse"]}, r"reverse: needs the same neighbours on both sides"),
         ({"neighbours": [0, 1], "augmentation": {"reverse": 0.5}}, "needs the same neighbours"),
         ({"segmentation": {"masks": "truth"}, "augmentation": {"cutmix": 0.5}}, "masks are not mixed"),
-        ({"windows": [[40, 0]]}, "windows.0"),
+        (
+            {"windows": [[40, 0]]},
+            r"^x.json: windows.0 is \[40, 0\]; expected: \[number, number above 0\] or .*$",
+        ),
+        ({"windows": [[40]]}, r"^x.json: windows.0 is \[40\]; expected: \[number, number above 0\] or .*$"),
+        (
+            {"windows": ["brain", "bon"]},
+            r"^x.json: windows.1: unknown name 'bon'; did you mean 'bone'\? known: brain, .*, file$",
+        ),
         ({"agumentation": {}}, "did you mean 'augmentation'"),
         (
             {"augmentation": {"rotat_deg": 5.0}},
@@ -44,7 +58,16 @@ def test_channels_are_slices_times_windows():
         ({"segmentation": {"masks": "truth", "wieght": 1.0}}, "did you mean 'weight'"),
         ({"augmentation": {"cutmix": 0.6, "mixup": 0.6}}, "cutmix and mixup are shares .* at most 1"),
         ({"augmentation": {"erase_side": [0.3, 0.1]}}, "augmentation.erase_side: 0.3 is above 0.1"),
-        ({"crop": "heads"}, "crop.*'head'"),
+        (
+            {"augmentation": {"erase_holes": [1]}},
+            r"erase_holes is \[1\]; expected: \[whole number from 1 up, whole number from 1 up\]$",
+        ),
+        ({"windows": "brain"}, r'^x.json: windows is "brain"; expected: list of '),
+        (
+            {"loss": "fokal"},
+            "loss: unknown name 'fokal'; did you mean 'focal'\\? known: metric, bce,",
+        ),
+        ({"crop": "heads"}, 'crop is "heads"; expected: number above 0 to 1 or "head"$'),
     ],
 )
 def test_what_makes_no_sense_is_refused(values, message):

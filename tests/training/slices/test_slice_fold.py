@@ -8,19 +8,15 @@ import pytest
 import torch
 
 from src.config import parse_config
-from src.data.volumes import open_volumes
+from src.data.prepared import Prepared
 from src.errors import UserError
-from src.evaluation.metrics import held_out_scores, weighted_log_loss
+from src.evaluation.metrics import weighted_log_loss
 from src.labels import LABELS
+from src.models.slice_classifier import build_slice_classifier
 from src.settings import load_settings
 from src.training.runs import Run
+from src.training.slices.kind import KIND, predict_slices
 from src.training.slices.slice_config import SliceConfig
-from src.training.slices.slice_fold import (
-    build_from_config,
-    predict_slices,
-    predict_test_slices,
-    train_slice_fold,
-)
 from src.training.slices.views import VIEWS
 from tests.training.prepared import write_clean, write_settings
 
@@ -39,7 +35,7 @@ def settings(tmp_path_factory):
 def fold(settings, name, **values):
     run = Run(f"tiny/stage1/{name}", 0, settings)
     config = parse_config(SliceConfig, {**SMALL, **values}, name)
-    train_slice_fold(run, config, CPU, held_out_scores, LOG, show_progress=False)
+    KIND.train(run, Prepared(run.settings.clean), config, CPU, LOG, show_progress=False)
     return run, config
 
 
@@ -47,7 +43,6 @@ EVERYTHING = {
     "stack": {
         "neighbours": [-2, 0, 2],
         "edge": "air",
-        "channel_order": "window",
         "tta": ["identity", "reverse"],
     },
     "own window": {"windows": ["file", [80, 200]], "normalisation": "minmax", "sampling": "mid_slices"},
@@ -62,7 +57,6 @@ EVERYTHING = {
         "dropout": 0.5,
         "dropout_samples": 3,
         "loss": "focal",
-        "label_smoothing": 0.05,
     },
     "optimiser": {
         "optimizer": "sgd",
@@ -81,12 +75,12 @@ EVERYTHING = {
 @pytest.mark.parametrize("name", EVERYTHING)
 def test_every_option_trains_predicts_and_comes_back_from_the_run_folder(settings, name):
     run, config = fold(settings, name.replace(" ", "_"), **EVERYTHING[name])
-    predict_test_slices(run, CPU, LOG)
+    KIND.predict(run, Prepared(run.settings.clean), CPU, LOG)
     oof, test = run.predictions("oof"), run.predictions("test")
     assert len(oof) == 15 and len(test) == 10 and oof.index.intersection(test.index).empty
     assert np.isfinite(oof.to_numpy()).all() and oof.to_numpy().min() >= 0 and oof.to_numpy().max() <= 1
-    model = run.load_weights(build_from_config(run.read_config(SliceConfig), pretrained=False))
-    logits, embeddings = predict_slices(model, open_volumes(settings.clean), list(oof.index), config, CPU)
+    model = run.load_weights(build_slice_classifier(run.read_config(SliceConfig), pretrained=False))
+    logits, embeddings = predict_slices(model, Prepared(settings.clean), list(oof.index), config, CPU)
     torch.testing.assert_close(
         torch.from_numpy(logits).double().sigmoid(), torch.from_numpy(oof.to_numpy(copy=True))
     )
@@ -102,14 +96,15 @@ def test_every_option_trains_predicts_and_comes_back_from_the_run_folder(setting
 
 def test_predictions_are_the_mean_over_the_views(settings):
     config = parse_config(SliceConfig, {**SMALL, "tta": list(VIEWS)}, "views")
-    volumes, ids = open_volumes(settings.clean), open_volumes(settings.clean).image_ids[:9]
+    prepared = Prepared(settings.clean)
+    ids = prepared.volumes.image_ids[:9]
     torch.manual_seed(0)
-    model = build_from_config(config)
+    model = build_slice_classifier(config)
     single = [
-        predict_slices(model, volumes, ids, config.model_copy(update={"tta": (view,)}), CPU)
+        predict_slices(model, prepared, ids, config.model_copy(update={"tta": (view,)}), CPU)
         for view in config.tta
     ]
-    logits, embeddings = predict_slices(model, volumes, ids, config, CPU)
+    logits, embeddings = predict_slices(model, prepared, ids, config, CPU)
     mean = np.mean([1 / (1 + np.exp(-one.astype(np.float64))) for one, _ in single], axis=0)
     np.testing.assert_allclose(1 / (1 + np.exp(-logits.astype(np.float64))), mean, rtol=1e-5)
     np.testing.assert_allclose(embeddings, np.mean([e for _, e in single], axis=0), rtol=1e-4, atol=1e-5)
@@ -118,7 +113,7 @@ def test_predictions_are_the_mean_over_the_views(settings):
 def test_no_slice_to_predict_gives_empty_tables(settings):
     config = parse_config(SliceConfig, SMALL, "x")
     logits, embeddings = predict_slices(
-        build_from_config(config), open_volumes(settings.clean), [], config, CPU
+        build_slice_classifier(config), Prepared(settings.clean), [], config, CPU
     )
     assert logits.shape == (0, 6) and embeddings.shape == (0, 96)
 
@@ -127,22 +122,22 @@ def test_a_label_without_a_positive_works_and_is_said(settings, caplog):
     logger = logging.getLogger("ich.rare")
     config = parse_config(SliceConfig, SMALL, "x")
     with caplog.at_level(logging.WARNING):
-        train_slice_fold(Run("tiny/stage1/rare", 0, settings), config, CPU, held_out_scores, logger, False)
-    absent = [record.args[1] for record in caplog.records if "no training slice" in record.msg]
+        KIND.train(Run("tiny/stage1/rare", 0, settings), Prepared(settings.clean), config, CPU, logger, False)
+    absent = [record.args[1] for record in caplog.records if "no training row" in record.msg]
     assert absent == ["intraventricular", "subdural"]  # the studies of fold 1 have the other three
 
 
 def test_a_fold_that_is_not_prepared_and_a_cache_that_is_gone_say_what_to_run(settings, tmp_path):
     config = parse_config(SliceConfig, SMALL, "x")
     with pytest.raises(UserError, match=r"fold 7: folds.csv has the folds 0, 1"):
-        train_slice_fold(Run("tiny/stage1/x", 7, settings), config, CPU, held_out_scores, LOG, False)
+        KIND.train(Run("tiny/stage1/x", 7, settings), Prepared(settings.clean), config, CPU, LOG, False)
     empty = load_settings(write_settings(tmp_path))
     with pytest.raises(UserError, match=r"no .*prepared data; run: python prepare_data\.py"):
-        train_slice_fold(Run("tiny/stage1/x", 0, empty), config, CPU, held_out_scores, LOG, False)
+        KIND.train(Run("tiny/stage1/x", 0, empty), Prepared(empty.clean), config, CPU, LOG, False)
     write_clean(empty.clean)
     (empty.clean / "volumes/all.pack").unlink()
     with pytest.raises(UserError, match=r"all.pack: unusable volume file.*run prepare_data.py again"):
-        train_slice_fold(Run("tiny/stage1/x", 0, empty), config, CPU, held_out_scores, LOG, False)
+        KIND.train(Run("tiny/stage1/x", 0, empty), Prepared(empty.clean), config, CPU, LOG, False)
 
 
 def test_a_network_learns_the_bright_square(settings):

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from src.training.slices.draws import draw
-from src.training.slices.slice_config import Augmentation
+from src.training.slices.draws import Augmentation, draw
 from src.training.slices.warps import AIR, shrink, warp, warp_on_device
 
 

@@ -1,6 +1,7 @@
 """Embedding spaces of folds: a rotation is undone, on the device as in numpy, and kept in a file."""
 
 import logging
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -8,12 +9,17 @@ import pytest
 import torch
 from scipy.stats import ortho_group
 
+from src.data.prepared import Prepared
 from src.errors import UserError
 from src.labels import LABELS
 from src.training.runs import Run
+from src.training.slices.slice_config import SliceConfig
+from src.training.split import unlabelled_slices
 from src.training.studies import probes
 from src.training.studies.embedding_spaces import EmbeddingMap, fit_alignment
-from src.training.studies.selectors import fit_selector
+from src.training.studies.selectors import SelectorOptions, fit_selector
+from tests.training.finished import finish, predict
+from tests.training.prepared import rewrite, write_clean
 from tests.training.stage2_tables import MEMBER, settings_below
 
 CPU, LOG = torch.device("cpu"), logging.getLogger("test")
@@ -28,42 +34,47 @@ def test_alignment_undoes_a_rotation_and_a_shift():
 
 
 @pytest.fixture
-def turned_folds(tmp_path):
-    """Two folds of a run whose test embeddings are one set of points, the second's rotated."""
-    rng = np.random.default_rng(0)
-    reference, rotation = rng.normal(size=(40, 4)), ortho_group.rvs(4, random_state=2)
-    runs = [Run(MEMBER, fold, settings_below(tmp_path)) for fold in (0, 1)]
-    ids = [f"0-{i}" for i in range(40)]
+def folds(tmp_path):
+    """Two complete folds of a run on data with two test studies."""
+    settings = settings_below(tmp_path)
+    write_clean(settings.clean)
+    prepared, runs = Prepared(settings.clean), [Run(MEMBER, fold, settings) for fold in (0, 1)]
+    for run in runs:
+        finish(run, SliceConfig(backbone="test_resnet"), prepared)
+    return runs, prepared
+
+
+def test_alignments_are_fitted_between_the_folds_test_embeddings(folds):
+    """The test embeddings are one set of points, the second fold's rotated."""
+    (runs, prepared), rng = folds, np.random.default_rng(0)
+    ids = unlabelled_slices(prepared)["image_id"]
+    reference, rotation = rng.normal(size=(len(ids), 4)), ortho_group.rvs(4, random_state=2)
     for run, embeddings in zip(runs, (reference, reference @ rotation), strict=True):
-        run.save_predictions("test", pd.DataFrame(0.5, ids, list(LABELS)), embeddings)
-    return runs, reference, rotation
-
-
-def test_alignments_are_fitted_between_the_folds_test_embeddings(turned_folds, monkeypatch):
-    runs, _, rotation = turned_folds
-    monkeypatch.setattr(probes, "unlabelled_slices", lambda clean: range(40))
-    align = probes.fit_alignments({MEMBER: runs}, CPU, LOG)
+        predict(run, prepared, "test", pd.DataFrame(0.5, ids, list(LABELS)), embeddings)
+    align = probes.fit_alignments({MEMBER: runs}, prepared, CPU, LOG)
     np.testing.assert_allclose(align[MEMBER, 1].rotation, rotation.T, atol=5e-3)  # float16 storage
     np.testing.assert_allclose(align[MEMBER, 0].rotation, np.eye(4), atol=1e-6)
 
 
-def test_without_a_test_part_synthetic_heads_are_predicted_once(tmp_path, monkeypatch):
-    asked, run = [], Run(MEMBER, 0, settings_below(tmp_path))
+def test_without_a_test_part_synthetic_heads_are_predicted_once_a_training(folds, tmp_path, monkeypatch):
+    asked, ((run, _), prepared) = [], folds
+    rewrite(prepared.folder, "slices.parquet", lambda slices: slices.query("split == 'train'"))
+    write_clean(tmp_path / "heads", studies=4, slices=2)
+    heads = Prepared(tmp_path / "heads")
 
-    def outputs(run, volumes, image_ids, device):
-        asked.append(image_ids)
-        return pd.DataFrame(0.5, image_ids, list(LABELS)), np.arange(4.0).reshape(2, 2)
+    def outputs(run, prepared, image_ids, device):
+        asked.append(list(image_ids))
+        return pd.DataFrame(0.5, image_ids, list(LABELS)), np.arange(16.0).reshape(8, 2)
 
-    class Heads:
-        image_ids = ("a", "b")
-
-    monkeypatch.setattr(probes, "unlabelled_slices", lambda clean: [])
-    monkeypatch.setattr(probes, "synthetic_probes", lambda run: tmp_path)
-    monkeypatch.setattr(probes, "open_volumes", lambda clean: Heads())
-    monkeypatch.setattr(probes, "slice_outputs", outputs)
+    monkeypatch.setattr(probes, "synthetic_probes", lambda run, size: heads)
+    monkeypatch.setattr(probes, "kind_of", lambda run: SimpleNamespace(outputs=outputs))
     for _ in range(2):
-        assert probes.probe_embeddings(run, CPU, LOG).tolist() == [[0, 1], [2, 3]]
-    assert asked == [("a", "b")]
+        found = probes.probe_embeddings(run, Prepared(prepared.folder), CPU, LOG)
+        assert found.tolist() == np.arange(16).reshape(8, 2).tolist()
+    assert asked == [heads.volumes.image_ids]
+    finish(run, SliceConfig(backbone="test_resnet", seed=1), prepared)  # trained again
+    probes.probe_embeddings(run, Prepared(prepared.folder), CPU, LOG)
+    assert asked == [heads.volumes.image_ids] * 2
 
 
 def test_the_map_on_the_device_is_the_map_in_numpy_and_survives_its_file(tmp_path):
@@ -74,7 +85,8 @@ def test_the_map_on_the_device_is_the_map_in_numpy_and_survives_its_file(tmp_pat
         for name, d in (("a", 4), ("b", 3))
         for fold in (0, 2)
     }
-    selector = fit_selector("pca", rng.normal(size=(60, 7)).astype(np.float32), np.zeros((60, 6)), 2, seed=0)
+    options, x = SelectorOptions(selector="pca", components=2), rng.normal(size=(60, 7)).astype(np.float32)
+    selector = fit_selector(options, x, np.zeros((60, 6)), seed=0)
     fitted = EmbeddingMap(("a", "b"), (4, 3), alignments, selector)
     folds = torch.tensor([[0, 2], [2, 0], [2, 2]])
     found = fitted.on(CPU)(torch.from_numpy(x).view(3, 20, 7), folds)

@@ -5,7 +5,7 @@ import pytest
 from sklearn.decomposition import PCA
 
 from src.errors import UserError
-from src.training.studies.selectors import SELECTORS, fit_selector
+from src.training.studies.selectors import SELECTORS, SelectorOptions, fit_selector
 
 
 @pytest.fixture(scope="module")
@@ -18,19 +18,20 @@ def data():
     return x, y
 
 
-@pytest.mark.parametrize("kind", SELECTORS)
+@pytest.mark.parametrize("kind", [name for name in SELECTORS if name != "pca"])
 def test_the_columns_that_tell_the_labels_are_chosen(kind, data):
     x, y = data
-    selector = fit_selector(kind, x, y, 2, seed=0)
+    selector = fit_selector(SelectorOptions(selector=kind, components=2), x, y, seed=0)
     np.testing.assert_allclose(selector(x), x[:, [3, 7]] - x[:, [3, 7]].mean(0), atol=1e-6)
 
 
 def test_principal_components_are_those_of_the_library(data):
     x, y = data
-    found, exact = fit_selector("pca", x, y, 3, seed=0), PCA(3, svd_solver="full").fit(x)
+    options = SelectorOptions(selector="pca", components=3)
+    found, exact = fit_selector(options, x, y, seed=0), PCA(3, svd_solver="full").fit(x)
     np.testing.assert_allclose(np.abs(found.columns.T @ exact.components_.T), np.eye(3), atol=1e-3)
 
 
 def test_more_components_than_columns_are_refused(data):
     with pytest.raises(UserError, match="components 21: there are 20 columns and 400 slices"):
-        fit_selector("pca", *data, 21, seed=0)
+        fit_selector(SelectorOptions(selector="pca", components=21), *data, seed=0)

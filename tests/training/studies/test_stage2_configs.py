@@ -6,6 +6,7 @@ import torch
 
 from src.config import load_config
 from src.ensemble.ensemble_config import load_ensemble
+from src.models.sequence_model import SliceSequence
 from src.training.runs import Run, run_name
 from src.training.studies.stacker_config import StackerConfig
 from src.training.studies.stacker_networks import build_from_config, prevalences, stacker_loss
@@ -41,8 +42,9 @@ def test_a_configuration_trains_a_batch_at_small_size(path, tmp_path):
     model = build_from_config(small, inputs.embedding_sizes)
     model.start_at(*prevalences(inputs))
     (batch,) = StudyBatches(inputs, small).epoch(0)
-    values = batch["embeddings"].float(), batch["logits"], batch["position"], batch["mask"], batch["missing"]
-    loss = stacker_loss(model(*values), batch, small)
+    slices = SliceSequence(*(batch[key] for key in SliceSequence._fields))
+    slices = slices._replace(embeddings=slices.embeddings.float())
+    loss = stacker_loss(model(slices), batch, small)
     loss.backward()
     assert np.isfinite(loss.item())
     assert all(p.grad is not None for p in model.parameters())

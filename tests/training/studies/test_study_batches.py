@@ -2,16 +2,17 @@
 
 import numpy as np
 import pytest
+import torch
 
+from src.training.engine import distributed
 from src.training.runs import Run
 from src.training.studies.study_batches import (
     StudyBatches,
     bucketed,
     collate,
-    draw_hidden,
-    draw_slices,
     share,
 )
+from src.training.studies.study_draws import draw_hidden, draw_slices
 from src.training.studies.study_inputs import StudyInputs
 from tests.training.stage2_tables import MEMBER, config, settings_below, table, write
 
@@ -94,6 +95,26 @@ def test_batches_depend_on_the_epoch_and_can_start_anywhere(inputs):
         assert all((a[key] == b[key]).all() for key in ("embeddings", "logits", "missing", "labels"))
 
 
-def test_processes_share_a_batch_and_none_goes_without():
-    assert [share(np.arange(5), rank, 2).tolist() for rank in (0, 1)] == [[0, 2, 4], [1, 3]]
-    assert [share(np.array([7]), rank, 3).tolist() for rank in (0, 1, 2)] == [[7], [7], [7]]
+@pytest.mark.parametrize(("lengths", "processes"), [([4, 9, 2, 7, 5], 2), ([4, 9], 3), ([7], 3), ([4, 9], 1)])
+def test_processes_share_a_batch_and_their_weighted_means_are_its_mean(lengths, processes):
+    lengths, rng = np.array(lengths), np.random.default_rng(0)
+    values, of_study = [rng.random(length) for length in lengths], rng.random(len(lengths))
+    parts = [share(lengths, rank, processes) for rank in range(processes)]
+    assert all(len(own) for own, _ in parts)
+    slices = [weight[0] * np.concatenate([values[i] for i in own]).mean() for own, weight in parts]
+    studies = [weight[1] * of_study[own].mean() for own, weight in parts]
+    assert np.mean(slices) == pytest.approx(np.concatenate(values).mean())
+    assert np.mean(studies) == pytest.approx(of_study.mean())
+
+
+def test_processes_get_the_studies_and_hidden_slices_that_one_would_have(inputs, monkeypatch):
+    own = config(batch_size=5, slice_dropout=0.5, reverse=0.5)
+    (alone,) = StudyBatches(inputs, own).epoch(0)
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
+    for rank in (0, 1):
+        monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
+        (part,) = StudyBatches(inputs, own).epoch(0)
+        assert part["ids"] == alone["ids"][rank::2]
+        longest = part["mask"].shape[1]
+        for key in ("mask", "missing", "logits", "labels", "embeddings"):
+            assert torch.equal(part[key], alone[key][rank::2, :longest]), key

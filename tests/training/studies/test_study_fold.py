@@ -2,20 +2,29 @@
 
 import json
 import logging
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy.special import expit
 
+from src.data.prepared import Prepared
 from src.errors import UserError
-from src.evaluation.metrics import held_out_scores, prevalence_baseline, weighted_log_loss
+from src.evaluation.metrics import prevalence_baseline, weighted_log_loss
 from src.files import write_csv, write_json, write_parquet
 from src.labels import LABELS
 from src.models.sequence_model import StackerOutput
 from src.training.runs import Run
+from src.training.slices.slice_config import SliceConfig
 from src.training.studies import stacker_networks
 from src.training.studies import study_fold as stage2
+from tests.conftest import ROOT
+from tests.training.finished import finish, predict
+from tests.training.prepared import rewrite, sign
 from tests.training.stage2_tables import config, settings_below
 
 CPU, LOG = torch.device("cpu"), logging.getLogger("test")
@@ -52,7 +61,8 @@ def make_slices(rng, studies, split, first=0):
                 {
                     "image_id": f"{study}-{order}", "study_id": f"s{study:03d}",
                     "patient_id": f"p{study:03d}", "split": split, "status": "ok", "cause": None,
-                    "order": order, "position_mm": 5.0 * order,
+                    "order": order, "position_mm": 5.0 * order, "units": "hu", "conflicting_copy": False,
+                    "window_center": 40.0, "window_width": 80.0,
                     "pixel_hash": f"{study}-{order}", **dict(zip(LABELS, positive[order], strict=True)),
                 }
             )  # fmt: skip
@@ -67,21 +77,19 @@ def home(tmp_path):
     rng = np.random.default_rng(0)
     settings = settings_below(tmp_path)
     slices = pd.DataFrame(make_slices(rng, 60, "train") + make_slices(rng, 8, "test", first=60))
-    write_tables(settings, slices)
+    write_tables(settings.clean, slices)
     for m, name in enumerate(MEMBERS):
         for fold in range(FOLDS):
             write_stage1(Run(name, fold, settings), slices, np.random.default_rng((m, fold)))
     return settings
 
 
-def write_tables(settings, slices):
-    clean = settings.clean
+def write_tables(clean, slices):
     write_parquet(clean / "slices.parquet", slices)
     patients = slices.loc[slices["split"] == "train", "patient_id"].unique()
-    write_csv(
-        clean / "folds.csv", pd.DataFrame({"patient_id": patients, "fold": np.arange(len(patients)) % FOLDS})
-    )
-    write_json(clean / "manifest.json", {"fingerprint": "f", "settings": {"size": 256}})
+    folds = pd.DataFrame({"patient_id": patients, "fold": np.arange(len(patients)) % FOLDS})
+    write_csv(clean / "folds.csv", folds)
+    sign(clean, size=256)
 
 
 def write_stage1(run, slices, rng):
@@ -94,28 +102,45 @@ def write_stage1(run, slices, rng):
     number = slices["patient_id"].str[1:].astype(int).to_numpy()
     train = (slices["split"] == "train").to_numpy()
     own = number % FOLDS == run.fold
-    parts = {"oof": train & own, "train": train & ~own, "test": ~train}
-    for part, rows in parts.items():
-        run.save_predictions(part, probabilities[rows], embeddings[rows])
+    parts = {}
+    for part, rows in {"oof": train & own, "train": train & ~own, "test": ~train}.items():
+        parts[part] = probabilities[rows], embeddings[rows]
         for k, view in enumerate(VIEWS):
-            run.save_predictions(f"{part}_{view}", probabilities[rows] * 0.9**k, embeddings[rows] + 0.1 * k)
-    write_json(run.folder / "metrics.json", {"data_fingerprint": "f"})
+            parts[f"{part}_{view}"] = probabilities[rows] * 0.9**k, embeddings[rows] + 0.1 * k
+    write_parts(run, parts)
+
+
+def write_parts(run, parts):
+    prepared = Prepared(run.settings.clean)
+    run.save_predictions("oof", *parts["oof"])
+    finish(run, SliceConfig(backbone="test_resnet"), prepared)
+    for part in parts.keys() - {"oof"}:
+        predict(run, prepared, part, *parts[part])
+
+
+def change_slices(home, change):
+    """Other slices.parquet, of which the stage-1 runs say the same as before."""
+    rewrite(home.clean, "slices.parquet", change)
+    for run in (Run(name, fold, home) for name in MEMBERS for fold in range(FOLDS)):
+        names = [path.stem for path in run.folder.glob("*.parquet")]
+        write_parts(run, {name: (run.predictions(name), np.array(run.embeddings(name))) for name in names})
+
+
+def permute_labels(slices, rows):
+    labels = slices[list(LABELS)].to_numpy(copy=True)
+    labels[rows] = labels[np.random.default_rng(0).permutation(rows)]
+    return slices.assign(**dict(zip(LABELS, labels.T, strict=True)))
 
 
 def fit(home, name="x/stage2/s", fold=0, **options):
     run = Run(name, fold, home)
-    stage2.train_stacker_fold(run, config(**{**SMALL, **options}), CPU, held_out_scores, LOG, False)
+    stage2.train_stacker_fold(run, Prepared(home.clean), config(**{**SMALL, **options}), CPU, LOG, False)
     return run
 
 
-def shuffle_training_labels(home):
-    path = home.clean / "slices.parquet"
-    slices = pd.read_parquet(path)
+def shuffle_training_labels(slices):
     number = slices["patient_id"].str[1:].astype(int)
-    rows = np.flatnonzero((slices["split"] == "train") & (number % FOLDS != 0))
-    labels = slices[list(LABELS)].to_numpy(copy=True)
-    labels[rows] = labels[np.random.default_rng(0).permutation(rows)]
-    write_parquet(path, slices.assign(**dict(zip(LABELS, labels.T, strict=True))))
+    return permute_labels(slices, np.flatnonzero((slices["split"] == "train") & (number % FOLDS != 0)))
 
 
 @pytest.mark.parametrize(
@@ -129,7 +154,7 @@ def shuffle_training_labels(home):
 )
 def test_with_shuffled_training_labels_a_stacker_falls_to_the_baseline(home, options):
     honest = fit(home, "x/stage2/honest", **options).metrics()
-    shuffle_training_labels(home)  # the held-out fold keeps its own
+    change_slices(home, shuffle_training_labels)  # the held-out fold keeps its own
     shuffled = fit(home, "x/stage2/shuffled", **options).metrics()
     assert honest["score"] < 0.5 * honest["baseline"]
     assert shuffled["score"] > 0.95 * shuffled["baseline"]
@@ -138,29 +163,21 @@ def test_with_shuffled_training_labels_a_stacker_falls_to_the_baseline(home, opt
 @pytest.mark.parametrize("options", [{"selector": "kbest", "components": 4}, TREES])
 def test_labels_of_held_out_studies_change_no_prediction(home, options):
     before = fit(home, "x/stage2/before", **options).predictions("oof")
-    path = home.clean / "slices.parquet"
-    slices = pd.read_parquet(path)
-    rows = np.flatnonzero(slices["image_id"].isin(before.index))
-    labels = slices[list(LABELS)].to_numpy(copy=True)
-    labels[rows] = labels[np.random.default_rng(0).permutation(rows)]
-    write_parquet(path, slices.assign(**dict(zip(LABELS, labels.T, strict=True))))
+    change_slices(
+        home, lambda slices: permute_labels(slices, np.flatnonzero(slices["image_id"].isin(before.index)))
+    )
     pd.testing.assert_frame_equal(fit(home, "x/stage2/after", **options).predictions("oof"), before)
 
 
 def test_a_patient_planted_in_two_folds_is_refused(home):
-    path = home.clean / "folds.csv"
-    folds = pd.read_csv(path)
-    twice = pd.concat([folds, folds.iloc[[0]].assign(fold=2)])
-    write_csv(path, twice)
+    rewrite(home.clean, "folds.csv", lambda folds: pd.concat([folds, folds.iloc[[0]].assign(fold=2)]))
     with pytest.raises(UserError, match="patient p000 has two rows"):
         fit(home)
 
 
 def test_one_patient_under_two_names_in_two_folds_is_refused(home):
-    path = home.clean / "slices.parquet"
-    slices = pd.read_parquet(path)
-    slices.loc[slices["image_id"] == "1-0", "pixel_hash"] = "0-0"  # the same slice as patient p000's
-    write_parquet(path, slices)
+    same_slice = {"1-0": "0-0"}  # as patient p000's
+    rewrite(home.clean, "slices.parquet", lambda slices: slices.replace({"pixel_hash": same_slice}))
     with pytest.raises(UserError, match=r"identical slices are spread over folds, such as p000, p001"):
         fit(home)
 
@@ -170,7 +187,7 @@ def test_a_run_folder_holds_what_prediction_needs(home):
     assert {p.name for p in run.folder.iterdir()} == {
         "config.json", "metrics.json", "model.safetensors", "embedding_map.safetensors", "oof.parquet",
     }  # fmt: skip
-    stage2.predict_test_studies(run, CPU, LOG)
+    stage2.predict_test_studies(run, Prepared(home.clean), CPU, LOG)
     slices = pd.read_parquet(home.clean / "slices.parquet")
     assert sorted(run.predictions("test").index) == sorted(slices.loc[slices["split"] == "test", "image_id"])
     assert not list(run.checkpoint.parent.glob("*.pt"))
@@ -178,9 +195,9 @@ def test_a_run_folder_holds_what_prediction_needs(home):
 
 def test_predictions_of_the_test_part_are_the_mean_over_stage_1_folds(home):
     run = fit(home, embedding_space="pooled")
-    stage2.predict_test_studies(run, CPU, LOG)
+    stage2.predict_test_studies(run, Prepared(home.clean), CPU, LOG)
     settings, logits = run.read_config(stage2.StackerConfig), []
-    slices = stage2.unlabelled_slices(home.clean)
+    slices = stage2.unlabelled_slices(Prepared(home.clean))
     for fold in range(FOLDS):
         inputs = stage2.StudyInputs(slices, {m: [Run(m, fold, home)] for m in MEMBERS}, "test", settings)
         logits.append(stage2.load_predictor(run, settings, inputs, CPU)(inputs))
@@ -233,35 +250,68 @@ def test_the_networks_of_the_last_epochs_are_averaged_as_probabilities(home):
     assert np.abs(alone[0] - alone[1]).max().max() > 1e-3
 
 
-def test_the_loss_is_the_metric_and_what_the_other_heads_add():
-    """Two slices and padding: slices at 0 cost log 2; the study shows the last label only."""
-    logits, labels = torch.zeros(1, 3, 6), torch.zeros(1, 3, 6)
-    labels[0, 1, 5] = labels[0, 2, 0] = 1  # the last slice is padding
-    batch = {"labels": labels, "mask": torch.tensor([[True, True, False]])}
-    sure = torch.full((1, 6), -1e3)
-    sure[0, 5] = 1e3
-    out = StackerOutput(logits, first=logits, study=sure, instances=torch.zeros(1, 6))
-    weights = {"study_weight": 0.25, "instance_weight": 0.1}
-    found = stacker_networks.stacker_loss(out, batch, config(**weights))
-    assert found.item() == pytest.approx(1.1 * np.log(2))
+def test_the_loss_is_the_metric_of_real_slices_and_what_the_other_heads_add():
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, (2, 3, 6))
+    mask = np.array([[True, True, False], [True, True, True]])  # the last slice of the first is padding
+    y[0, :2, 0], y[0, 2] = 0, 1
+    shapes = {"slices": y.shape, "first": y.shape, "study": (2, 6), "instances": (2, 6)}
+    x = {name: rng.normal(0, 2, shape) for name, shape in shapes.items()}
+    tensors = {name: torch.from_numpy(values) for name, values in x.items()}
+    batch = {"labels": torch.from_numpy(y), "mask": torch.from_numpy(mask), "weight": (0.8, 1.5)}
+
+    def metric(logits, labels):
+        return weighted_log_loss(*(pd.DataFrame(v, columns=list(LABELS)) for v in (labels, expit(logits))))
+
+    of_study = np.stack([y[0, :2].max(0), y[1].max(0)])
+    found = stacker_networks.stacker_loss(
+        StackerOutput(**tensors | {"first": None}), batch, config(study_weight=0.25, instance_weight=0.1)
+    )
+    heads = 0.25 * metric(x["study"], of_study) + 0.1 * metric(x["instances"], of_study)
+    assert found.item() == pytest.approx(0.8 * metric(x["slices"][mask], y[mask]) + 1.5 * heads, rel=1e-5)
     own = config(stacker="two_branch", inputs=["embeddings", "probabilities"], first_weight=0.5)
-    found = stacker_networks.stacker_loss(StackerOutput(logits, first=logits), batch, own)
-    assert found.item() == pytest.approx(1.5 * np.log(2))
+    found = stacker_networks.stacker_loss(
+        StackerOutput(tensors["slices"], first=tensors["first"]), batch, own
+    )
+    branches = metric(x["slices"][mask], y[mask]) + 0.5 * metric(x["first"][mask], y[mask])
+    assert found.item() == pytest.approx(0.8 * branches, rel=1e-5)
+
+
+def test_two_processes_train_what_one_trains(home, tmp_path):
+    """Studies of unlike length, in batches that do not divide; hidden slices and heads of the study too."""
+    values = {
+        **SMALL, "stacker": "transformer", "batch_size": 7, "dropout": 0.0, "noise": 0.0, "accumulation": 2,
+        "slice_dropout": 0.3, "study_weight": 0.3, "instance_weight": 0.1,
+    }  # fmt: skip
+    write_json(tmp_path / "experiments/x/stage2/together.json", values)
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2",
+        "train_stage2.py", str(tmp_path / "experiments/x/stage2/together.json"), "--fold", "0",
+        "--settings", str(home.file), "--device", "cpu",
+    ]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    answer = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
+    assert answer.returncode == 0, answer.stderr
+    together, alone = Run("x/stage2/together", 0, home), fit(home, "x/stage2/alone", **values)
+    one, two = (run.predictions("oof") for run in (alone, together))
+    assert list(one.index) == list(two.index)
+    np.testing.assert_allclose(two.to_numpy(), one.to_numpy(), atol=1e-4)
+    losses = [[entry["train_loss"] for entry in run.metrics()["history"]] for run in (alone, together)]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
 
 
 def test_without_a_test_part_there_is_nothing_to_predict(home):
-    path = home.clean / "slices.parquet"
-    write_parquet(path, pd.read_parquet(path).query("split == 'train'"))
+    rewrite(home.clean, "slices.parquet", lambda slices: slices.query("split == 'train'"))
     for options in ({"embedding_space": "pooled", "slice_dropout": 0.1}, TREES):
         run = fit(home, f"x/stage2/{options.get('stacker')}", **options)
-        stage2.predict_test_studies(run, CPU, LOG)
+        stage2.predict_test_studies(run, Prepared(home.clean), CPU, LOG)
         assert run.predictions("test").empty
 
 
 def test_read_from_both_ends_a_mirrored_study_gets_the_mirrored_answer(home):
     run = fit(home, tta_reverse=True, inputs=["embeddings", "logits"], deltas="lag_lead", stacker="gru")
     settings = run.read_config(stage2.StackerConfig)
-    slices = stage2.unlabelled_slices(home.clean)
+    slices = stage2.unlabelled_slices(Prepared(home.clean))
     mirrored = slices.iloc[::-1].sort_values("study_id", kind="stable").reset_index(drop=True)
     answers = []
     for table in (slices, mirrored):
@@ -274,14 +324,16 @@ def test_read_from_both_ends_a_mirrored_study_gets_the_mirrored_answer(home):
 @pytest.mark.parametrize("space", ["pooled", "aligned"])
 def test_where_views_are_drawn_the_prediction_is_the_mean_over_them(home, space):
     run = fit(home, embedding_space=space, views=VIEWS, view_use="draw", tta_reverse=True)
-    stage2.predict_test_studies(run, CPU, LOG)
+    stage2.predict_test_studies(run, Prepared(home.clean), CPU, LOG)
     settings = run.read_config(stage2.StackerConfig)
     answers = []
     for view in VIEWS:
         single = settings.model_copy(update={"views": (view,), "view_use": "concatenate"})
         for fold in range(FOLDS):
             members = {m: [Run(m, fold, home)] for m in MEMBERS}
-            inputs = stage2.StudyInputs(stage2.unlabelled_slices(home.clean), members, "test", single)
+            inputs = stage2.StudyInputs(
+                stage2.unlabelled_slices(Prepared(home.clean)), members, "test", single
+            )
             answers.append(1 / (1 + np.exp(-stage2.load_predictor(run, single, inputs, CPU)(inputs))))
     np.testing.assert_allclose(run.predictions("test"), np.mean(answers, 0), atol=1e-6)
     assert np.abs(answers[0] - answers[FOLDS]).max() > 1e-3
@@ -293,26 +345,26 @@ def test_every_stacker_reads_views(home, use, stacker):
     trees = {"selector": "pca", "components": 4, "boosting": {"rounds": 5}} if stacker == "boosting" else {}
     inputs = ["embeddings", "probabilities" if stacker == "two_branch" else "logits", "position"]
     run = fit(home, stacker=stacker, inputs=inputs, views=VIEWS, view_use=use, **trees)
-    stage2.predict_test_studies(run, CPU, LOG)
+    stage2.predict_test_studies(run, Prepared(home.clean), CPU, LOG)
     assert len(run.predictions("test")) > 0
 
 
 def test_quarantined_slices_are_predicted_from_their_neighbours(home):
-    path = home.clean / "slices.parquet"
-    slices = pd.read_parquet(path)
-    gone = slices["image_id"].isin(["61-1", "63-0"])
-    lost = slices.loc[gone & (slices["image_id"] == "63-0")].index
-    slices.loc[gone, ["status", "cause"]] = ["quarantined", "truncated"]
-    slices.loc[lost, "position_mm"] = np.nan  # its place is unknown
-    write_parquet(path, slices)
+    def change(slices):
+        gone = slices["image_id"].isin(["61-1", "63-0"])
+        slices.loc[gone, ["status", "cause"]] = ["quarantined", "truncated"]
+        slices.loc[slices["image_id"] == "63-0", "position_mm"] = np.nan  # its place is unknown
+        return slices
+
+    change_slices(home, change)
     run = fit(home, slice_dropout=0.1)
-    stage2.predict_test_studies(run, CPU, LOG)
+    stage2.predict_test_studies(run, Prepared(home.clean), CPU, LOG)
     missing = pd.read_parquet(run.folder / "missing.parquet")
     assert missing["image_id"].tolist() == ["61-1"]
     assert missing[list(LABELS)].to_numpy().max() < 1
     assert not run.predictions("test").index.isin(["61-1", "63-0"]).any()
     plain = fit(home, "x/stage2/plain")
-    stage2.predict_test_studies(plain, CPU, LOG)
+    stage2.predict_test_studies(plain, Prepared(home.clean), CPU, LOG)
     assert not (plain.folder / "missing.parquet").exists()
 
 
@@ -320,7 +372,7 @@ def test_in_sample_inputs_are_what_each_fold_says_of_its_own_training_slices(hom
     with caplog.at_level(logging.WARNING):
         run = fit(home, embedding_space="per_fold")
     assert "in-sample: for comparison only" in caplog.text
-    stage2.predict_test_studies(run, CPU, LOG)
+    stage2.predict_test_studies(run, Prepared(home.clean), CPU, LOG)
     assert len(run.predictions("test")) > 0
 
 

@@ -7,7 +7,8 @@ import torch
 from src.errors import UserError
 from src.labels import LABELS
 from src.training.runs import Run
-from src.training.studies.study_inputs import StudyInputs, interpolate, slice_positions
+from src.training.studies.slice_positions import slice_positions
+from src.training.studies.study_inputs import StudyInputs, interpolate
 from tests.training.stage2_tables import MEMBER, config, settings_below, table, write
 
 ANY = LABELS.index("any")

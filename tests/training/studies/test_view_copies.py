@@ -7,18 +7,19 @@ import pytest
 import torch
 
 from src.config import parse_config
+from src.data.prepared import Prepared
 from src.errors import UserError
-from src.evaluation.metrics import held_out_scores
 from src.labels import LABELS
 from src.settings import load_settings
 from src.training.runs import Run
+from src.training.slices.kind import KIND
 from src.training.slices.slice_config import SliceConfig
-from src.training.slices.slice_fold import train_slice_fold
-from src.training.slices.slice_outputs import predict_views
+from src.training.studies.member_outputs import predict_views
 from src.training.studies.stacker_config import StackerConfig
 from src.training.studies.study_batches import StudyBatches, collate
 from src.training.studies.study_fold import predict_test_studies, train_stacker_fold
 from src.training.studies.study_inputs import StudyInputs
+from tests.training.finished import finish
 from tests.training.prepared import write_clean, write_settings
 from tests.training.stage2_tables import MEMBER, config, settings_below, table, write
 
@@ -35,13 +36,14 @@ def home(tmp_path_factory):
     values = {"backbone": "test_resnet", "pretrained": False, "image_size": 32, "epochs": 1, "tta": VIEWS}
     for fold in (0, 1):
         run = Run("tiny/stage1/a", fold, settings)
-        train_slice_fold(run, parse_config(SliceConfig, values, "a"), CPU, held_out_scores, LOG, False)
+        own = parse_config(SliceConfig, values, "a")
+        KIND.train(run, Prepared(settings.clean), own, CPU, LOG, False)
     return settings
 
 
 def test_single_views_are_what_their_mean_is_made_of_and_are_predicted_once(home):
     run = Run("tiny/stage1/a", 0, home)
-    predict_views(run, "oof", VIEWS, CPU, LOG)
+    predict_views(run, Prepared(home.clean), "oof", VIEWS, CPU, LOG)
     tables = [run.predictions(f"oof_{view}") for view in VIEWS]
     np.testing.assert_allclose(sum(tables) / 2, run.predictions("oof"), rtol=1e-5)
     assert tables[0].index.equals(run.predictions("oof").index)  # the held-out slices, no others
@@ -49,7 +51,7 @@ def test_single_views_are_what_their_mean_is_made_of_and_are_predicted_once(home
     np.testing.assert_allclose(sum(embeddings) / 2, run.embeddings("oof"), rtol=2e-3, atol=2e-3)
     assert np.abs(embeddings[0] - embeddings[1]).max() > 0.01
     written = (run.folder / "oof_hflip.parquet").stat().st_mtime_ns
-    predict_views(run, "oof", VIEWS, CPU, LOG)
+    predict_views(run, Prepared(home.clean), "oof", VIEWS, CPU, LOG)
     assert (run.folder / "oof_hflip.parquet").stat().st_mtime_ns == written
 
 
@@ -57,8 +59,8 @@ def test_a_stacker_has_the_views_predicted_that_it_reads(home):
     run = Run("tiny/stage2/s", 0, home)
     values = {"members": ["tiny/stage1/a"], "stacker": "gru", "width": 8, "hidden": 8, "epochs": 1}
     own = parse_config(StackerConfig, values | {"views": ["vflip", "hflip"], "view_use": "draw"}, "s")
-    train_stacker_fold(run, own, CPU, held_out_scores, LOG, False)
-    predict_test_studies(run, CPU, LOG)
+    train_stacker_fold(run, Prepared(home.clean), own, CPU, LOG, False)
+    predict_test_studies(run, Prepared(home.clean), CPU, LOG)
     for fold in (0, 1):
         member = Run("tiny/stage1/a", fold, home)
         for part in ("oof", "test"):
@@ -69,11 +71,11 @@ def test_a_stacker_has_the_views_predicted_that_it_reads(home):
 
 
 def test_a_view_that_the_network_cannot_take_is_refused(home):
-    run = Run("tiny/stage1/stack", 0, home)
-    run.save_config(parse_config(SliceConfig, {"backbone": "test_resnet", "neighbours": [0, 1]}, "stack"))
+    run, prepared = Run("tiny/stage1/stack", 0, home), Prepared(home.clean)
     write(run, ["0-0"])
+    finish(run, SliceConfig(backbone="test_resnet", neighbours=(0, 1)), prepared)
     with pytest.raises(UserError, match=r"through the view reverse: .*needs the same neighbours on both"):
-        predict_views(run, "oof", ["reverse"], CPU, LOG)
+        predict_views(run, prepared, "oof", ["reverse"], CPU, LOG)
 
 
 @pytest.fixture

@@ -1,0 +1,68 @@
+"""The scores of a run's targets: the contest's metric for the six labels, log loss and shares for others."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ..targets import HEMORRHAGE, Head, Targets
+from .alignment import positions
+from .confusion import binary_metrics, confusion_matrix, macro_metrics, outcome_counts
+from .metrics import SCORING_EPS, held_out_scores, log_losses
+from .roc import auc
+
+
+def scores_of(targets: Targets, labels: pd.DataFrame, probabilities: pd.DataFrame) -> dict[str, Any]:
+    """What metrics.json says of predictions: `score`, `baseline` (the rates of the labels themselves), more.
+
+    Tables are indexed alike, in any order; a label that is not known or not asked is NaN.
+    """
+    if targets is HEMORRHAGE:
+        return held_out_scores(labels, probabilities)
+    order = positions(labels.index, probabilities.index, "predictions")
+    probabilities = probabilities if order is None else probabilities.iloc[order]
+    heads = [head_scores(head, labels, probabilities) for head in targets.heads]
+    return {
+        "targets": targets.name,
+        "score": sum(head["log_loss"] for head in heads),
+        "baseline": sum(head["baseline"] for head in heads),
+        "eps": SCORING_EPS,
+        "heads": heads,
+        "rows": len(labels),
+    }
+
+
+def head_scores(head: Head, labels: pd.DataFrame, probabilities: pd.DataFrame) -> dict[str, Any]:
+    """Log loss and the shares at a threshold of .5, or of the likeliest class, over the rows asked."""
+    columns = list(head.columns)
+    asked = labels[columns].notna().all(axis=1).to_numpy()
+    y = labels.loc[asked, columns].to_numpy(np.float64)
+    p = probabilities.loc[asked, columns].to_numpy(np.float64)
+    if not len(y):
+        return {"columns": columns, "rows": 0, "log_loss": 0.0, "baseline": 0.0}
+    rates = np.broadcast_to(y.mean(0), y.shape)
+    found = {
+        "columns": columns,
+        "rows": len(y),
+        "log_loss": _log_loss(head, y, p),
+        "baseline": _log_loss(head, y, rates),
+    }
+    if head.exclusive:
+        matrix = confusion_matrix(y.argmax(1), p.argmax(1), len(columns))
+        return found | {"confusion": matrix.tolist(), **_plain(macro_metrics(matrix))}
+    for column, name in enumerate(columns):
+        counts = outcome_counts(y[:, column], p[:, column] >= 0.5)
+        area = auc(y[:, column] == 1, p[:, column])
+        found[name] = {"counts": list(counts), **_plain(binary_metrics(counts)), **_plain({"auc": area})}
+    return found
+
+
+def _log_loss(head: Head, y: np.ndarray, p: np.ndarray) -> float:
+    if head.exclusive:
+        return float(-(y * np.log(np.clip(p, SCORING_EPS, 1))).sum(1).mean())
+    return float(log_losses(y, p).mean(0) @ np.array(head.shares))
+
+
+def _plain(values: dict[str, Any]) -> dict[str, float | None]:
+    """JSON has no NaN."""
+    return {name: None if np.isnan(value) else float(value) for name, value in values.items()}

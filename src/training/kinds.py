@@ -1,0 +1,73 @@
+"""The kinds of runs, by the name that a configuration's `kind` gives; each is loaded when asked for.
+
+A kind is a room beside this file with a module `kind` whose KIND says how such a run is configured, trained
+and predicted. What reads pixels belongs to stage 1, what reads the outputs of runs to stage 2.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from ..config import load_config, read_values
+from ..config_keys import listing
+from ..data.prepared import Prepared
+from ..errors import UserError
+from .engine.training_config import TrainingConfig
+from .runs import Run
+
+ROOMS = {"slice": "slices", "sequence": "sequences", "video": "videos", "stacker": "studies"}
+STAGES = {"slice": "stage1", "sequence": "stage1", "video": "stage1", "stacker": "stage2"}
+DEFAULTS = {"stage1": "slice", "stage2": "stacker"}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What the launcher needs to know of a kind."""
+
+    config: type[TrainingConfig]
+    # (run, prepared, config, device, log, show_progress): train one fold and write its run folder, continuing
+    # where a killed run stopped
+    train: Callable[[Run, Prepared, Any, torch.device, logging.Logger, bool], None]
+    # (run, prepared, device, log): write test.parquet of a complete fold where it is not up to date
+    predict: Callable[[Run, Prepared, torch.device, logging.Logger], None]
+    # (run, prepared, image ids, device, view=None): probabilities and embeddings by a complete fold, of what
+    # reads pixels
+    outputs: Callable[..., tuple[pd.DataFrame, np.ndarray]] | None = None
+
+
+def load_kind(name: str) -> Kind:
+    return import_module(f".{ROOMS[name]}.kind", __package__).KIND
+
+
+def kind_of(run: Run) -> Kind:
+    """The kind of a run folder, by its own config.json."""
+    return load_kind(_name(read_values(run.require("config.json")), run.stage, run.folder / "config.json"))
+
+
+def load_run_config(
+    path: Path | str, stage: str, overrides: Sequence[str] = ()
+) -> tuple[Kind, TrainingConfig]:
+    """A configuration below experiments/ and the kind it is of."""
+    kind = load_kind(_name(read_values(path, overrides), stage, path))
+    return kind, load_config(kind.config, path, overrides)
+
+
+def key_listing(stage: str) -> str:
+    """The keys of every kind of a stage, with meaning and default."""
+    kinds = [kind for kind, its_stage in STAGES.items() if its_stage == stage]
+    return "\n\n".join(f"kind {kind}\n{listing(load_kind(kind).config)}" for kind in kinds)
+
+
+def _name(values: dict[str, Any], stage: str, path: Path | str) -> str:
+    name = values.get("kind", DEFAULTS[stage])
+    known = [kind for kind, its_stage in STAGES.items() if its_stage == stage]
+    if name not in known:
+        raise UserError(f"{path}: kind {name!r}: the kinds of {stage} are {', '.join(known)}")
+    return name

@@ -1,0 +1,202 @@
+"""What reads pixels, whatever its kind: one fold from configuration to run folder, and its predictions."""
+
+import json
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from ..config import parse_config
+from ..data.prepared import Prepared, study_digests
+from ..evaluation.target_scores import scores_of
+from ..files import parquet_made_from
+from ..models.heads import probability_frame
+from ..models.slice_classifier import encoder_files, encoder_weights
+from ..targets import KEYS, Unit
+from .engine import distributed
+from .engine.curves import curve_writer
+from .engine.loop import Batches, Task, train
+from .engine.precision import Batch
+from .kinds import Kind
+from .losses import score_loss
+from .provenance import origin
+from .runs import Run, training_fingerprint
+from .split import split_fold, unlabelled_slices
+
+Outputs = tuple[np.ndarray, np.ndarray]  # logits (n, columns), embeddings (n, d), float32
+
+
+@dataclass(frozen=True)
+class PixelKind:
+    """What differs between the kinds that read pixels."""
+
+    config: type[Any]
+    unit: Unit
+    build: Callable[..., nn.Module]  # (config, pretrained=None)
+    # (run, prepared, training rows, config, device); the rows are of slices or of studies, by `unit`
+    batches: Callable[[Run, Prepared, pd.DataFrame, Any, torch.device], Batches]
+    loss: Callable[[Any], Callable[[nn.Module, Batch], torch.Tensor]]
+    predict: Callable[[nn.Module, Prepared, list[str], Any, torch.device], Outputs]
+
+    @property
+    def key(self) -> str:
+        return KEYS[self.unit]
+
+    def as_kind(self) -> Kind:
+        return Kind(
+            self.config, partial(train_pixel_fold, self), partial(predict_test, self), partial(outputs, self)
+        )
+
+
+def train_pixel_fold(
+    kind: PixelKind,
+    run: Run,
+    prepared: Prepared,
+    config: Any,
+    device: torch.device,
+    log: logging.Logger,
+    show_progress: bool,
+) -> None:
+    """Train one fold and write its run folder; continues where a killed run stopped."""
+    targets = config.predicted
+    columns = list(targets.columns)
+    training, held_out = split_fold(prepared, run.fold, targets, kind.unit)
+    batches = kind.batches(run, prepared, training, config, device)
+    _say(log, kind, config, training, held_out, run.fold, device)
+    torch.manual_seed(config.seed)  # the same start in every fold keeps the folds' embeddings comparable
+    model = kind.build(config)
+    weights = encoder_weights(config) if distributed.is_first() else {}
+    model.start_at(torch.from_numpy(_rates(training[columns].to_numpy(np.float32))))
+    ids, labels = (
+        list(held_out[kind.key]),
+        torch.from_numpy(held_out[columns].to_numpy(np.float32, copy=True)),
+    )
+    found: Outputs | None = None
+
+    def validate(model: nn.Module) -> float:
+        nonlocal found
+        found = predict_together(kind, model, prepared, ids, config, device)
+        return float(score_loss(torch.from_numpy(found[0]), labels, targets))
+
+    made_from = origin(run, config, prepared, weights=encoder_files(config))
+    fingerprint = training_fingerprint(config, made_from)
+    with curve_writer(config.tensorboard and distributed.is_first(), run.log_file.with_suffix("")) as curve:
+        task = Task(model, batches, kind.loss(config), validate, curve)
+        model, progress = train(task, config, device, run.checkpoint, fingerprint, log, show_progress)
+
+    if found is None:  # continued after the last epoch
+        validate(model)
+    if not distributed.is_first():
+        return
+    logits, embeddings = found
+    probabilities = probability_frame(logits, pd.Index(ids, name=kind.key), targets)
+    run.save_config(config)
+    run.save_weights(model)
+    run.save_predictions("oof", probabilities, embeddings)
+    scores = scores_of(targets, held_out.set_index(kind.key)[columns], probabilities)
+    run.finish({**scores, "pretrained": weights}, made_from, config.seed, device, progress, log)
+
+
+def _rates(labels: np.ndarray) -> np.ndarray:
+    """(n, columns) -> (columns,) share of true among the rows where a column is known."""
+    return labels.mean(0) if np.isfinite(labels).all() else np.nanmean(labels, 0)
+
+
+def _say(
+    log: logging.Logger,
+    kind: PixelKind,
+    config: Any,
+    training: pd.DataFrame,
+    held_out: pd.DataFrame,
+    fold: int,
+    device: torch.device,
+) -> None:
+    rows = "slices" if kind.unit == "image" else "studies"
+    encoder = config.backbone if isinstance(config.backbone, str) else "scopeformer"
+    log.info(
+        "%d training and %d held-out %s, backbone %s, %s",
+        len(training), len(held_out), rows, encoder, device,
+    )  # fmt: skip
+    if distributed.world_size() > 1:
+        log.info("%d processes, each with its part of every batch", distributed.world_size())
+    for column in config.predicted.columns:
+        if not training[column].any():
+            text = "no training row of fold %d is positive for %s: it can only be learned as absent"
+            log.warning(text, fold, column)
+
+
+def predict_together(
+    kind: PixelKind, model: nn.Module, prepared: Prepared, ids: list[str], config: Any, device: torch.device
+) -> Outputs:
+    """`kind.predict`, shared among the processes that torchrun started."""
+    parts = np.array_split(np.array(ids, dtype=object), distributed.world_size())
+    own = kind.predict(model, prepared, list(parts[distributed.rank()]), config, device)
+    logits, embeddings = zip(*distributed.gather(own), strict=True)
+    return np.concatenate(logits), np.concatenate(embeddings)
+
+
+def predict_test(
+    kind: PixelKind, run: Run, prepared: Prepared, device: torch.device, log: logging.Logger
+) -> None:
+    """Write test.parquet and test_embeddings.npy of a complete fold for the test part of some prepared data.
+
+    Studies that this fold has predicted already, and that are as they were, are not predicted again.
+    """
+    with run.lock(wait=True):  # stage-2 folds side by side may all want them
+        if run.has("test", prepared.test_fingerprint):
+            return
+        slices = unlabelled_slices(prepared)
+        studies = study_digests(slices)
+        ids = list(slices[kind.key].unique())
+        before = _predicted_before(kind, run, slices, studies)
+        todo = [key for key in ids if before is None or key not in before[0].index]
+        parts = [] if before is None else [before]
+        if todo or before is None:
+            parts.append(outputs(kind, run, prepared, todo, device))
+        probabilities = pd.concat([frame for frame, _ in parts])
+        rows = probabilities.index.get_indexer(ids)
+        embeddings = np.concatenate([values for _, values in parts])[rows]
+        made_from = {"run": run.fingerprint, "data": prepared.test_fingerprint, "studies": studies}
+        run.save_predictions("test", probabilities.iloc[rows], embeddings, made_from)
+    log.info("%s: predicted %d of %d in the test part, the others were there", run, len(todo), len(ids))
+
+
+def _predicted_before(
+    kind: PixelKind, run: Run, slices: pd.DataFrame, studies: dict[str, str]
+) -> tuple[pd.DataFrame, np.ndarray] | None:
+    """Probabilities and embeddings of unchanged studies in this fold's present test.parquet."""
+    path = run.folder / "test.parquet"
+    made = parquet_made_from(path) if path.exists() else {}
+    if made.get("run") != run.fingerprint or not run.embeddings_file("test").exists():
+        return None
+    same = [study for study, digest in studies.items() if made["studies"].get(study) == digest]
+    frame, embeddings = run.predictions("test"), run.embeddings("test")
+    kept = frame.index.isin(slices.loc[slices["study_id"].isin(same), kind.key])
+    return frame[kept], embeddings[kept]
+
+
+def outputs(
+    kind: PixelKind,
+    run: Run,
+    prepared: Prepared,
+    ids: Sequence[str],
+    device: torch.device,
+    view: str | None = None,
+) -> tuple[pd.DataFrame, np.ndarray]:
+    """Probabilities (index: the kind's key) and embeddings (n, d) by a complete fold's network.
+
+    view: the only one to look through, in place of those of the run's `tta`.
+    """
+    config = run.read_config(kind.config)
+    if view is not None:
+        values = json.loads(config.model_dump_json()) | {"tta": [view]}
+        config = parse_config(kind.config, values, f"{run} through the view {view}")
+    model = run.load_weights(kind.build(config, pretrained=False)).to(device)
+    logits, embeddings = kind.predict(model, prepared, list(ids), config, device)
+    return probability_frame(logits, pd.Index(ids, name=kind.key), config.predicted), embeddings

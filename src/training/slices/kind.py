@@ -1,0 +1,71 @@
+"""`slice`: a slice and its neighbours -> the targets of that slice."""
+
+import logging
+from collections.abc import Callable
+
+import pandas as pd
+import torch
+from torch import nn
+
+from ...data.prepared import Prepared
+from ...models.segmentation import masked_segmentation_loss
+from ...models.slice_classifier import SliceClassifier, build_slice_classifier
+from ..engine.precision import Batch
+from ..losses import build_loss
+from ..pixel_fold import Outputs, PixelKind
+from ..runs import Run
+from .masks import open_mask_source
+from .prediction import predict_batches
+from .sample_changes import on_device
+from .sampling import SAMPLINGS, trainable
+from .slice_batches import SliceBatches, plain_batches
+from .slice_config import SliceConfig
+
+log = logging.getLogger("ich")
+
+
+def training_batches(
+    run: Run, prepared: Prepared, training: pd.DataFrame, config: SliceConfig, device: torch.device
+) -> SliceBatches:
+    if SAMPLINGS[config.sampling].changes_prevalence:
+        text = "%s sampling: the probabilities are too high; calibrate them or use a second stage"
+        log.warning(text, config.sampling)
+    masks = None
+    if config.segmentation is not None:
+        masks = open_mask_source(config.segmentation.masks, run.settings.raw, prepared)
+    return SliceBatches(prepared, trainable(training, config), config, device, masks)
+
+
+def training_loss(config: SliceConfig) -> Callable[[nn.Module, Batch], torch.Tensor]:
+    """(model, batch) -> scalar; the batch is augmented where it is, if it has not been yet."""
+    classification = build_loss(config, config.predicted)
+
+    def loss(model: nn.Module, batch: Batch) -> torch.Tensor:
+        batch = on_device(batch, config)
+        outputs = model(batch["hu"], batch["windows"])
+        value = classification(outputs[0], batch["labels"])
+        if config.segmentation is None:
+            return value
+        blood = masked_segmentation_loss(outputs[2], batch["masks"], batch["known"])
+        return value + config.segmentation.weight * blood
+
+    return loss
+
+
+def predict_slices(
+    model: SliceClassifier, prepared: Prepared, image_ids: list[str], config: SliceConfig,
+    device: torch.device,
+) -> Outputs:  # fmt: skip
+    """Logits (n, columns) and embeddings (n, d), see `predict_batches`."""
+    batches = plain_batches(prepared, image_ids, config, config.batch_size)
+
+    def answer(hu: torch.Tensor, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        return model(hu, batch["windows"])[:2]
+
+    return predict_batches(model, batches, answer, model.embedding_size, config, device)
+
+
+SLICES = PixelKind(
+    SliceConfig, "image", build_slice_classifier, training_batches, training_loss, predict_slices
+)
+KIND = SLICES.as_kind()
