@@ -2,14 +2,14 @@
 
     python -m src.report.cam_page experiments/demo/stage1/resnet.json --fold 0 --out maps.html
 
-Reads CLEAN_DATA_DIR and the fold's folder below MODEL_DIR. On the page: held-out slices, of each subtype in
+Reads CLEAN_DATA_DIR and the fold's folder below MODEL_DIR. On the page: held-out slices, of each label in
 turn the one given the highest probability, and maps of their most probable labels. With `--masks` also the
 outline of the bleeding, and how well the maps of all positive held-out slices point at it. The page shows
 pixels of the data set: publish it only if those may be published.
 """
 
 import argparse
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,30 +19,32 @@ import numpy as np
 import pandas as pd
 import torch
 from matplotlib.colors import to_hex
-from scipy.special import expit
 
 from ..command_line import DEVICES, positive, run
-from ..data.prepared import read_slices
-from ..data.volumes import Volumes, open_volumes
+from ..data.prepared import Prepared
 from ..data.windows import BRAIN
 from ..errors import UserError
-from ..evaluation.localisation import TOLERANCE, Localisation, score_map, summarise
+from ..evaluation.localisation import TOLERANCE, Localisation, MapScore, score_map, summarise
 from ..files import write_text
-from ..labels import LABELS, SUBTYPES
 from ..models.cam_targets import find_cam_targets
-from ..models.slice_classifier import SliceClassifier
+from ..models.heads import probabilities
+from ..models.slice_classifier import SliceClassifier, build_slice_classifier
 from ..settings import load_settings
-from ..training.runs import Run, choose_device, run_name
-from ..training.slices.masks import Masks, open_mask_source
+from ..targets import PRESENCE
+from ..training.engine.devices import choose_device
+from ..training.kinds import kind_of
+from ..training.runs import Run, run_name
+from ..training.slices.masks import SOURCES, Masks, open_mask_source
 from ..training.slices.slice_batches import SliceReader, middle, plain_batches
 from ..training.slices.slice_config import SliceConfig
-from ..training.slices.slice_fold import build_from_config
+from ..training.split import labelled_slices
 from .cam_pictures import OUTLINE, gray_picture, heat_gradient, picture_uri, with_map, with_outline
 from .data_overview import is_gray
 from .gradcam import grad_cam, normalise, shuffled_head_correlation
 from .pages import render_page
 
 GRAY_LEVELS = (127.5, 255.0)  # the window of data that are pictures
+WHOLE = ("any", PRESENCE)  # columns that ask for any bleeding
 
 
 @dataclass(frozen=True)
@@ -51,52 +53,51 @@ class Explained:
 
     image_id: str
     hu: np.ndarray  # (h, w) int16, the part the network sees, at the stored resolution
-    maps: np.ndarray  # (labels, h, w) float32, not normalised
-    probabilities: np.ndarray  # (labels,)
+    maps: np.ndarray  # (columns, h, w) float32, not normalised
+    probabilities: np.ndarray  # (columns,)
     mask: np.ndarray | None  # (h, w) bool
 
 
 class Explainer:
-    """A fold's network on prepared data."""
+    """A slice classifier on prepared data."""
 
     def __init__(
         self,
         model: SliceClassifier,
-        volumes: Volumes,
+        prepared: Prepared,
         config: SliceConfig,
         device: torch.device,
         masks: Masks | None = None,
     ):
-        self.model, self.volumes, self.config, self.masks = model.to(device), volumes, config, masks
-        self.device = device
+        self.model, self.prepared, self.config, self.masks = model.to(device), prepared, config, masks
+        self.device, self.columns = device, config.predicted.columns
         # what the network sees of a slice, as sharp as it is stored
-        self.shown = config.model_copy(
-            update={"image_size": volumes.size, "neighbours": (0,), "windows": (BRAIN,)}
-        )
-        self.reader = SliceReader(volumes, self.shown)
+        shown = {"image_size": prepared.size, "neighbours": (0,), "windows": (BRAIN,)}
+        self.reader = SliceReader(prepared, config.model_copy(update=shown))
 
     def slices(self, image_ids: Sequence[str]) -> Iterator[Explained]:
         """In their order, a batch at a time."""
         for ids, inputs in self._batches(image_ids):
-            maps, logits = grad_cam(self.model, inputs, LABELS)
+            maps, logits = grad_cam(self.model, inputs, self.columns, names=self.columns)
+            shares = probabilities(torch.from_numpy(logits.T.copy()), self.config.predicted).numpy()
             pictures = self._as_shown(self.reader.hu(ids))
             for place, image_id in enumerate(ids):
-                large = [cv2.resize(cam, pictures[place].shape) for cam in maps[:, place]]
-                yield Explained(
-                    image_id, pictures[place], np.stack(large), expit(logits[:, place]), self._mask(image_id)
-                )
+                large = np.stack([cv2.resize(cam, pictures[place].shape) for cam in maps[:, place]])
+                yield Explained(image_id, pictures[place], large, shares[place], self._mask(image_id))
 
-    def with_shuffled_head(self, image_ids: Sequence[str], label: str = "any") -> np.ndarray:
-        """Rank correlation of each map with that of the network whose head was shuffled; no flat maps."""
+    def with_shuffled_head(self, image_ids: Sequence[str], label: str) -> np.ndarray:
+        """See `shuffled_head_correlation`; slices with a flat map are left out."""
         found = [
-            shuffled_head_correlation(self.model, "head", inputs, label, seed=self.config.seed)
+            shuffled_head_correlation(
+                self.model, "head", inputs, label, names=self.columns, seed=self.config.seed
+            )
             for _, inputs in self._batches(image_ids)
         ]
-        found = np.concatenate(found)
-        return found[~np.isnan(found)]
+        together = np.concatenate(found)
+        return together[~np.isnan(together)]
 
     def _batches(self, image_ids: Sequence[str]) -> Iterator[tuple[list[str], list[torch.Tensor]]]:
-        for batch in plain_batches(self.volumes, list(image_ids), self.config, self.config.batch_size):
+        for batch in plain_batches(self.prepared, list(image_ids), self.config, self.config.batch_size):
             yield batch["ids"], [batch[name].to(self.device) for name in ("hu", "windows")]
 
     def _mask(self, image_id: str) -> np.ndarray | None:
@@ -106,16 +107,16 @@ class Explainer:
 
     def _as_shown(self, images: np.ndarray) -> np.ndarray:
         """(n, 1, side, side) -> (n, h, w)"""
-        return middle(images, self.shown.image_size, self.shown.middle)[:, 0]
+        return middle(images, *self.reader.target)[:, 0]
 
 
 def choose(predicted: pd.DataFrame, study: pd.Series, count: int) -> list[str]:
-    """Image ids: of every subtype in turn the most probable slice, no two of a study for one subtype.
+    """Image ids: of every column in turn the most probable slice, no two of a study for one column.
 
-    predicted: probabilities, index image_id, columns LABELS; study: of every image.
+    predicted: probabilities, index image_id; study: of every image.
     """
     pools = []
-    for label in SUBTYPES:
+    for label in predicted:
         ranked = predicted[label].sort_values(ascending=False, kind="stable").index
         pools.append(ranked[~study[ranked].duplicated()])
     turns = [pool[turn] for turn in range(max(map(len, pools))) for pool in pools if turn < len(pool)]
@@ -123,25 +124,28 @@ def choose(predicted: pd.DataFrame, study: pd.Series, count: int) -> list[str]:
 
 
 def localise(explainer: Explainer, labels: pd.DataFrame) -> dict[str, Localisation]:
-    """By label how well maps point at masks, over positive slices that have one.
+    """By column how well maps point at masks, over positive slices that have one.
 
-    labels: index image_id, columns LABELS. A mask holds all bleeding of a slice: a subtype is judged on
-    slices that show no other.
+    labels: index image_id, the columns of the targets. A mask holds all bleeding of a slice: the map of a
+    subtype or a site is judged where the slice shows no other.
     """
-    scores: dict[str, list] = {label: [] for label in LABELS}
-    ids = [
-        i for i in labels.index[labels["any"] == 1] if explainer.masks is not None and i in explainer.masks
-    ]
-    for slice_ in explainer.slices(ids):
-        if not slice_.mask.any():  # lies outside what the network sees
+    whole = next(column for column in explainer.columns if column in WHOLE)
+    scores: dict[str, list[MapScore]] = {column: [] for column in explainer.columns}
+    masks = explainer.masks or ()
+    ids = [image_id for image_id in labels.index[labels[whole] == 1] if image_id in masks]
+    for explained in explainer.slices(ids):
+        if not explained.mask.any():  # lies outside what the network sees
             continue
-        subtypes = [label for label in SUBTYPES if labels.at[slice_.image_id, label]]
-        for label in ["any", *(subtypes if len(subtypes) == 1 else [])]:
-            scores[label].append(score_map(slice_.maps[LABELS.index(label)], slice_.mask))
-    return {label: summarise(found) for label, found in scores.items() if found}
+        true = [c for c in explainer.columns if c != whole and labels.at[explained.image_id, c] == 1]
+        for column in [whole, *(true if len(true) == 1 else [])]:
+            cam = explained.maps[explainer.columns.index(column)]
+            scores[column].append(score_map(cam, explained.mask))
+    return {column: summarise(found) for column, found in scores.items() if found}
 
 
-def pictures(explained: Explained, window: tuple[float, float], count: int) -> dict[str, Any]:
+def pictures(
+    explained: Explained, columns: Sequence[str], window: tuple[float, float], count: int
+) -> dict[str, Any]:
     """The gray slice and the maps of its `count` most probable labels, as the page shows them."""
     gray = gray_picture(explained.hu, window)
     scaled, empty = normalise(explained.maps)
@@ -151,7 +155,7 @@ def pictures(explained: Explained, window: tuple[float, float], count: int) -> d
 
     maps = [
         {
-            "label": LABELS[k],
+            "label": columns[k],
             "probability": explained.probabilities[k],
             "highest": explained.maps[k].max(),
             "empty": empty[k],
@@ -162,30 +166,28 @@ def pictures(explained: Explained, window: tuple[float, float], count: int) -> d
     return {"image_id": explained.image_id, "gray": uri(gray), "maps": maps}
 
 
-def remarks(row: Mapping[str, Any], held_out: bool) -> dict[str, str]:
-    """What a slice is to the fold, and its labels where it has any; row: of slices.parquet."""
-    part = "held out" if held_out else "trained on" if row["split"] == "train" else "test part"
-    if pd.isna(row["any"]):
-        return {"part": part, "labels": "unknown"}
-    return {"part": part, "labels": ", ".join(label for label in LABELS if row[label]) or "no bleeding"}
+def remarks(image_id: str, labels: pd.DataFrame, held_out: pd.Index) -> dict[str, str]:
+    """What a slice is to the fold, and what is true of it; labels: of all labelled training slices."""
+    if image_id not in labels.index:
+        return {"part": "not trained on", "labels": "unknown"}
+    true = labels.columns[labels.loc[image_id] == 1]
+    part = "held out" if image_id in held_out else "trained on"
+    return {"part": part, "labels": ", ".join(true) or "no bleeding"}
 
 
 def facts(explainer: Explainer, gray: bool) -> dict[str, str]:
     """What stands above the pictures."""
-    config = explainer.config
+    config, network = explainer.config, explainer.config.backbone
     windows = [w if w == "file" else "{:g} / {:g}".format(*w) for w in config.windows]
+    neighbours = ", ".join(map("{:+d}".format, config.neighbours))
     size = f"{config.channels} channels of {config.image_size} x {config.image_size}"
-    neighbours = (
-        "" if config.neighbours == (0,) else f", slices {', '.join(map('{:+d}'.format, config.neighbours))}"
-    )
+    brain = "brain window, center {:g} HU, width {:g} HU".format(*BRAIN)
     return {
-        "network": config.backbone,
+        "network": network if isinstance(network, str) else "Scopeformer",
         "layer of the maps": next(iter(find_cam_targets(explainer.model))),
-        "input": size + neighbours,
+        "input": size if config.neighbours == (0,) else f"{size}, slices {neighbours}",
         "its windows, center / width": ", ".join(windows),
-        "pictures": "gray levels 0 to 255"
-        if gray
-        else "brain window, center {:g} HU, width {:g} HU".format(*BRAIN),
+        "pictures": "gray levels 0 to 255" if gray else brain,
     }
 
 
@@ -193,28 +195,29 @@ def main() -> None:
     arguments = parse_arguments()
     settings = load_settings(arguments.settings)
     trained = Run(run_name(arguments.config), arguments.fold, settings)
-    if trained.stage != "stage1":
-        raise UserError(f"{arguments.config}: sees no pixels; give a configuration of stage 1")
     trained.require("metrics.json")
-    config, predicted = trained.read_config(SliceConfig), trained.predictions("oof")
-    volumes, slices = open_volumes(settings.clean), read_slices(settings.clean).set_index("image_id")
-    if len(gone := predicted.index.difference(slices.index)):
+    if kind_of(trained).config is not SliceConfig:
+        raise UserError(f"{arguments.config}: its runs are no slice classifiers; give one of kind slice")
+    config, prepared = trained.read_config(SliceConfig), Prepared(settings.clean)
+    columns, predicted = list(config.predicted.columns), trained.predictions("oof")
+    labels = labelled_slices(prepared, config.predicted).set_index("image_id")
+    if len(gone := predicted.index.difference(labels.index)):
         raise UserError(
             f"{trained.folder}: holds out {gone[0]}, which {settings.clean} has not; "
             "give the settings it was trained with"
         )
-    masks = None
-    if arguments.masks is not None:
-        masks = open_mask_source(arguments.masks, settings.raw, settings.clean, volumes.size)
-    model = trained.load_weights(build_from_config(config, pretrained=False))
-    explainer = Explainer(model, volumes, config, choose_device(arguments.device), masks)
-    image_ids = arguments.images or choose(predicted, slices["study_id"], arguments.slices)
-    gray = is_gray(slices)
+    masks = None if arguments.masks is None else open_mask_source(arguments.masks, settings.raw, prepared)
+    model = trained.load_weights(build_slice_classifier(config, pretrained=False))
+    explainer = Explainer(model, prepared, config, choose_device(arguments.device), masks)
+    candidates = predicted.drop(columns="any", errors="ignore")  # which its subtypes bring along
+    image_ids = arguments.images or choose(candidates, labels["study_id"], arguments.slices)
+    gray = is_gray(prepared.slices)
     shown = [
-        pictures(explained, GRAY_LEVELS if gray else BRAIN, arguments.maps)
-        | remarks(slices.loc[explained.image_id], explained.image_id in predicted.index)
+        pictures(explained, columns, GRAY_LEVELS if gray else BRAIN, arguments.maps)
+        | remarks(explained.image_id, labels[columns], predicted.index)
         for explained in explainer.slices(image_ids)
     ]
+    whole = next(column for column in columns if column in WHOLE)
     page = render_page(
         "cam_page.html",
         run=str(trained),
@@ -223,8 +226,9 @@ def main() -> None:
         gradient=heat_gradient(),
         line=to_hex(OUTLINE),
         masks=masks is not None,
-        shuffled=explainer.with_shuffled_head(image_ids),
-        found=localise(explainer, slices.loc[predicted.index, list(LABELS)]),
+        whole=whole,
+        shuffled=explainer.with_shuffled_head(image_ids, whole),
+        found=localise(explainer, labels.loc[predicted.index, columns]),
         tolerance=TOLERANCE,
         slices=shown,
     )
@@ -237,7 +241,7 @@ def parse_arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     add = parser.add_argument
-    add("config", metavar="CONFIG.json", help="of stage 1; its path names the run")
+    add("config", metavar="CONFIG.json", help="of a slice classifier; its path names the run")
     add("--fold", type=int, required=True, metavar="K", help="the fold whose network is explained")
     add("--out", type=Path, required=True, metavar="FILE.html")
     add("--settings", default="SETTINGS.json", metavar="FILE", help="folders (default: SETTINGS.json)")
@@ -245,7 +249,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--images", nargs="+", metavar="ID", help="these slices instead")
     add("--maps", type=positive, default=2, metavar="N", help="labels of each slice (default: 2)")
     text = "bleeding to compare with: the data set's own masks, or those of synthetic data"
-    add("--masks", choices=("prepared", "truth"), help=text)
+    add("--masks", choices=SOURCES, help=text)
     add("--device", choices=DEVICES, default="auto", help="where the network runs (default: auto)")
     return parser.parse_args()
 

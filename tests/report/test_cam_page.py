@@ -1,5 +1,6 @@
 """The page of class activation maps: which slices it shows, in which geometry, and that it stands alone."""
 
+import logging
 import re
 import sys
 
@@ -9,45 +10,39 @@ import pandas as pd
 import pytest
 import torch
 
-from src.data.volumes import open_volumes
+from src.config import parse_config
+from src.data.prepared import Prepared
 from src.errors import UserError
-from src.files import write_json, write_parquet
+from src.files import write_json
 from src.labels import LABELS, SUBTYPES
+from src.models.slice_classifier import build_slice_classifier
 from src.report import cam_page
 from src.report.cam_page import Explainer, choose, localise, pictures, remarks
 from src.report.cam_pictures import DIMMED, with_map
 from src.settings import load_settings
 from src.training.runs import Run
+from src.training.slices.kind import KIND
 from src.training.slices.masks import PreparedMasks
+from src.training.slices.slice_batches import plain_batches
 from src.training.slices.slice_config import SliceConfig
-from src.training.slices.slice_fold import build_from_config
-from tests.training.prepared import SIZE, image_name, write_clean, write_settings
+from tests.training.prepared import SIZE, image_name, rewrite, write_clean, write_settings
 
-CONFIG = "experiments/mine/stage1/net.json"
-
-
-def config(**options):
-    values = {"backbone": "test_resnet", "pretrained": False, "image_size": SIZE, "batch_size": 4}
-    return SliceConfig(**{**values, **options})
-
-
-def network(options):
-    """A head without negative weights, so that no map is empty."""
-    torch.manual_seed(0)
-    model = build_from_config(options, pretrained=False)
-    torch.nn.init.uniform_(model.head.weight)
-    return model
+SMALL = {"backbone": "test_resnet", "pretrained": False, "image_size": SIZE, "batch_size": 4, "epochs": 1}
+CPU = torch.device("cpu")
 
 
 def explainer(clean, masks=True, **options):
+    """With a head without negative weights, so that no map is empty."""
     write_clean(clean, masks=masks)
-    model = network(config(**options))
-    found = PreparedMasks(clean) if masks else None
-    return Explainer(model, open_volumes(clean), config(**options), torch.device("cpu"), found)
+    prepared, config = Prepared(clean), parse_config(SliceConfig, {**SMALL, **options}, "test")
+    torch.manual_seed(0)
+    model = build_slice_classifier(config)
+    torch.nn.init.uniform_(model.head.weight)
+    return Explainer(model, prepared, config, CPU, PreparedMasks(prepared) if masks else None)
 
 
 def test_subtypes_take_turns_and_a_study_shows_once_for_each():
-    predicted = pd.DataFrame(0.1, list("abcdef"), LABELS)
+    predicted = pd.DataFrame(0.1, list("abcdef"), SUBTYPES)
     predicted["epidural"] = [0.9, 0.8, 0.7, 0.1, 0.1, 0.1]
     predicted["subdural"] = [0.2, 0.1, 0.1, 0.4, 0.5, 0.3]
     study = pd.Series([1, 1, 2, 2, 3, 3], list("abcdef"))
@@ -62,7 +57,7 @@ def test_maps_and_probabilities_are_the_network_s(tmp_path):
     found = list(explain.slices(ids))
     assert [slice_.image_id for slice_ in found] == ids
     hu = torch.from_numpy(np.stack([slice_.hu for slice_ in found])[:, None])
-    windows = torch.tensor([config().windows])
+    windows = torch.tensor([explain.config.windows])
     with torch.inference_mode():
         logits = explain.model.eval()(hu, windows)[0]
     np.testing.assert_allclose([s.probabilities for s in found], logits.sigmoid(), atol=1e-5)
@@ -72,9 +67,9 @@ def test_maps_and_probabilities_are_the_network_s(tmp_path):
 
 @pytest.mark.parametrize(("image_size", "crop"), [(40, 1.0), (48, 0.5), (40, "head")])
 def test_slice_and_mask_are_shown_as_the_network_sees_them_but_as_sharp_as_stored(tmp_path, image_size, crop):
-    explain = explainer(tmp_path, image_size=image_size, crop=crop, neighbours=(-1, 0, 1))
+    explain = explainer(tmp_path, image_size=image_size, crop=crop, neighbours=[-1, 0, 1])
     (found,) = explain.slices([image_name(0, 2)])
-    seen = next(iter(cam_page.plain_batches(explain.volumes, [image_name(0, 2)], explain.config, 1)))
+    seen = next(iter(plain_batches(explain.prepared, [image_name(0, 2)], explain.config, 1)))
     assert found.hu.shape == found.mask.shape == (SIZE, SIZE)
     small = cv2.resize(found.hu.astype(np.float32), (image_size,) * 2, interpolation=cv2.INTER_AREA)
     difference = np.abs(small - seen["hu"][0, 1].numpy())
@@ -117,7 +112,7 @@ def test_the_most_probable_labels_are_drawn_and_an_empty_map_is_said_to_be(tmp_p
     drawn = []
     monkeypatch.setattr(cam_page, "picture_uri", drawn.append)
     given = cam_page.Explained("a", found.hu, maps, np.array([0.1, 0.9, 0.2, 0.3, 0.5, 0.4]), None)
-    shown = pictures(given, (40, 80), 2)["maps"]
+    shown = pictures(given, LABELS, (40, 80), 2)["maps"]
     assert [(m["label"], m["probability"], bool(m["empty"])) for m in shown] == [
         ("intraparenchymal", 0.9, True), ("subdural", 0.5, False),
     ]  # fmt: skip
@@ -129,87 +124,100 @@ def test_the_most_probable_labels_are_drawn_and_an_empty_map_is_said_to_be(tmp_p
 
 
 def test_what_a_slice_is_to_the_fold():
-    bleeding = pd.Series(dict.fromkeys(LABELS, 0) | {"subdural": 1, "any": 1, "split": "train"})
-    assert remarks(bleeding, True) == {"part": "held out", "labels": "subdural, any"}
-    calm = pd.Series(dict.fromkeys(LABELS, 0) | {"split": "train"})
-    assert remarks(calm, False) == {"part": "trained on", "labels": "no bleeding"}
-    test = pd.Series(dict.fromkeys(LABELS, pd.NA) | {"split": "test"})
-    assert remarks(test, False) == {"part": "test part", "labels": "unknown"}
+    labels = pd.DataFrame(0.0, list("ab"), LABELS)
+    labels.loc["a", ["subdural", "any"]] = 1.0
+    held_out = pd.Index(["a"])
+    assert remarks("a", labels, held_out) == {"part": "held out", "labels": "subdural, any"}
+    assert remarks("b", labels, held_out) == {"part": "trained on", "labels": "no bleeding"}
+    assert remarks("c", labels, held_out) == {"part": "not trained on", "labels": "unknown"}
 
 
-@pytest.fixture
-def trained(tmp_path):
-    """Settings, and a fold as training leaves it."""
-    settings = load_settings(write_settings(tmp_path))
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """Settings and a fold as training leaves it."""
+    settings = load_settings(write_settings(tmp_path_factory.mktemp("home")))
     write_clean(settings.clean, masks=True)
-    table = pd.read_parquet(settings.clean / "slices.parquet").assign(units="hu")
-    write_parquet(settings.clean / "slices.parquet", table)
-    run, options = Run("mine/stage1/net", 0, settings), config(image_size=48, neighbours=(-1, 0, 1))
-    run.save_config(options)
-    run.save_weights(network(options))
-    held_out = table.loc[(table["split"] == "train") & (table["order"] == 1), "image_id"]
-    run.save_predictions("oof", pd.DataFrame(0.5, held_out, LABELS))
-    write_json(run.folder / "metrics.json", {})
+    train(settings, "net", image_size=48, neighbours=[-1, 0, 1])
     return settings
 
 
-def call(monkeypatch, settings, out, *more):
-    command = ["cam_page", CONFIG, "--fold", "0", "--settings", str(settings.file), "--out", str(out)]
-    monkeypatch.setattr(sys, "argv", [*command, "--device", "cpu", *more])
+def train(settings, name, **options):
+    run = Run(f"mine/stage1/{name}", 0, settings)
+    config = parse_config(SliceConfig, {**SMALL, **options}, "test")
+    KIND.train(run, Prepared(settings.clean), config, CPU, logging.getLogger("ich.test"), False)
+    return run
+
+
+def call(monkeypatch, settings, out, *more, config="stage1/net"):
+    command = [
+        "cam_page",
+        f"experiments/mine/{config}.json",
+        "--fold",
+        "0",
+        "--settings",
+        str(settings.file),
+        "--out",
+        str(out),
+    ]
+    monkeypatch.setattr(sys, "argv", [*command, "--device", "cpu", "--out", str(out), *more])
     cam_page.main()
     return out.read_text()
 
 
-def test_the_page_stands_alone(trained, tmp_path, monkeypatch, capsys):
-    page = call(
-        monkeypatch, trained, tmp_path / "a.html", "--slices", "3", "--maps", "4", "--masks", "prepared"
-    )
+def test_the_page_stands_alone(home, tmp_path, monkeypatch, capsys):
+    page = call(monkeypatch, home, tmp_path / "a.html", "--slices", "3", "--maps", "4", "--masks", "prepared")
     assert page.count('src="data:image/webp;base64,') == page.count("<img") == 3 * 5
     assert not re.search(r"(src|href)=\"(?!data:)|url\(", page) and "<script" not in page
     for text in (
         "mine/stage1/net fold 0", "test_resnet", "backbone.layer4.0", "9 channels of 48 x 48",
         "slices -1, +0, +1", "brain window, center 40 HU, width 80 HU", "40 / 80, 80 / 200, 40 / 380",
-        "mask of the bleeding", "held out; labels: ", "mean rank correlation", "(3 slices)",
+        "mask of all bleeding", "held out; labels: ", "mean rank correlation", "(3 slices)",
     ):  # fmt: skip
         assert text in page
     assert "SYNTHETIC" not in page and "a.html: 3 slices, 4 maps of each" in capsys.readouterr().out
     assert (
-        call(monkeypatch, trained, tmp_path / "b.html", "--slices", "3", "--maps", "4", "--masks", "prepared")
+        call(monkeypatch, home, tmp_path / "b.html", "--slices", "3", "--maps", "4", "--masks", "prepared")
         == page
     )
 
 
-def test_named_slices_and_synthetic_data_are_said_to_be_so(trained, tmp_path, monkeypatch):
-    trained.raw.mkdir()
-    (trained.raw / "demo_test_labels.csv").write_text("")
-    names = [image_name(7, 0), image_name(0, 1), image_name(0, 2)]
-    page = call(monkeypatch, trained, tmp_path / "a.html", "--images", *names)
+def test_named_slices_and_synthetic_data_are_said_to_be_so(home, tmp_path, monkeypatch):
+    home.raw.mkdir()
+    (home.raw / "demo_test_labels.csv").write_text("")
+    names = [image_name(7, 0), image_name(0, 1), image_name(1, 2)]
+    page = call(monkeypatch, home, tmp_path / "a.html", "--images", *names)
     assert "SYNTHETIC" in page and "Do the maps point" not in page and "mask of" not in page
     found = re.findall(r"<h2>(.*?)</h2>\n<p class=\"sub\">(.*?); labels: (.*?)</p>", page)
-    label = SUBTYPES[0]
     assert found == [
-        (names[0], "test part", "unknown"), (names[1], "held out", f"{label}, any"),
-        (names[2], "trained on", f"{label}, any"),
+        (names[0], "not trained on", "unknown"), (names[1], "held out", f"{SUBTYPES[0]}, any"),
+        (names[2], "trained on", f"{SUBTYPES[1]}, any"),
     ]  # fmt: skip
 
 
-def test_gray_levels_are_not_called_hu(trained, tmp_path, monkeypatch):
-    table = pd.read_parquet(trained.clean / "slices.parquet").assign(units="gray")
-    write_parquet(trained.clean / "slices.parquet", table)
-    page = call(monkeypatch, trained, tmp_path / "a.html", "--slices", "1")
+def test_other_targets_and_gray_levels(tmp_path, monkeypatch):
+    settings = load_settings(write_settings(tmp_path))
+    write_clean(settings.clean, masks=True)
+    rewrite(settings.clean, "slices.parquet", lambda table: table.assign(units="gray"))
+    train(settings, "presence", targets="presence")
+    out = tmp_path / "a.html"
+    page = call(monkeypatch, settings, out, "--slices", "1", "--masks", "prepared", config="stage1/presence")
     assert "gray levels 0 to 255" in page and " HU" not in page
+    assert page.count("<img") == 2 and '<th scope="row">presence</th><td>6</td>' in page
 
 
-def test_mistakes_are_named(trained, tmp_path, monkeypatch):
+def test_mistakes_are_named(home, tmp_path, monkeypatch):
     out = tmp_path / "a.html"
     with pytest.raises(UserError, match="no usable image 'nobody'"):
-        call(monkeypatch, trained, out, "--images", "nobody")
-    oof = Run("mine/stage1/net", 0, trained).folder / "oof.parquet"
-    write_parquet(oof, pd.read_parquet(oof).replace({"image_id": {image_name(0, 1): "other"}}))
-    with pytest.raises(UserError, match=r"holds out other, which .* has not; give the settings"):
-        call(monkeypatch, trained, out)
+        call(monkeypatch, home, out, "--images", "nobody")
     with pytest.raises(UserError, match=r"metrics\.json: missing; run: python train_stage1.py"):
-        call(monkeypatch, trained, out, "--fold", "1")
-    monkeypatch.setattr(sys.modules[__name__], "CONFIG", "experiments/mine/stage2/net.json")
-    with pytest.raises(UserError, match=r"stage2/net\.json: sees no pixels; give a configuration of stage 1"):
-        call(monkeypatch, trained, out)
+        call(monkeypatch, home, out, "--fold", "1")
+    run = Run("mine/stage2/net", 0, home)
+    write_json(run.folder / "metrics.json", {})
+    write_json(run.folder / "config.json", {})
+    with pytest.raises(UserError, match=r"stage2/net\.json: its runs are no slice classifiers"):
+        call(monkeypatch, home, out, config="stage2/net")
+    elsewhere = load_settings(write_settings(tmp_path, MODEL_DIR=str(home.models)))
+    write_clean(elsewhere.clean)
+    rewrite(elsewhere.clean, "slices.parquet", lambda table: table.assign(image_id=table["image_id"] + "b"))
+    with pytest.raises(UserError, match=r"holds out image00_0, which .* has not; give the settings"):
+        call(monkeypatch, elsewhere, out)

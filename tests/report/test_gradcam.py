@@ -13,7 +13,7 @@ from torch import nn
 from src.errors import UserError
 from src.labels import LABELS
 from src.models.cam_targets import CamTarget, as_it_is, find_cam_targets
-from src.models.slice_classifier import build_slice_classifier
+from src.models.slice_classifier import ClassifierOptions, build_slice_classifier
 from src.report.gradcam import grad_cam, normalise, shuffled_head_correlation
 
 
@@ -158,7 +158,10 @@ def test_checkpointing_changes_nothing(name):
 
 def test_a_slice_classifier_is_explained_from_hu():
     torch.manual_seed(0)
-    model = build_slice_classifier("test_convnext", 3, pretrained=False, mean=(0.2,), std=(0.3,), slices=3)
+    options = ClassifierOptions(
+        backbone="test_convnext", pretrained=False, neighbours=(-1, 0, 1), image_size=96
+    )
+    model = build_slice_classifier(options)
     hu = torch.randint(-100, 200, (2, 3, 96, 96), dtype=torch.int16)
     windows = torch.tensor([[[40.0, 80.0], [80.0, 200.0], [40.0, 380.0]]])
     maps, logits = grad_cam(model, (hu, windows), ["subdural", "any"])
