@@ -4,9 +4,11 @@ import pytest
 import torch
 from torch import nn
 
+from src.config import parse_config
 from src.errors import UserError
 from src.models.backbones import create_backbone
-from src.models.cam_targets import CamTarget, as_it_is, find_cam_targets, without_prefix
+from src.models.cam_targets import find_cam_targets, without_prefix
+from src.models.scopeformer import ScopeformerConfig, build_scopeformer
 
 
 def output_of(layer, call):
@@ -104,22 +106,35 @@ def test_tubelets_go_back_to_their_frames_and_patches():
     torch.testing.assert_close(target.to_map(with_class), output)
 
 
-class TwoTrunks(nn.Module):
-    """Says itself where its maps are."""
+def scopeformer(*trunks):
+    values = {"trunks": [{"backbone": name, "pretrained": False} for name in trunks]}
+    return build_scopeformer(parse_config(ScopeformerConfig, values | SMALL, "test"), 3, 64).eval()
 
-    def __init__(self):
-        super().__init__()
-        self.trunks = nn.ModuleList(create_backbone("test_resnet", 3, False) for _ in range(2))
 
-    def cam_targets(self):
-        return {f"trunk {k}": CamTarget(trunk.layer4, as_it_is) for k, trunk in enumerate(self.trunks)}
+SMALL = {"embed_dim": 24, "depth": 2, "heads": 3}
 
 
 def test_a_model_of_several_parts_says_itself_where_its_maps_are():
-    model = nn.Sequential(TwoTrunks())
-    assert list(find_cam_targets(model)) == ["trunk 0", "trunk 1"]
+    model = scopeformer("test_resnet", "test_efficientnet")
+    targets = find_cam_targets(nn.Sequential(model))
+    assert list(targets) == ["all trunks", "trunk 0", "trunk 1"]
+    images = torch.randn(1, 3, 64, 64)
+    joined, first, second = (output_of(t.layer, lambda: model(images))[0] for t in targets.values())
+    assert joined.shape == (1, 96 + 64, 2, 2)
+    assert torch.equal(joined, torch.cat([first, second], 1))
+
+
+def test_without_trunks_the_map_is_the_transformer_s():
+    ((_, target),) = find_cam_targets(model := scopeformer()).items()
+    assert target.layer is model.transformer.blocks[-1].norm1
+    output, _ = output_of(target.layer, lambda: model(torch.randn(1, 3, 64, 64)))
+    assert target.to_map(output).shape == (1, 24, 4, 4)
+
+
+def test_where_several_networks_are_no_model_says_which():
+    networks = nn.ModuleList(create_backbone("test_resnet", 3, False) for _ in range(2))
     with pytest.raises(UserError, match=r"ModuleList: .* \(test_resnet, test_resnet\); give the model"):
-        find_cam_targets(model[0].trunks)
+        find_cam_targets(networks)
     with pytest.raises(UserError, match=r"Linear: .*none of timm or transformers"):
         find_cam_targets(nn.Linear(2, 2))
 

@@ -10,10 +10,13 @@ from pytorch_grad_cam import GradCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import nn
 
+from src.config import parse_config
 from src.errors import UserError
 from src.labels import LABELS
 from src.models.cam_targets import CamTarget, as_it_is, find_cam_targets
+from src.models.sequence_classifier import SequenceOptions, build_sequence_classifier
 from src.models.slice_classifier import ClassifierOptions, build_slice_classifier
+from src.models.video_classifier import VideoOptions, build_video_classifier
 from src.report.gradcam import grad_cam, normalise, shuffled_head_correlation
 
 
@@ -158,14 +161,10 @@ def test_checkpointing_changes_nothing(name):
 
 def test_a_slice_classifier_is_explained_from_hu():
     torch.manual_seed(0)
-    options = ClassifierOptions(
-        backbone="test_convnext", pretrained=False, neighbours=(-1, 0, 1), image_size=96
-    )
-    model = build_slice_classifier(options)
-    hu = torch.randint(-100, 200, (2, 3, 96, 96), dtype=torch.int16)
-    windows = torch.tensor([[[40.0, 80.0], [80.0, 200.0], [40.0, 380.0]]])
+    options = parse_config(ClassifierOptions, SMALL | {"backbone": "test_convnext"}, "test")
+    model, (hu, windows, _) = build_slice_classifier(options), study(2)
     maps, logits = grad_cam(model, (hu, windows), ["subdural", "any"])
-    assert maps.shape == (2, 2, 96, 96) and maps.any((2, 3)).all()
+    assert maps.shape == (2, 2, 64, 64) and maps.any((2, 3)).all()
     np.testing.assert_allclose(logits.T, model.eval()(hu, windows)[0][:, [4, 5]].detach(), atol=1e-6)
 
 
@@ -197,56 +196,51 @@ def test_layers_without_a_map_and_unknown_labels_are_refused():
         grad_cam(model, (images,), ["ANY"])
 
 
-class SequenceClassifier(nn.Module):
-    """A study's slices, two at a time through a network, then a BiLSTM; logits (1, s, 6)."""
+WINDOWS = torch.tensor([[[40.0, 80.0], [80.0, 200.0], [40.0, 380.0]]])
+SMALL = {"backbone": "test_resnet", "pretrained": False, "image_size": 64}
 
-    def __init__(self):
-        super().__init__()
-        self.backbone = timm.create_model("test_resnet", num_classes=0)
-        self.context = nn.LSTM(
-            self.backbone.num_features, 8, batch_first=True, bidirectional=True, dropout=0.5, num_layers=2
-        )
-        self.head = nn.Linear(16, 6)
 
-    def forward(self, images):
-        features = torch.cat([self.backbone(some) for some in images[0].split(2)])
-        return self.head(self.context(features[None])[0]), features
+def sequence_classifier():
+    torch.manual_seed(0)
+    context = {"hidden": 8, "layers": 2, "dropout": 0.5}
+    values = {**SMALL, "context": context, "slices_at_once": 2}
+    return build_sequence_classifier(parse_config(SequenceOptions, values, "test"))
+
+
+def study(slices):
+    hu = torch.randint(-100, 200, (slices, 1, 64, 64), generator=torch.Generator().manual_seed(0))
+    return hu.to(torch.int16), WINDOWS, torch.ones(1, slices, dtype=torch.bool)
 
 
 def test_a_label_of_a_slice_goes_back_through_the_lstm_to_every_slice():
-    torch.manual_seed(0)
-    model, images = SequenceClassifier(), torch.randn(1, 5, 3, 64, 64)
-    own = grad_cam(model, (images,), ["any", "subdural"])
+    model, inputs = sequence_classifier(), study(5)
+    own = grad_cam(model, inputs, ["any", "subdural"])
     assert own.maps.shape == (2, 5, 64, 64)
     for place in range(5):
-        whole = grad_cam(model, (images,), ["any", "subdural"], at=place)
-        assert whole.maps.shape == (2, 5, 64, 64) and whole.maps.any((2, 3)).all()
-        np.testing.assert_allclose(whole.maps[:, place], own.maps[:, place], rtol=1e-5, atol=1e-9)
+        whole = grad_cam(model, inputs, ["any", "subdural"], at=place)
+        others = np.delete(whole.maps, place, axis=1)
+        assert whole.maps.shape == (2, 5, 64, 64) and others.any((1, 2, 3)).all()
+        np.testing.assert_allclose(whole.maps[:, place], own.maps[:, place], rtol=1e-4, atol=1e-8)
         np.testing.assert_allclose(whole.logits, own.logits[:, place : place + 1].repeat(5, 1), atol=1e-6)
-    assert model.training
+    assert model.training and model.context.recurrent.training
 
 
-def test_padding_slices_are_refused():
-    class Padded(SequenceClassifier):
-        def forward(self, images):
-            return nn.functional.pad(super().forward(images)[0], (0, 0, 0, 1))
-
-    for at in (None, 0):
-        with pytest.raises(
-            ValueError, match=r"logits \(1, 3, 6\) of 2 images: give one study without padding"
-        ):
-            grad_cam(Padded(), (torch.randn(1, 2, 3, 64, 64),), ["any"], at=at)
+def test_several_studies_and_padding_are_refused():
+    hu, windows, _ = study(4)
+    for mask in ([[True, True], [True, True]], [[True, True, True, True, False]]):
+        for at in (None, 0):
+            with pytest.raises(ValueError, match="of 4 images: give one study without padding"):
+                grad_cam(sequence_classifier(), (hu, windows, torch.tensor(mask)), ["any"], at=at)
 
 
 def test_maps_of_a_sequence_are_those_of_plain_backward():
-    torch.manual_seed(0)
-    model, images = SequenceClassifier().eval(), torch.randn(1, 4, 3, 64, 64)
-    maps = model.backbone.forward_features(images[0])
+    model, inputs = sequence_classifier().eval(), study(4)
+    maps = model.backbone.forward_features(model.images(*inputs[:2]))
     maps.retain_grad()
-    features = model.backbone.forward_head(maps)
-    model.head(model.context(features[None])[0])[0, 2, 5].backward()
+    context = model.context(model.backbone.forward_head(maps)[None], inputs[2])
+    model.head(context)[0, 2, LABELS.index("any")].backward()
     expected = (maps * maps.grad.mean((2, 3), keepdim=True)).sum(1).relu().detach()
-    found = torch.from_numpy(grad_cam(model, (images,), ["any"], at=2).maps[0])
+    found = torch.from_numpy(grad_cam(model, inputs, ["any"], at=2).maps[0])
     torch.testing.assert_close(nn.functional.interpolate(expected[:, None], 64, mode="bilinear")[:, 0], found)
 
 
@@ -258,9 +252,9 @@ def test_cudnn_is_off_through_forward_and_backward_of_recurrent_networks_alone()
         seen.append(("forward", torch.backends.cudnn.enabled))
         value.register_hook(lambda gradient: seen.append(("backward", torch.backends.cudnn.enabled)))
 
-    model = SequenceClassifier()
-    model.context.register_forward_hook(note)
-    grad_cam(model, (torch.randn(1, 2, 3, 64, 64),), ["any"], at=0)
+    model = sequence_classifier()
+    model.context.recurrent.register_forward_hook(note)
+    grad_cam(model, study(2), ["any"], at=0)
     assert seen == [("forward", False), ("backward", False)] and torch.backends.cudnn.enabled
     seen.clear()
     plain = network("test_resnet")
@@ -271,11 +265,19 @@ def test_cudnn_is_off_through_forward_and_backward_of_recurrent_networks_alone()
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_an_lstm_on_a_gpu_is_explained_in_evaluation_mode():
-    torch.manual_seed(0)
-    model, images = SequenceClassifier().eval(), torch.randn(1, 4, 3, 64, 64)
-    expected = grad_cam(model, (images,), ["any"]).maps
-    found = grad_cam(model.cuda(), (images.cuda(),), ["any"]).maps
+    model, inputs = sequence_classifier().eval(), study(4)
+    expected = grad_cam(model, inputs, ["any"]).maps
+    found = grad_cam(model.cuda(), [value.cuda() for value in inputs], ["any"]).maps
     np.testing.assert_allclose(found, expected, rtol=1e-2, atol=1e-3 * expected.max())
+
+
+def test_every_frame_of_a_pooled_study_has_a_map():
+    torch.manual_seed(0)
+    options = parse_config(VideoOptions, {**SMALL, "targets": "presence"}, "test")
+    model, (hu, windows, _) = build_video_classifier(options), study(6)
+    nn.init.ones_(model.head.weight)
+    maps, logits = grad_cam(model, (hu, windows, 3), ["presence"], names=model.targets.columns)
+    assert maps.shape == (1, 6, 64, 64) and maps.any((2, 3)).all() and logits.shape == (1, 2)
 
 
 def test_maps_of_a_video_have_a_slice_for_every_frame():
@@ -291,25 +293,21 @@ def test_maps_of_a_video_have_a_slice_for_every_frame():
     assert maps.shape == (1, 2, 6, 32, 32) and logits.shape == (1, 2) and maps.any((0, 2, 3, 4)).all()
 
 
-def test_the_parts_of_a_network_of_trunks_add_up():
-    class Trunks(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.trunks, self.joined = nn.ModuleList([nn.ReLU(), nn.Softplus()]), nn.Identity()
-            self.head = nn.Linear(6, 6)
-
-        def forward(self, images):
-            return self.head(self.joined(torch.cat([trunk(images) for trunk in self.trunks], 1)).mean((2, 3)))
-
-        def cam_targets(self):
-            parts = {f"trunk {k}": CamTarget(trunk, as_it_is) for k, trunk in enumerate(self.trunks)}
-            return {"all": CamTarget(self.joined, as_it_is), **parts}
-
-    model, images = Trunks(), torch.randn(2, 3, 4, 4)
-    nn.init.uniform_(model.head.weight)  # nothing negative to be cut off
+def test_the_maps_of_the_trunks_add_up_to_that_of_the_scopeformer():
+    trunks = [{"backbone": name, "pretrained": False} for name in ("test_resnet", "test_efficientnet")]
+    backbone = {"trunks": trunks, "embed_dim": 24, "depth": 2, "heads": 3}
+    torch.manual_seed(0)
+    model = build_slice_classifier(
+        parse_config(ClassifierOptions, {"backbone": backbone, "image_size": 128}, "test")
+    )
+    inputs = torch.randint(-100, 200, (2, 1, 128, 128), dtype=torch.int16), WINDOWS
     targets = find_cam_targets(model)
-    parts = [grad_cam(model, (images,), ["any"], target=targets[f"trunk {k}"]).maps for k in range(2)]
-    np.testing.assert_allclose(grad_cam(model, (images,), ["any"]).maps, parts[0] + parts[1], rtol=1e-5)
+    corners = np.ix_(range(6), range(2), (0, -1), (0, -1))  # where nothing is interpolated
+    found = [grad_cam(model, inputs, LABELS, target=target).maps[corners] for target in targets.values()]
+    whole, *parts = found
+    both = (parts[0] > 0) & (parts[1] > 0)
+    assert list(targets) == ["all trunks", "trunk 0", "trunk 1"] and both.any()
+    np.testing.assert_allclose(whole[both], sum(parts)[both], rtol=1e-4)
 
 
 def test_every_map_is_divided_by_its_own_maximum_and_an_empty_one_stays_empty():
