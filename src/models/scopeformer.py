@@ -13,6 +13,7 @@ from torch import nn
 from ..config import Count, Fraction, Positive, StrictModel
 from ..errors import UserError
 from .backbones import create_backbone, feature_maps
+from .cam_targets import CamTarget, as_it_is, find_cam_targets
 from .pretrained import weights_record
 
 EXIT_FLOW = ("conv3", "bn3", "act3", "conv4", "bn4", "act4")  # of Xception, behind its last residual block
@@ -106,6 +107,7 @@ class Scopeformer(nn.Module):
         """transformer: timm's, on the concatenated maps, or on the image where there are no trunks."""
         super().__init__()
         self.trunks, self.transformer = nn.ModuleList(trunks), transformer
+        self.joined = nn.Identity()  # the place of the maps side by side, for class activation maps
         self.num_features = transformer.num_features
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -116,11 +118,18 @@ class Scopeformer(nn.Module):
 
         Without trunks the image itself.
         """
-        return torch.cat([trunk(images) for trunk in self.trunks], 1) if self.trunks else images
+        return self.joined(torch.cat([trunk(images) for trunk in self.trunks], 1)) if self.trunks else images
 
     def forward_head(self, maps: torch.Tensor, pre_logits: bool = True) -> torch.Tensor:
         """What `forward_features` gives -> (b, num_features); called as timm's, without its logits."""
         return self.transformer(maps)
+
+    def cam_targets(self) -> dict[str, CamTarget]:
+        """The maps of all trunks together, then of each; without trunks the transformer's own."""
+        if not self.trunks:
+            return find_cam_targets(self.transformer)
+        parts = {f"trunk {number}": CamTarget(trunk, as_it_is) for number, trunk in enumerate(self.trunks)}
+        return {"all trunks": CamTarget(self.joined, as_it_is), **parts}
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         for network in (*(trunk.network for trunk in self.trunks), self.transformer):

@@ -14,12 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
-import jinja2
 import matplotlib.style
 import numpy as np
 import pandas as pd
 import torch
-from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from ..command_line import positive, run
@@ -37,8 +35,8 @@ from ..training.slices.slice_config import SliceConfig
 from ..training.slices.views import VIEWS
 from ..training.split import labelled_slices
 from .data_pictures import PIXELS_PER_INCH, data_uri
+from .pages import render_page
 
-FOLDER = Path(__file__).parent
 PIXELS, GAP, LINE = 170, 4, 14  # side of a picture on the page, space between two, height of a line of text
 EDGE = np.ones((3, 3), np.uint8)
 
@@ -202,14 +200,8 @@ def _uri(looks: Sequence[Look], config: SliceConfig) -> str:
 
 
 def render(found: Sequence[Sample], config: SliceConfig, name: str) -> str:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(FOLDER), autoescape=True, undefined=jinja2.StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    style = Markup((FOLDER / "run_report.css").read_text(encoding="utf-8"))
     settings = config.augmentation.model_dump_json(exclude_defaults=True)
-    template = environment.get_template("augmentation.html")
-    return template.render(style=style, samples=found, config=config, name=name, settings=settings) + "\n"
+    return render_page("augmentation.html", samples=found, config=config, name=name, settings=settings)
 
 
 def main() -> None:

@@ -4,9 +4,6 @@ import math
 from pathlib import Path
 from typing import Any
 
-import jinja2
-from markupsafe import Markup
-
 from .. import files
 from ..ensemble.experiment import Experiment
 from ..evaluation.metrics import SCORING_EPS
@@ -15,10 +12,10 @@ from ..evaluation.roc import auc
 from ..labels import LABEL_WEIGHTS, LABELS
 from . import data_section, figures, label_tables
 from .data_pictures import data_pictures
+from .pages import render_page
 from .run_section import duration, provenance, run_rows
 from .score_table import SYNTHETIC, score_rows
 
-FOLDER = Path(__file__).parent
 ABSENT = "–"
 
 
@@ -29,14 +26,7 @@ def write_report(path: Path | str, experiment: Experiment) -> None:
 
 def render_report(experiment: Experiment) -> str:
     """The page as text."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(FOLDER),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
+    filters = {
         "score": lambda value: number(value, 4),
         "decimals": number,
         "interval": interval,
@@ -44,9 +34,7 @@ def render_report(experiment: Experiment) -> str:
         "count": lambda value: f"{value:,}",
         "duration": duration,
     }
-    style = Markup((FOLDER / "run_report.css").read_text(encoding="utf-8"))
-    page = environment.get_template("run_report.html").render(style=style, **_contents(experiment))
-    return page + "\n"
+    return render_page("run_report.html", filters, **_contents(experiment))
 
 
 def number(value: float | None, digits: int) -> str:
