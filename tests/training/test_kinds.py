@@ -1,5 +1,7 @@
 """Kinds of runs: found by name, of the stage they belong to, or an error that names them all."""
 
+from typing import Literal
+
 import pytest
 
 from src.errors import UserError
@@ -14,7 +16,7 @@ from tests.training.prepared import write_settings
 
 @pytest.mark.parametrize("name", ROOMS)
 def test_a_kind_has_a_configuration_that_names_it(name):
-    assert load_kind(name).config.model_fields["kind"].default == name
+    assert load_kind(name).config.model_fields["kind"].annotation == Literal[name]
     assert STAGES[name] in ("stage1", "stage2")
 
 
