@@ -68,12 +68,35 @@ def test_blank_slices_link_nobody():
     assert link_patients(slices).nunique() == 4
 
 
-def test_test_slices_link_but_get_no_fold():
+def test_a_common_study_links_its_patients_and_a_missing_one_nobody():
     slices = slices_of(6)
-    slices.loc[slices["patient_id"] == "P005", "split"] = "test"
-    for patient in ("P000", "P005", "P002"):  # P000 and P002 each share a slice with the test patient
-        slices.loc[slices.index[slices["patient_id"] == patient][0], "pixel_hash"] = "shared"
+    slices["study_id"] = "S" + slices["patient_id"].str[1:]
+    slices.loc[slices.index[slices["patient_id"] == "P004"][0], "study_id"] = "S001"
+    slices.loc[slices["patient_id"].isin(["P002", "P003"]), "study_id"] = None
+    slices.loc[slices.index[slices["patient_id"] == "P005"][0], "pixel_hash"] = "4-1"  # a slice of P004's
+    groups = link_patients(slices)
+    assert groups["P001"] == groups["P004"] == groups["P005"]
+    assert groups.nunique() == 4
     folds = assign_folds(slices, 2, seed=0).set_index("patient_id")["fold"]
+    assert folds[["P001", "P004", "P005"]].nunique() == 1
+    with pytest.raises(UserError, match="1 groups of patients with identical slices or a common study"):
+        check_folds(slices, folds.drop("P004").reset_index().assign(fold=[0, 1, 0, 1, 1]).pipe(
+            lambda table: pd.concat([table, pd.DataFrame({"patient_id": ["P004"], "fold": [0]})])
+        ))  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_test_slices_link_but_get_no_fold(seed):
+    """P000 and P002 each share a slice with the test patient; alone they part in some of the seeds."""
+    slices = slices_of(6)
+    apart = slices[slices["patient_id"] != "P005"]
+    assert link_patients(apart).nunique() == 5
+    slices.loc[slices["patient_id"] == "P005", "split"] = "test"
+    for patient in ("P000", "P002"):
+        own = slices.index[slices["patient_id"] == patient][0]
+        slices.loc[own, "pixel_hash"] = f"5-{patient == 'P002':d}"
+    assert link_patients(slices)[["P000", "P002", "P005"]].nunique() == 1
+    folds = assign_folds(slices, 2, seed=seed).set_index("patient_id")["fold"]
     assert "P005" not in folds
     assert folds["P000"] == folds["P002"]
 
@@ -84,7 +107,7 @@ def test_a_leak_is_refused():
     for patient in ("P000", "P001"):
         slices.loc[slices.index[slices["patient_id"] == patient][0], "pixel_hash"] = "shared"
     folds.loc[folds["patient_id"].isin(["P000", "P001"]), "fold"] = [0, 1]
-    with pytest.raises(UserError, match="identical slices are spread over folds, such as P000, P001"):
+    with pytest.raises(UserError, match="a common study are spread over folds, such as P000, P001"):
         check_folds(slices, folds)
 
 
@@ -162,5 +185,7 @@ def test_the_given_folds_must_fit():
     before["fold"] = [0, 1, 9]  # a patient who is not there any more does not matter
     assert set(assign_folds(slices, 2, seed=0, before=before)["patient_id"]) == set(slices["patient_id"])
     slices.loc[slices["patient_id"].isin(["P001", "P002"]), "pixel_hash"] = "same"
-    with pytest.raises(UserError, match=r"P001 \(fold 0\) and P002 \(fold 1\) share an identical slice"):
+    with pytest.raises(
+        UserError, match=r"P001 \(fold 0\) and P002 \(fold 1\) share an identical slice or a study"
+    ):
         assign_folds(slices, 2, seed=0, before=before)

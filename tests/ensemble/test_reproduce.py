@@ -5,7 +5,7 @@ import json
 import pytest
 
 from src.ensemble.ensemble_config import EnsembleConfig, External
-from src.ensemble.experiment import experiment_runs
+from src.ensemble.gather import experiment_runs
 from src.ensemble.reproduce import reproduction_commands
 from src.errors import UserError
 from src.files import write_json

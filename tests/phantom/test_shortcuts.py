@@ -20,8 +20,9 @@ from src.data.contest_csv import read_labels
 from src.data.dicom import decode, scan_headers
 from src.data.geometry import normals, positions
 from src.data.hu import PADDED_BELOW
-from src.data.phantom import TEST_LABELS_CSV, TRAIN_CSV, generate
+from src.data.phantom import TRAIN_CSV, generate
 from src.data.source import read_bytes
+from src.data.synthetic_truth import TEST_LABELS_CSV
 from src.evaluation.bootstrap import PatientBootstrap
 from src.evaluation.roc import auc, weighted_curve_areas
 from src.labels import LABELS, SUBTYPES

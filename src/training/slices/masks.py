@@ -9,6 +9,7 @@ import pandas as pd
 
 from ...data.prepared import read_slices
 from ...data.square import Square, extract
+from ...data.synthetic_truth import read_masks
 from ...data.volumes import open_masks
 from ...errors import UserError
 
@@ -49,8 +50,6 @@ class TruthMasks:
         """size: side of the stored slices."""
         if not (truth / "masks").is_dir():
             raise UserError(f"{truth}: no masks there; segmentation.masks `truth` needs synthetic data")
-        from ...data.phantom import read_masks
-
         order = pd.read_parquet(truth / "slices.parquet", columns=["image_id", "study_id", "order"])
         images = order.sort_values("order").groupby("study_id")["image_id"].agg(list)
         slices = read_slices(clean)

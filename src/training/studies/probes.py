@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ...data.phantom import generate
 from ...data.preparation.options import Options
 from ...data.preparation.prepare import prepare
 from ...data.prepared import read_manifest
@@ -59,6 +58,8 @@ def probe_embeddings(run: Run, device: torch.device, log: logging.Logger) -> np.
 
 def synthetic_probes(run: Run) -> Path:
     """The prepared folder of the synthetic probe set, at the data set's size; made where missing."""
+    from ...data.phantom import generate  # the whole generator, which few runs need
+
     size = int(read_manifest(run.settings.clean)["settings"]["size"])
     home = run.settings.checkpoints / "probes" / str(size)
     generate(home / "raw", STUDIES, SEED, preset="realistic", size=size)
