@@ -21,8 +21,9 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit, logit
 
-from ..command_line import run
+from ..command_line import positive, run, start_logging
 from ..ensemble.ensemble_config import EnsembleConfig
+from ..errors import UserError
 from ..evaluation.adjustments import BOUNDS, CALIBRATORS, Calibration, Step, fit_platt, fit_steps
 from ..evaluation.blend import choose, run_steps, ways
 from ..evaluation.bootstrap import PatientBootstrap, difference_interval
@@ -32,6 +33,7 @@ from ..evaluation.members import Members
 from ..evaluation.metrics import SCORING_EPS, WEIGHTS, log_losses
 from ..files import write_json
 from ..labels import LABELS, SUBTYPES
+from ..progress import Progress
 
 SPACES = ("probability", "logit")
 STEPS = EnsembleConfig().steps
@@ -42,7 +44,7 @@ POPULATIONS = {  # share of patients with each subtype, factor on the logits of 
     "contest, calibrated": ((0.016, 0.17, 0.13, 0.16, 0.17), 1.0),
     "enriched, over-confident": ((0.12, 0.20, 0.16, 0.20, 0.20), 1.3),
 }
-REPEATS = {40: 20, 120: 20, 1_000: 6, 17_000: 1}
+PATIENTS = (40, 120, 1_000, 17_000)
 USED = "lowest score"
 
 
@@ -172,6 +174,8 @@ def disturbed_real(predictions: Path, images: Sequence[Path], errors: Errors) ->
         tables.append(run_steps(lines, expit(member)))
 
     def draw(count: int, rng: np.random.Generator) -> tuple[Draw, Draw]:
+        if count > patients.max():
+            raise UserError(f"--patients {count}: there are {patients.max() + 1}, and some must stay fresh")
         chosen = np.isin(patients, rng.permutation(patients.max() + 1)[:count])
         return tuple(
             Draw(labels[rows].astype(float), frames([t[rows] for t in tables]), patients[rows])
@@ -302,18 +306,23 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--patients", type=int, nargs="+", default=list(REPEATS), help="to fit on")
-    add("--repeats", type=int, help="of every population (default: fewer for more patients)")
+    add("--patients", type=positive, nargs="+", default=PATIENTS, metavar="N", help="to fit on")
+    add("--repeats", type=positive, metavar="N", help="of every population (default: 6,000 / N, 1 to 20)")
     add("--predictions", type=Path, metavar="FILE.npz", help="of a real network instead of drawn ones")
     add("--images", type=Path, nargs="+", default=[], metavar="FILE.csv", help="which patient an image is of")
     add("--out", type=Path, metavar="FILE.json", help="also write the numbers there")
     arguments = parser.parse_args()
-    rows = []
-    for population, draw in drawings(arguments):
-        for count in arguments.patients:
-            for repeat in range(arguments.repeats or REPEATS[count]):
+    if bool(arguments.predictions) != bool(arguments.images):
+        parser.error("--predictions and --images belong together")
+    start_logging()
+    counts = {count: arguments.repeats or min(max(6_000 // count, 1), 20) for count in arguments.patients}
+    populations, rows = dict(drawings(arguments)), []
+    with Progress("blend rules", len(populations) * sum(counts.values()), "draws") as progress:
+        for population, draw in populations.items():
+            for count, repeat in ((count, repeat) for count, n in counts.items() for repeat in range(n)):
                 drawn = draw(count, np.random.default_rng((count, repeat)))
                 rows.append({"population": population, "patients": count} | fresh_losses(*drawn, repeat))
+                progress.update()
     found = differences(pd.DataFrame(rows))
     print((1e5 * summary(found)).round(1).to_string())
     if arguments.out:

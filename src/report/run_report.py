@@ -24,8 +24,8 @@ ABSENT = "–"
 GUESSES = {  # what ensemble.json's `quarantined` gives an image that could not be read
     "interpolated": "the blend's probabilities between the slices beside them, the training prevalence where "
     "their place is unknown",
-    "neighbours": "what stackers make of the slices beside them, the training prevalence where their place is "
-    "unknown",
+    "neighbours": "what stackers make of the slices beside them, the training prevalence where "
+    "their place is unknown",
     "prior": "the training prevalence",
 }
 

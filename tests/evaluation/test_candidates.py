@@ -11,7 +11,7 @@ from src.evaluation.members import SPACES
 from src.evaluation.metrics import WEIGHTS, log_losses, weighted_log_loss
 from src.evaluation.stacking import Boosting
 from src.labels import LABELS
-from tests.evaluation.test_blend import study
+from tests.evaluation.simulated import study
 
 WAYS = [
     BestSingle(),

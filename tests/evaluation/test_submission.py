@@ -1,4 +1,4 @@
-"""A submission has the sample's rows in the sample's order; what differs is named. Any such file is scored."""
+"""A submission has the sample's rows in the sample's order; what differs is named. Any file is scored."""
 
 import numpy as np
 import pandas as pd
