@@ -35,7 +35,8 @@ def reproduction_commands(
     root = experiment.parent
     tail = "" if str(settings_file) == "SETTINGS.json" else f" --settings {shlex.quote(str(settings_file))}"
     runs = _with_their_inputs(settings, [m for m in members if not m.startswith("external/")])
-    lines = [_check(file) for files in external.values() for file in (files.oof, files.test)]
+    read = [file for files in external.values() for file in (files.oof, files.test) if file is not None]
+    lines = [_check(file) for file in read]
     prepared = Prepared(settings.clean)
     # folds of data that grew are not what the same data would get at once
     folds = {"folds_file": settings.clean / FOLDS} if prepared.manifest.get("folds_grew") else {}

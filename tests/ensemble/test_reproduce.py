@@ -6,7 +6,7 @@ import pytest
 
 from src.data.prepared import Prepared
 from src.ensemble.ensemble_config import EnsembleConfig, External
-from src.ensemble.experiment import experiment_runs
+from src.ensemble.gather import experiment_runs
 from src.ensemble.reproduce import reproduction_commands
 from src.errors import UserError
 from src.files import read_json, write_json
