@@ -39,8 +39,14 @@ NOISE = {"tiny/stage1/a": 1.5, "tiny/stage2/s": 1.0}
 @pytest.fixture
 def home(tmp_path):
     """A prepared folder of 160 studies and two complete runs that know the truth, one less well."""
-    settings = load_settings(write_settings(tmp_path))
+    return build(tmp_path, lambda slices: slices)
+
+
+def build(home, change):
+    """`home` with changed slices, and runs trained on them."""
+    settings = load_settings(write_settings(home))
     slices, logits = make_slices()
+    slices = change(slices)
     write_parquet(settings.clean / "slices.parquet", slices)
     patients = slices.loc[slices["split"] == "train", "patient_id"].unique()
     folds = pd.DataFrame({"patient_id": patients, "fold": np.arange(len(patients)) % FOLDS})
@@ -55,7 +61,7 @@ def home(tmp_path):
     asked = slices.loc[slices["split"] == "test", "image_id"]
     sample = pd.DataFrame({"ID": [f"{i}_{label}" for i in asked for label in LABELS]})
     write_csv(settings.raw / "stage_2_sample_submission.csv", sample.assign(Label=0.5))
-    return tmp_path
+    return home
 
 
 def make_slices():
@@ -341,11 +347,7 @@ def test_linked_patients_are_one_in_the_blend_and_in_every_interval(home, monkey
     number = slices["study_id"].str[2:].astype(int)
     copies = (number % 2 == 1) & (slices["order"] == 0)
     hashes = slices["pixel_hash"].where(~copies, (number - 1).astype(str) + "-0")
-    rewrite(
-        load_settings(home / "SETTINGS.json").clean,
-        "slices.parquet",
-        lambda table: table.assign(pixel_hash=hashes),
-    )
+    build(home, lambda table: table.assign(pixel_hash=hashes))
     folder = call(home, monkeypatch)
     assert json.loads((folder / "blend.json").read_text())["fitted_on"]["groups"] == TRAINING // 2
     after = json.loads((folder / "scores.json").read_text())
@@ -362,7 +364,12 @@ def test_linked_patients_are_one_in_the_blend_and_in_every_interval(home, monkey
 
 def test_runs_of_another_experiment_may_be_members(home, monkeypatch, capsys):
     settings = load_settings(home / "SETTINGS.json")
-    shutil.copytree(settings.models / "tiny/stage1/a", settings.models / "older/stage1/b")
+    for k in range(FOLDS):
+        oof, test = (Run("tiny/stage1/a", k, settings).predictions(part) for part in ("oof", "test"))
+        run = Run("older/stage1/b", k, settings)
+        run.save_predictions("oof", oof)
+        finish(run, SliceConfig(backbone="test_resnet"), Prepared(settings.clean))
+        predict(run, Prepared(settings.clean), "test", test)
     write_json(home / "experiments/older/stage1/b.json", {"backbone": "test_resnet"})
     members = ["older/stage1/b", "tiny/stage2/s"]
     folder = call(home, monkeypatch, members=members)
@@ -385,20 +392,16 @@ def test_a_fold_that_one_member_lacks_is_named_with_its_command(home, monkeypatc
 
 
 def test_a_fold_that_no_member_has_is_left_out_of_all(home, monkeypatch):
-    for name in NOISE:
-        shutil.rmtree(Run(name, 2, load_settings(home / "SETTINGS.json")).folder)
+    settings = load_settings(home / "SETTINGS.json")
+    shutil.rmtree(settings.models / "tiny/stage2")
+    shutil.rmtree(Run("tiny/stage1/a", 2, settings).folder)
     scores = json.loads((call(home, monkeypatch) / "scores.json").read_text())
     assert scores["slices"]["oof"] == sum(SLICES for patient in range(TRAINING) if patient % FOLDS != 2)
 
 
 def test_quarantined_training_images_of_another_team_are_left_out_and_counted(home, monkeypatch, caplog):
     option, _ = external(home)
-    change_slices(
-        home, lambda t: t.assign(status=t["status"].where(t["image_id"] != "im000_3", "quarantined"))
-    )
-    for name in NOISE:
-        run = Run(name, 0, load_settings(home / "SETTINGS.json"))
-        run.save_predictions("oof", run.predictions("oof").drop("im000_3"))
+    build(home, lambda t: t.assign(status=t["status"].where(t["image_id"] != "im000_3", "quarantined")))
     with caplog.at_level("INFO", "ich"):
         folder = call(home, monkeypatch, **option)
     assert json.loads((folder / "scores.json").read_text())["slices"]["oof"] == TRAINING * SLICES - 1
@@ -434,13 +437,9 @@ def test_the_generator_s_mark_says_what_is_synthetic(home, monkeypatch, capsys, 
     if synthetic:
         write_json(settings.raw / "phantom.json", {"finished": True})
     if not test_part:
-        rewrite(
-            load_settings(home / "SETTINGS.json").clean,
-            "slices.parquet",
-            lambda slices: slices.query("split == 'train'"),
-        )
+        rewrite(settings.clean, "slices.parquet", lambda slices: slices.query("split == 'train'"))
         for run in (Run(name, k, settings) for name in NOISE for k in range(FOLDS)):
-            run.save_predictions("test", run.predictions("test")[:0])
+            predict(run, Prepared(settings.clean), "test", run.predictions("test")[:0])
     folder = call(home, monkeypatch)
     assert json.loads((folder / "scores.json").read_text())["data"] == ("synthetic" if synthetic else "real")
     for text in (capsys.readouterr().out, (folder / "report.html").read_text()):
@@ -449,11 +448,7 @@ def test_the_generator_s_mark_says_what_is_synthetic(home, monkeypatch, capsys, 
 
 def test_pictures_without_hu_are_blended_and_reported(home, monkeypatch):
     unknown = {"padded": pd.array([pd.NA] * STUDIES * SLICES, "boolean"), "tilt_deg": np.nan, "units": "gray"}
-    rewrite(
-        load_settings(home / "SETTINGS.json").clean,
-        "slices.parquet",
-        lambda slices: slices.assign(**unknown, series_id=None, position_mm=np.nan),
-    )
+    build(home, lambda slices: slices.assign(**unknown, series_id=None, position_mm=np.nan))
     page = (call(home, monkeypatch) / "report.html").read_text()
     assert "nobody can tell which are padded" in page
     assert "not padded" not in page

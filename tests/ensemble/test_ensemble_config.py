@@ -28,7 +28,7 @@ def test_files_lie_beside_ensemble_json(tmp_path):
     [
         ({"friend": {"test": "c.csv"}}, "give either oof, or a weight for test predictions alone"),
         ({"friend": {"oof": "a.csv", "test": "c.csv", "weight": 0.1}}, "give either oof, or a weight"),
-        ({"friend": {"test": "c.csv", "weight": 1.0}}, "weight: Input should be less than 1"),
+        ({"friend": {"test": "c.csv", "weight": 1.0}}, "weight is 1.0; expected: number above 0 below 1"),
         ({k: {"test": "c.csv", "weight": 0.5} for k in "ab"}, "must sum to less than 1"),
     ],
 )

@@ -316,8 +316,8 @@ def test_a_study_of_two_patients_is_quarantined(raw, tmp_path):
     prepare(raw, tmp_path / "clean", SMALL)
     for number in (100, 101, 102):
         assert cause_of(tmp_path / "clean", image_name(number)) == "study of several patients: ID_s1"
-    folds = read_folds(tmp_path / "clean").set_index("patient_id")["fold"]
-    assert link_patients(read_slices(tmp_path / "clean"))[["ID_p0", "ID_p1"]].nunique() == 1
+    folds = Prepared(tmp_path / "clean").folds.set_index("patient_id")["fold"]
+    assert link_patients(Prepared(tmp_path / "clean").slices)[["ID_p0", "ID_p1"]].nunique() == 1
     assert "ID_p1" not in folds or folds["ID_p0"] == folds["ID_p1"]
 
 
@@ -327,14 +327,14 @@ def test_copies_link_patients_though_they_are_quarantined(raw, tmp_path):
         data = dataset(image_name(number), stored_values(values), patient=patient, study="ID_s1", z=5.0)
         write(raw / "stage_2_train" / f"{image_name(number)}.dcm", data)
     prepare(raw, tmp_path / "clean", SMALL)
-    slices = read_slices(tmp_path / "clean").set_index("image_id")
+    slices = Prepared(tmp_path / "clean").slices.set_index("image_id")
     copied, original = image_name(100), image_name(0)
     assert cause_of(tmp_path / "clean", copied) == "study of several patients: ID_s1"
     assert slices.loc[copied, "pixel_hash"] == slices.loc[original, "pixel_hash"]
     assert not slices.loc[copied, "blank"]
     groups = link_patients(slices.reset_index())
     assert groups[["ID_p0", "ID_p1", "ID_p2"]].nunique() == 1 and groups.nunique() == 3
-    folds = read_folds(tmp_path / "clean").set_index("patient_id")["fold"]
+    folds = Prepared(tmp_path / "clean").folds.set_index("patient_id")["fold"]
     assert folds["ID_p0"] == folds["ID_p2"]
 
 
@@ -344,7 +344,7 @@ def test_a_quarantined_file_that_cannot_be_decoded_has_no_hash(raw, tmp_path):
     infinite = dataset(image_name(2), stored_values(2), patient="ID_p0", study="ID_s0", intercept="inf")
     write(raw / "stage_2_train" / f"{image_name(2)}.dcm", infinite)
     prepare(raw, tmp_path / "clean", SMALL)
-    slices = read_slices(tmp_path / "clean").set_index("image_id").loc[[image_name(1), image_name(2)]]
+    slices = Prepared(tmp_path / "clean").slices.set_index("image_id").loc[[image_name(1), image_name(2)]]
     assert (slices["status"] == "quarantined").all() and slices[["pixel_hash", "blank"]].isna().all(axis=None)
 
 
