@@ -16,7 +16,6 @@ from ..settings import Settings
 from ..training.provenance import check_alike, check_data, check_unchanged
 from ..training.runs import Run, runs_of
 from ..training.split import labelled_slices, unlabelled_slices
-from ..training.studies.stacker_config import StackerConfig
 from .ensemble_config import EnsembleConfig
 from .external import read_external
 from .scoring import Part
@@ -96,11 +95,6 @@ def experiment_runs(settings: Settings, prepared: Prepared, name: str, config: E
     for run in runs:
         check_data(run, prepared)
         check_unchanged(run)
-        if run.stage == "stage2" and run.read_config(StackerConfig).embedding_space == "per_fold":
-            raise UserError(
-                f"{run.name}: its embedding_space per_fold is in-sample, for comparison only; name the other "
-                "runs as members in ensemble.json"
-            )
         if not run.has("test", prepared.test_fingerprint):
             experiment = run.name.split("/")[0]
             raise UserError(

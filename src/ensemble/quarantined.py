@@ -7,8 +7,7 @@ import pandas as pd
 
 from ..errors import UserError
 from ..labels import LABELS
-from ..training.studies.study_fold import with_quarantined
-from ..training.studies.study_inputs import interpolate
+from ..training.missing import interpolate, with_quarantined
 from .experiment import Experiment
 
 

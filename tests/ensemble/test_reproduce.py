@@ -70,13 +70,6 @@ def test_a_run_on_other_prepared_data_is_refused(settings):
         experiment_runs(settings, Prepared(settings.clean), "x", EnsembleConfig())
 
 
-def test_a_run_on_in_sample_inputs_is_never_blended(settings):
-    stacker = StackerConfig(stacker="lstm", members=("x/stage1/a",), embedding_space="per_fold")
-    complete(settings, "x/stage2/s", stacker)
-    with pytest.raises(UserError, match=r"per_fold is in-sample, for comparison only; name the other runs"):
-        experiment_runs(settings, Prepared(settings.clean), "x", EnsembleConfig())
-
-
 def test_folds_of_data_that_grew_are_given_by_their_file(settings, tmp_path):
     complete(settings, "x/stage1/a", SliceConfig(backbone="resnet18"))
     change_manifest(settings.clean, folds_grew=True)
