@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config import StrictModel, load_config
+from ..data.preparation.options import Options
 from ..data.prepared import FOLDS, read_folds, read_manifest
 from ..files import file_sha256
 from ..settings import Settings
@@ -15,8 +16,6 @@ from ..training.runs import Run, runs_of
 from ..training.slices.slice_config import SliceConfig
 from ..training.studies.stacker_config import StackerConfig
 from .ensemble_config import External
-
-DEFAULTS = {"dataset": "rsna", "size": 512, "folds": 5, "seed": 0}
 
 
 def reproduction_commands(
@@ -97,10 +96,10 @@ def _differences(model: type[StrictModel], run: Run, file: Path) -> dict[str, An
 
 def _prepare_flags(options: dict[str, Any]) -> str:
     """Flags for whatever differs from prepare_data.py's defaults."""
-    flags = []
+    flags, defaults = [], Options().recorded
     for name, value in options.items():
         if value is True:
             flags.append(f" --{name.replace('_', '-')}")
-        elif value not in (None, False) and value != DEFAULTS.get(name):
+        elif value not in (None, False) and value != defaults.get(name):
             flags.append(f" --{name.replace('_', '-')} {shlex.quote(str(value))}")
     return "".join(flags)
