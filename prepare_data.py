@@ -6,10 +6,12 @@
 
 Reads RAW_DATA_DIR; writes slices.parquet, studies.parquet, volumes/, folds.csv, quarantine.csv and
 manifest.json to CLEAN_DATA_DIR. Stopped and started again it continues; finished, it verifies and does
-nothing. Where the data have grown only new slices are decoded, and every patient keeps the fold.
+nothing. Where the data have grown only new slices are decoded, and every patient keeps the fold. A prepared
+folder remembers its flags: those not given stay as they were, whatever the defaults say.
 """
 
-from argparse import Namespace
+import os
+from argparse import SUPPRESS, BooleanOptionalAction, Namespace
 
 from src.command_line import command_line, positive, run, start_logging
 from src.data.preparation.options import DATASETS, SIZES, Options
@@ -20,23 +22,14 @@ def main() -> None:
     start_logging(arguments.quiet)
 
     from src.data.preparation.prepare import prepare
+    from src.data.preparation.remembered import chosen
     from src.data.preparation.summary import summary
     from src.progress import on_cluster
     from src.settings import load_settings
 
     settings = load_settings(arguments.settings)
-    options = Options(
-        dataset=arguments.dataset,
-        size=arguments.size,
-        crop=arguments.crop,
-        remove_holder=arguments.remove_holder,
-        correct_tilt=arguments.correct_tilt,
-        folds=arguments.folds,
-        folds_file=arguments.folds_file,
-        seed=arguments.seed,
-        limit=arguments.limit,
-        folder_config=arguments.folder_config,
-    )
+    given = {name: value for name, value in vars(arguments).items() if name in Options().recorded}
+    options = chosen(settings.clean, given, arguments.again)
     with on_cluster(arguments.scheduler):
         jobs = -1 if arguments.scheduler else arguments.jobs  # a cluster lends all its workers
         manifest = prepare(settings.raw, settings.clean, options, jobs)
@@ -46,19 +39,42 @@ def main() -> None:
 
 def parse_arguments() -> Namespace:
     parser = command_line(__doc__)
-    add = parser.add_argument
-    add("--dataset", choices=DATASETS, default="rsna", help="layout of RAW_DATA_DIR (default: rsna)")
-    add("--size", type=int, choices=SIZES, default=512, help="side of the stored slices (default: 512)")
-    add("--crop", action="store_true", help="cut every study to the head")
-    add("--remove-holder", action="store_true", help="put air in place of the head holder and the table")
-    add("--correct-tilt", action="store_true", help="undo the shear that a tilted gantry gives a stack")
-    add("--folds", type=positive, default=5, metavar="N", help="cross-validation folds (default: 5)")
-    add("--folds-file", metavar="CSV", help="use these folds (patient_id,fold) instead of making them")
-    add("--seed", type=int, default=0, help="of the folds (default: 0)")
-    add("--limit", type=positive, metavar="N", help="only N studies, for a quick look")
-    add("--folder-config", metavar="FILE", help="classes and patients of --dataset folder, see its reader")
-    add("--scheduler", metavar="ADDRESS", help="work on the Dask cluster with this scheduler")
+
+    def option(name: str, text: str, **others: object) -> None:
+        """A flag that is absent from the result unless given; its default is that of `Options`."""
+        default = getattr(Options, name.removeprefix("--").replace("-", "_"))
+        stated = "" if default in (None, False) else f" (default: {default})"
+        parser.add_argument(name, default=SUPPRESS, help=text + stated, **others)
+
+    option("--dataset", "layout of RAW_DATA_DIR", choices=DATASETS)
+    option("--size", "side of the stored slices", type=int, choices=SIZES)
+    option("--crop", "cut every study to the head", action=BooleanOptionalAction)
+    text = "put air in place of the head holder and the table"
+    option("--remove-holder", text, action=BooleanOptionalAction)
+    text = "undo the shear that a tilted gantry gives a stack"
+    option("--correct-tilt", text, action=BooleanOptionalAction)
+    option("--folds", "cross-validation folds", type=positive, metavar="N")
+    text = "use these folds (patient_id,fold) instead of making them"
+    option("--folds-file", text, type=absolute, metavar="CSV")
+    option("--seed", "of the folds", type=int)
+    option("--limit", "only N studies, for a quick look; `all` ends it", type=studies, metavar="N")
+    text = "classes and patients of --dataset folder, see its reader"
+    option("--folder-config", text, type=absolute, metavar="FILE")
+    text = "remake the volumes where a choice that changes stored pixels is not that of the prepared folder"
+    parser.add_argument("--again", action="store_true", help=text)
+    text = "work on the Dask cluster with this scheduler"
+    parser.add_argument("--scheduler", metavar="ADDRESS", help=text)
     return parser.parse_args()
+
+
+def absolute(text: str) -> str:
+    """Type of a file that is remembered, and so must be found from elsewhere too."""
+    return os.path.abspath(text)
+
+
+def studies(text: str) -> int | None:
+    """Type of --limit."""
+    return None if text == "all" else positive(text)
 
 
 if __name__ == "__main__":

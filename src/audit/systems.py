@@ -2,10 +2,10 @@
 
     python -m src.audit.systems --settings experiments/demo/SETTINGS.json --out results/systems.json
 
-Trains `small_*` of every system that is not complete, fold 0 (every fold where a stacker reads it), and writes
-what each costs and reaches: parameters, multiply-adds a slice, seconds, loss and AUC with patient intervals,
-label accuracy beside that of predicting nothing, and paired differences for the claims of the papers. Stopped
-and started again it continues. `--folds` names more than one.
+Trains `small_*` of every system that is not complete, fold 0 (every fold where a stacker reads it), and
+writes what each costs and reaches: parameters, multiply-adds a slice, seconds, loss and AUC with patient
+intervals, label accuracy beside that of predicting nothing, and paired differences for the claims of the
+papers. Stopped and started again it continues. `--folds` names more than one.
 """
 
 import os
@@ -207,7 +207,8 @@ def page(result: dict[str, Any]) -> str:
         "# The published systems at a small size",
         "",
         f"Generated from results/systems.json by `make systems`. **{kind}**Fold {result['folds']}, seed 0: "
-        f"{first['slices']:,} held-out slices of {first['studies']} studies and {first['patients']} patients; "
+        f"{first['slices']:,} held-out slices of {first['studies']} studies and {first['patients']} "
+        f"patients; "
         f"prevalence baseline {first['baseline']:.4f}, accuracy of predicting nothing "
         f"{first['accuracy_all_negative']:.2%}. Every variant was trained once, with the values its file "
         "states; none was tuned further. Intervals: 95 %, patient-cluster bootstrap; study AUC: DeLong.",

@@ -1,5 +1,7 @@
 """DICOM files: their headers as a table, their pixels in HU."""
 
+import math
+import sys
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,13 +11,27 @@ import pyarrow.compute as pc
 
 from ..errors import UserError
 from ..progress import parallel
-from . import header
-from .header import EXPLICIT, FIELDS, HEAD_BYTES, IMPLICIT, LONG_HEAD_BYTES, NUMBERS, EndOfData, RawHeader
+from . import compressed, header
+from .compressed import Layout
+from .header import (
+    BIG_ENDIAN,
+    DEFLATED,
+    EXPLICIT,
+    FIELDS,
+    HEAD_BYTES,
+    IMPLICIT,
+    KEYWORDS,
+    LONG_HEAD_BYTES,
+    NUMBERS,
+    EndOfData,
+    RawHeader,
+)
 from .hu import Slice, to_hu
-from .source import Source, read_bytes, read_head
+from .source import Source, cause_of_failure, printable, read_bytes, read_head
 
 FILES_PER_TASK = 2000
-TEXTS = ("image_type", "sop_instance_uid", "modality", "patient_id", "study_id", "series_id", "photometric")
+NATIVE = (EXPLICIT, IMPLICIT, BIG_ENDIAN, DEFLATED)
+LAYOUT = ("rows", "columns", "bits_allocated", "bits_stored", "pixel_representation")
 # Decimal strings -> the columns they become. A window may have several values per file; the first is kept.
 DECIMALS = {
     "position": ("position_x", "position_y", "position_z"),
@@ -27,7 +43,12 @@ DECIMALS = {
     "rescale_intercept": ("rescale_intercept",),
     "rescale_slope": ("rescale_slope",),
 }
-MULTI_VALUED = frozenset(("window_center", "window_width"))
+TEXTS = tuple(name for name in FIELDS if name not in NUMBERS and name not in DECIMALS)
+WINDOW = frozenset(("window_center", "window_width"))
+# Beyond these a number is a typing error or damage: 65536 takes every stored value out of int16, and no table
+# moves by a kilometre.
+LARGEST = sys.float_info.max
+LIMITS = {"rescale_intercept": 65536.0, "rescale_slope": 65536.0, "position": 1e6, "pixel_spacing": 1e3}
 
 
 def scan_headers(paths: Sequence[Source], jobs: int = 1) -> pd.DataFrame:
@@ -57,74 +78,107 @@ def read_hu(path: Source) -> np.ndarray:
 def decode(data: bytes) -> Slice:
     """The pixels in a DICOM file's bytes as HU. Raises ValueError saying what is wrong."""
     raw = read_header(data)
-    rows, columns, allocated, stored_bits, representation = (
-        _number(raw, name)
-        for name in ("rows", "columns", "bits_allocated", "bits_stored", "pixel_representation")
-    )
+    values, layout = _stored(data, raw)
+    if (kind := _text(raw, "rescale_type").upper()) not in ("", "HU"):
+        raise ValueError(f"not HU: RescaleType is {kind}")
     slope, intercept = _decimal(raw, "rescale_slope"), _decimal(raw, "rescale_intercept")
-    signed = representation == 1
-    if raw.transfer_syntax in (EXPLICIT, IMPLICIT) and raw.pixel_offset >= 0 and allocated in (8, 16):
-        values = _native_pixels(data, raw, (rows, columns), allocated, signed)
-    else:
-        values = _pydicom_pixels(data)
-    if values.ndim != 2:
-        raise ValueError(f"pixels have the shape {values.shape}, not (rows, columns)")
-    return to_hu(values, slope, intercept, stored_bits, signed)
+    return to_hu(values, slope, intercept, layout.stored, layout.signed)
+
+
+def stored_values(data: bytes) -> np.ndarray:
+    """(rows, columns) integers as they stand in a DICOM file. Raises ValueError saying what is wrong."""
+    return _stored(data, read_header(data))[0]
 
 
 def read_header(data: bytes, quick: bool = True) -> RawHeader:
     """The header of a file, by the quick walk where it applies, else by pydicom. Raises ValueError."""
     if not data:
         raise ValueError("empty file")
-    if data[128:132] != b"DICM":
-        raise ValueError("not a DICOM file: no DICM at byte 128")
+    if not header.looks_like_dicom(data):
+        raise ValueError(header.NO_DICOM)
     for length in (HEAD_BYTES, len(data)) if quick else ():
         try:
             if (raw := header.walk(data[:length])) is not None:
                 return raw
             break
-        except EndOfData as end:  # the header is longer; or, in the whole file, there is no PixelData
-            if end.within and length >= len(data):
-                raise ValueError("truncated: the file ends within its header") from None
-    try:
-        return header.read_with_pydicom(data)
-    except Exception as error:  # pydicom has no common base for what a damaged file makes it raise
-        raise ValueError(f"unreadable DICOM: {type(error).__name__}: {error}") from error
+        except EndOfData:  # the header is longer, or not what it seems
+            continue
+    return header.read_with_pydicom(data)
 
 
-def _native_pixels(
-    data: bytes, raw: RawHeader, shape: tuple[int, int], allocated: int, signed: bool
-) -> np.ndarray:
-    count, itemsize = shape[0] * shape[1], allocated // 8
+def _stored(data: bytes, raw: RawHeader) -> tuple[np.ndarray, Layout]:
+    samples, photometric = raw.values[_SLOT["samples_per_pixel"]], _text(raw, "photometric")
+    if samples not in (None, b"", b"\1\0") or not photometric.startswith("MONOCHROME"):
+        raise ValueError(f"colour image: {photometric}")
+    if raw.values[_SLOT["frames"]] is not None and _decimal(raw, "frames", 1) > 1:
+        raise ValueError("multi-frame: more than one image in the file")
+    rows, columns, allocated, stored, representation = (_number(raw, name) for name in LAYOUT)
+    layout = Layout(rows, columns, allocated, stored, representation == 1)
+    if allocated not in (8, 16, 32) or not 1 <= stored <= allocated:
+        raise ValueError(f"bad tag: BitsStored is {stored} of {allocated}")
+    if raw.transfer_syntax == DEFLATED:
+        data = header.inflated(data)
+    if raw.pixel_offset < 0:
+        raise ValueError("missing tag: PixelData")
+    if raw.transfer_syntax in NATIVE:
+        return _native_pixels(data, raw, layout), layout
+    return compressed.decode(data, raw.pixel_offset, raw.transfer_syntax, layout), layout
+
+
+def _native_pixels(data: bytes, raw: RawHeader, layout: Layout) -> np.ndarray:
     held = min(raw.pixel_length, len(data) - raw.pixel_offset)
-    if held < count * itemsize or count == 0:
-        raise ValueError(f"truncated: PixelData has {held} of {count * itemsize} bytes")
-    dtype = np.dtype(f"<{'i' if signed else 'u'}{itemsize}")
-    return np.frombuffer(data, dtype, count, raw.pixel_offset).reshape(shape)
+    if held != layout.bytes or held == 0:
+        _check_bytes(data, raw, layout, held)
+    kind = f"{'i' if layout.signed else 'u'}{layout.allocated // 8}"
+    count = layout.rows * layout.columns
+    if raw.transfer_syntax != BIG_ENDIAN:
+        return np.frombuffer(data, f"<{kind}", count, raw.pixel_offset).reshape(layout[:2])
+    if layout.allocated == 8:
+        raise ValueError("undecodable pixels: bytes in big-endian words")
+    return np.frombuffer(data, f">{kind}", count, raw.pixel_offset).reshape(layout[:2]).astype(f"={kind}")
 
 
-def _pydicom_pixels(data: bytes) -> np.ndarray:
-    try:
-        return header.dataset_of(data).pixel_array
-    except Exception as error:  # decoders raise whatever their libraries do
-        raise ValueError(f"undecodable pixels: {type(error).__name__}: {error}") from error
+def _check_bytes(data: bytes, raw: RawHeader, layout: Layout, held: int) -> None:
+    """Raises ValueError where the pixels are fewer than stated, or what follows them is more than padding:
+    the rest of a row may be anything, but more must be empty, or the stated size is in doubt.
+    """
+    counts = f"PixelData has {held} of {layout.bytes} bytes"
+    if held < layout.bytes and raw.pixel_offset + raw.pixel_length > len(data):
+        raise ValueError(f"truncated: {counts}")
+    surplus = data[raw.pixel_offset + layout.bytes : raw.pixel_offset + held]
+    row = layout.columns * layout.allocated // 8
+    if held < layout.bytes or layout.bytes == 0 or (len(surplus) >= row and any(surplus)):
+        raise ValueError(f"size mismatch: Rows x Columns is {layout.rows} x {layout.columns}, {counts}")
 
 
 _SLOT = {name: slot for slot, name in enumerate(FIELDS)}
 
 
+def _text(raw: RawHeader, name: str) -> str:
+    return (raw.values[_SLOT[name]] or b"").strip(b" \0").decode("utf-8", "replace")
+
+
 def _number(raw: RawHeader, name: str) -> int:
     value = raw.values[_SLOT[name]]
-    if value is None or len(value) != 2:
-        raise ValueError(f"missing tag: {name}")
+    if not value:
+        raise ValueError(f"missing tag: {KEYWORDS[name]}")
+    if len(value) != 2:
+        raise ValueError(f"bad tag: {KEYWORDS[name]} has {len(value)} bytes")
     return int.from_bytes(value, "little")
 
 
-def _decimal(raw: RawHeader, name: str) -> float:
-    value = raw.values[_SLOT[name]]
-    if value is None or not value.strip(b" \0"):
-        raise ValueError(f"missing tag: {name}")
-    return float(value.rstrip(b"\0"))
+def _decimal(raw: RawHeader, name: str, empty: float | None = None) -> float:
+    """One number; `empty` where the element has no value, else that is an error."""
+    text = (raw.values[_SLOT[name]] or b"").strip(b" \0")
+    if not text and empty is None:
+        raise ValueError(f"missing tag: {KEYWORDS[name]}")
+    try:
+        value = float(text or empty)
+    except ValueError:
+        value = math.nan
+    if not abs(value) <= LIMITS.get(name, LARGEST):
+        raise ValueError(bad_tag(name, text))
+    return value
 
 
 def _scan(paths: Sequence[Source]) -> pd.DataFrame:
@@ -132,7 +186,7 @@ def _scan(paths: Sequence[Source]) -> pd.DataFrame:
     rows = [_scan_one(path) for path in paths]
     _reread_other_alphabets(paths, rows)
     table: dict[str, object] = {
-        "path": pd.array([str(path) for path in paths], dtype="str"),
+        "path": pd.array([printable(path) for path in paths], dtype="str"),
         "file_size": np.array([row[1] for row in rows], dtype=np.int64),
         "transfer_syntax": pd.array([row[0].transfer_syntax for row in rows], dtype="str"),
     }
@@ -140,7 +194,7 @@ def _scan(paths: Sequence[Source]) -> pd.DataFrame:
     columns = zip(*(row[0].values for row in rows), strict=True) if rows else [()] * len(FIELDS)
     for name, encoded in zip(FIELDS, columns, strict=True):
         if name in NUMBERS:
-            table[name] = _integers(encoded)
+            table[name] = _integers(name, encoded, errors)
         elif name in DECIMALS:
             table.update(zip(DECIMALS[name], _decimals(name, encoded, errors).T, strict=True))
         else:
@@ -164,32 +218,51 @@ def _scan_one(path: Source) -> tuple[RawHeader, int, str | None]:
                 raw = header.walk(head)
             except EndOfData:
                 continue  # the header is longer than what was read, or the file is cut off
+            if raw is None and head and not header.looks_like_dicom(head):
+                raise ValueError(header.NO_DICOM)
             return (read_header(read_bytes(path)) if raw is None else raw), size, None
         return read_header(read_bytes(path)), size, None
-    except (OSError, ValueError) as error:
-        return _NOTHING, size, getattr(error, "strerror", None) or str(error)
+    except Exception as error:  # one file must not stop the others, whatever it makes a parser raise
+        return _NOTHING, size, cause_of_failure(error)
 
 
 def _reread_other_alphabets(paths: Sequence[Source], rows: list[tuple[RawHeader, int, str | None]]) -> None:
-    """Text beyond ASCII needs pydicom's knowledge of character sets. It is rare, so whole columns are looked
-    at.
+    """Text beyond ASCII, or with escapes to other alphabets, needs pydicom's knowledge of character sets. It
+    is rare, so whole columns are looked at.
     """
-    slots = [_SLOT[name] for name in TEXTS]
-    if b"".join(b"".join(filter(None, map(row[0].values.__getitem__, slots))) for row in rows).isascii():
+    values = [row[0].values for row in rows]
+    texts = [[value[slot] for value in values if value[slot]] for slot in _TEXT_SLOTS]
+    if _plain(b"".join(map(b"".join, texts))):
         return
-    for place, (raw, size, error) in enumerate(rows):
-        if not all(value is None or value.isascii() for value in map(raw.values.__getitem__, slots)):
-            rows[place] = (read_header(read_bytes(paths[place]), quick=False), size, error)
+    for place, (raw, size, _) in enumerate(rows):
+        if not all(_plain(raw.values[slot] or b"") for slot in _TEXT_SLOTS):
+            try:
+                rows[place] = (read_header(read_bytes(paths[place]), quick=False), size, None)
+            except Exception as error:  # as in _scan_one
+                rows[place] = (_NOTHING, size, cause_of_failure(error))
+
+
+_TEXT_SLOTS = [_SLOT[name] for name in TEXTS]
+
+
+def _plain(text: bytes) -> bool:
+    return text.isascii() and b"\x1b" not in text
 
 
 def _texts(encoded: Sequence[bytes | None]) -> pd.Series:
-    values = pc.utf8_rtrim(pa.array(encoded, pa.binary()).cast(pa.string()), characters=" \0")
+    """Blanks at both ends say nothing in any of these elements, nor does the zero that pads."""
+    values = pc.utf8_trim(pa.array(encoded, pa.binary()).cast(pa.string()), characters=" \0")
     return pd.Series(values.to_pandas(), dtype="str")
 
 
-def _integers(encoded: Sequence[bytes | None]) -> pd.Series:
-    """US values; null where the element is absent or empty."""
-    missing = np.array([value is None or len(value) != 2 for value in encoded], dtype=bool)
+def _integers(name: str, encoded: Sequence[bytes | None], errors: np.ndarray) -> pd.Series:
+    """US values; null where the element is absent or empty, and an entry in `errors` where it is not one
+    number.
+    """
+    lengths = np.array([len(value or b"") for value in encoded], dtype=np.int64)
+    for row in np.flatnonzero((lengths != 2) & (lengths != 0)):
+        errors[row] = errors[row] or f"bad tag: {KEYWORDS[name]} has {lengths[row]} bytes"
+    missing = lengths != 2
     joined = b"".join(b"\0\0" if gone else value for value, gone in zip(encoded, missing, strict=True))
     values = pd.array(np.frombuffer(joined, "<u2").astype(np.int32), dtype="Int32")
     values[missing] = pd.NA
@@ -197,11 +270,11 @@ def _integers(encoded: Sequence[bytes | None]) -> pd.Series:
 
 
 def _decimals(name: str, encoded: Sequence[bytes | None], errors: np.ndarray) -> np.ndarray:
-    """(files, values) float64; NaN where the element is absent, and an entry in `errors` where it is not a
-    number.
+    """(files, values) float64; NaN where the element is absent, and an entry in `errors` where it is no
+    finite number within `LIMITS`. A window that cannot be read is no error: none is used.
     """
-    width = len(DECIMALS[name])
-    if name in MULTI_VALUED:
+    width, limit = len(DECIMALS[name]), LIMITS.get(name, LARGEST)
+    if name in WINDOW:
         encoded = [None if value is None else value.split(b"\\", 1)[0] for value in encoded]
     present = np.array([value is not None and value.strip(b" \0") != b"" for value in encoded], dtype=bool)
     values = np.full((len(encoded), width), np.nan)
@@ -211,19 +284,29 @@ def _decimals(name: str, encoded: Sequence[bytes | None], errors: np.ndarray) ->
         if not pc.all(pc.equal(pc.list_value_length(parts), width), min_count=0).as_py():
             raise ValueError("another number of values")
         flat = pc.utf8_trim(parts.flatten(), characters=" \0").cast(pa.float64())
-        values[present] = flat.to_numpy(zero_copy_only=False).reshape(-1, width)
+        values[present] = found = flat.to_numpy(zero_copy_only=False).reshape(-1, width)
+        if (np.abs(found) <= limit).all():
+            return values
     except (pa.ArrowInvalid, ValueError):
-        for row in np.flatnonzero(present):
-            values[row] = _parse_decimals(name, encoded[row], width, errors, row)
+        pass
+    for row in np.flatnonzero(present):
+        values[row], good = _parse_decimals(encoded[row], width, limit)
+        if not good and name not in WINDOW:
+            errors[row] = errors[row] or bad_tag(name, encoded[row])
     return values
 
 
-def _parse_decimals(name: str, text: bytes, width: int, errors: np.ndarray, row: int) -> np.ndarray:
+def _parse_decimals(text: bytes, width: int, limit: float) -> tuple[np.ndarray, bool]:
+    """(width,) numbers and True, or NaN and False."""
     try:
         values = np.array([float(part.strip(b" \0")) for part in text.split(b"\\")])
     except ValueError:
         values = np.empty(0)
-    if len(values) == width and np.isfinite(values).all():
-        return values
-    errors[row] = errors[row] or f"bad tag: {name} is {text[:40].decode('ascii', 'replace')!r}"
-    return np.full(width, np.nan)
+    good = len(values) == width and bool((np.abs(values) <= limit).all())
+    return (values if good else np.full(width, np.nan)), good
+
+
+def bad_tag(name: str, text: bytes) -> str:
+    """The cause, with what stands there."""
+    shown = text.strip(b" \0")[:40].decode("ascii", "replace")
+    return f"bad tag: {KEYWORDS[name]} is {shown!r}"

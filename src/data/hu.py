@@ -9,6 +9,10 @@ import numpy as np
 LOWEST, HIGHEST = -32768, 32767  # what int16 holds
 # Files of some scanners fill the corners outside the scan circle with -2000, that is -3024 HU.
 PADDED_BELOW = -2500
+# Such a file with unsigned values holds 65536 more: as HU no value of these is possible, nor of air's -1000.
+UNSIGNED_PADDING = (65536 - 2048, 65536 - 1000)
+# The 12-bit wrap turns air (-1000 HU) into 3096. No head has this share of its pixels between there and 3396.
+WRAPPED_AIR, WRAPPED_SHARE = (3096, 3396), 0.05
 
 
 @dataclass(frozen=True)
@@ -40,8 +44,10 @@ def to_hu(stored: np.ndarray, slope: float, intercept: float, bits_stored: int, 
         least, most = _bounds(bits_stored, signed)
         if stored.max() > most or (signed and stored.min() < least):
             stored = _without_unused_bits(stored, bits_stored)
-    if bits_stored == 12 and not signed and intercept > -100:
+    if bits_stored == 12 and not signed and intercept > -100 and _is_wrapped(stored):
         return Slice(_unwrap(stored, slope), wrap_fixed=True)
+    if bits_stored == 16 and not signed:
+        stored = _with_signed_padding(stored)
     if slope != 1 or intercept != int(intercept):
         return Slice(_saturate(np.rint(stored * np.float64(slope) + intercept)))
     offset = int(intercept)
@@ -50,7 +56,7 @@ def to_hu(stored: np.ndarray, slope: float, intercept: float, bits_stored: int, 
         same_bytes = stored.dtype.str.replace("u", "i")
         values = stored.view(same_bytes) if stored.itemsize == 2 else stored.astype(np.int16)
         return Slice(values + np.int16(offset))
-    return Slice(_saturate(stored.astype(np.int32) + offset))
+    return Slice(_saturate(stored.astype(np.int64) + offset))
 
 
 def _fits(stored: np.ndarray, offset: int, bits_stored: int, signed: bool) -> bool:
@@ -72,6 +78,26 @@ def _bounds(bits: int, signed: bool) -> tuple[int, int]:
 def gray(values: np.ndarray) -> Slice:
     """An image that is already windowed, (rows, columns) uint8. Kept as 0-255 and never called HU."""
     return Slice(values.astype(np.int16), is_hu=False)
+
+
+def _is_wrapped(stored: np.ndarray) -> bool:
+    """Whether so much of the image lies where the wrap puts air that it cannot be anything else."""
+    low, high = WRAPPED_AIR
+    return np.count_nonzero((stored >= low) & (stored < high)) >= WRAPPED_SHARE * stored.size
+
+
+def _with_signed_padding(stored: np.ndarray) -> np.ndarray:
+    """Unsigned values whose padding was written as a negative number: -2000 is stored as 63536.
+
+    It is taken for padding where it is the only value that int16 does not hold.
+    """
+    padding = int(stored.max())
+    if not UNSIGNED_PADDING[0] <= padding <= UNSIGNED_PADDING[1]:
+        return stored
+    place = stored == padding
+    if (stored[~place] > HIGHEST).any():
+        return stored
+    return np.where(place, padding - 65536, stored.astype(np.int32))
 
 
 def _unwrap(stored: np.ndarray, slope: float) -> np.ndarray:

@@ -1,46 +1,71 @@
 """Any source of an image -> its values: the one place that knows which decoder a file needs."""
 
+import struct
+import zlib
+
 import cv2
 import numpy as np
 
+from ..errors import UserError
 from . import dicom, nifti
-from .header import dataset_of
+from .compressed import INVENTED, check_jpeg, messages
 from .hu import Slice, gray, to_hu
-from .source import IMAGE_SUFFIXES, BareDicom, Source, VolumeSlice, read_bytes
+from .source import IMAGE_SUFFIXES, BareDicom, Source, VolumeSlice, cause_of_failure, read_bytes
 
 
 def decode_source(source: Source) -> Slice | str:
-    """The decoded image, or the cause why there is none."""
+    """The decoded image, or the cause why there is none: whatever a decoder raises concerns this image
+    alone.
+    """
+    try:
+        return _decoded(source)
+    except UserError:  # a library is missing, for all of them
+        raise
+    except Exception as error:  # decoders have no common base for what damaged data make them raise
+        return cause_of_failure(error)
+
+
+def _decoded(source: Source) -> Slice:
+    if isinstance(source, VolumeSlice):
+        return to_hu(nifti.slice_values(source), 1, 0, 32, signed=True)
+    if isinstance(source, BareDicom):
+        values = _bare_pixels(source)
+        return to_hu(values, 1, 0, 8 * values.itemsize, signed=values.dtype.kind == "i")
+    if str(source).lower().endswith(IMAGE_SUFFIXES):
+        return gray(gray_pixels(read_bytes(source)))
+    return dicom.decode(read_bytes(source))
+
+
+def decode_mask(source: Source) -> np.ndarray | str:
+    """(rows, columns) int16, 1 inside the bleeding and 0 outside, or the cause why there is none."""
     try:
         if isinstance(source, VolumeSlice):
-            return to_hu(nifti.slice_values(source), 1, 0, 32, signed=True)
+            return (nifti.slice_values(source) > 0).astype(np.int16)
         if isinstance(source, BareDicom):
-            return to_hu(_bare_pixels(source), 1, 0, 16, signed=True)
-        if str(source).lower().endswith(IMAGE_SUFFIXES):
-            return gray(gray_pixels(read_bytes(source)))
-        return dicom.decode(read_bytes(source))
-    except OSError as error:
-        return f"unreadable file: {error.strerror or error}"
-    except (ValueError, OverflowError) as error:  # the latter from a tag that is infinite
-        return str(error)
-
-
-def decode_mask(source: Source) -> np.ndarray:
-    """(rows, columns) int16, 1 inside the bleeding and 0 outside. Raises ValueError, OSError."""
-    if isinstance(source, VolumeSlice):
-        return (nifti.slice_values(source) > 0).astype(np.int16)
-    if isinstance(source, BareDicom):
-        return (_bare_pixels(source) > 0).astype(np.int16)
-    return (gray_pixels(read_bytes(source)) > 127).astype(np.int16)  # JPEG blurs the edge of a mask
+            return (_bare_pixels(source) > 0).astype(np.int16)
+        return (gray_pixels(read_bytes(source)) > 127).astype(np.int16)  # JPEG blurs the edge of a mask
+    except UserError:
+        raise
+    except Exception as error:  # as in decode_source
+        return cause_of_failure(error)
 
 
 def gray_pixels(data: bytes) -> np.ndarray:
     """(rows, columns) uint8 from the bytes of a JPEG or PNG; three equal channels count as one. Raises
     ValueError.
     """
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
-    if image is None:
-        raise ValueError("unreadable image: neither JPEG nor PNG" if data else "empty file")
+    if not data:
+        raise ValueError("empty file")
+    if data[:2] == b"\xff\xd8":
+        check_jpeg(data)
+    elif data[:8] == PNG:
+        _check_png(data)
+    else:
+        raise ValueError("unreadable image: neither JPEG nor PNG")
+    with messages() as said:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if image is None or (said := INVENTED.search(said())):
+        raise ValueError("damaged pixels: " + ("OpenCV does not decode them" if image is None else said[0]))
     if image.dtype != np.uint8:
         raise ValueError(f"unreadable image: {image.dtype} values, whose units are unknown")
     if image.ndim == 3:
@@ -50,8 +75,23 @@ def gray_pixels(data: bytes) -> np.ndarray:
     return np.ascontiguousarray(image)
 
 
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def _check_png(data: bytes) -> None:
+    """Raises ValueError where a chunk is cut off or fails its checksum; OpenCV fills in what is missing."""
+    at, name = 8, b""
+    while name != b"IEND":
+        if at + 12 > len(data):
+            raise ValueError("truncated: the file ends within its picture")
+        (length,), name = struct.unpack_from(">I", data, at), data[at + 4 : at + 8]
+        content = data[at + 4 : at + 8 + length]
+        at += 12 + length
+        if at > len(data):
+            raise ValueError("truncated: the file ends within its picture")
+        if zlib.crc32(content) != struct.unpack_from(">I", data, at - 4)[0]:
+            raise ValueError(f"damaged pixels: {name.decode('ascii', 'replace')} fails its checksum")
+
+
 def _bare_pixels(source: BareDicom) -> np.ndarray:
-    try:
-        return np.ascontiguousarray(np.rot90(dataset_of(read_bytes(source)).pixel_array))
-    except Exception as error:  # pydicom has no common base for what a damaged file makes it raise
-        raise ValueError(f"unreadable DICOM: {type(error).__name__}: {error}") from error
+    return np.ascontiguousarray(np.rot90(dicom.stored_values(read_bytes(source))))

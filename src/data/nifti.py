@@ -3,9 +3,9 @@ the left. Axes and affine are in the format's RAS space, in mm; headers are in D
 """
 
 import gzip
+import math
 import zlib
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,7 @@ import pandas as pd
 from ..errors import UserError
 from .hu import HIGHEST, LOWEST
 from .preparation.headerless import headerless
-from .source import VolumeSlice
+from .source import VolumeSlice, cause_of_failure, printable, read_bytes, read_head
 
 SUFFIXES = (".nii", ".nii.gz")
 TO_LPS = np.array([-1, -1, 1])
@@ -29,18 +29,48 @@ def open_volume(path: str):
         raise UserError(
             "NIfTI needs nibabel; install it with: pip install -r requirements-extra.txt"
         ) from None
+    _, size = read_head(path, 0)  # raises where it is no file
+    if size == 0:
+        raise ValueError("empty file")
     try:
         image = nibabel.load(path)
-    except (nibabel.filebasedimages.ImageFileError, nibabel.spatialimages.HeaderDataError) as error:
-        raise ValueError(f"unreadable NIfTI: {error}") from None
+        shape, affine, kind = image.shape, image.affine, image.get_data_dtype()
     except (EOFError, zlib.error) as error:
         raise ValueError(f"truncated: {error}") from None
-    if len(image.shape) < 3 or 0 in image.shape or set(image.shape[3:]) - {1}:
-        raise ValueError(f"not one volume: its shape is {image.shape}")
-    third = nibabel.aff2axcodes(image.affine)[2]
+    except OSError:
+        raise
+    except Exception as error:  # nibabel has no common base for what a damaged header makes it raise
+        raise ValueError(f"unreadable NIfTI: {error}") from None
+    if len(shape) < 3 or min(shape) < 1 or set(shape[3:]) - {1}:
+        raise ValueError(f"not one volume: its shape is {shape}")
+    if kind.kind not in "iuf":
+        name = "colour" if kind.fields else "complex" if kind.kind == "c" else str(kind)
+        raise ValueError(f"not HU: the voxels are {name} values")
+    if not np.isfinite(affine).all() or not np.abs(affine[:3, :3]).any(axis=0).all():
+        raise ValueError("bad header: its affine matrix places no voxels")
+    third = nibabel.aff2axcodes(affine)[2]
     if third not in ("S", "I"):
         raise ValueError(f"non-axial: the third axis of the volume runs along {third}")
+    _check_length(path, image, size)
     return image
+
+
+def _check_length(path: str, image, size: int) -> None:
+    """Raises ValueError where an uncompressed file is shorter than its header says."""
+    if not path.lower().endswith(".gz"):
+        wanted = image.dataobj.offset + math.prod(image.shape) * image.get_data_dtype().itemsize
+        if size < wanted:
+            raise ValueError(f"truncated: the file has {size} of {wanted} bytes")
+
+
+def grid(path: str) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    """Shape and directions of a volume's axes: what a mask must have in common with its image. Raises like
+    `open_volume`.
+    """
+    from nibabel import aff2axcodes
+
+    image = open_volume(path)
+    return image.shape[:3], aff2axcodes(image.affine)
 
 
 def header_rows(path: str) -> pd.DataFrame:
@@ -59,20 +89,35 @@ def header_rows(path: str) -> pd.DataFrame:
         # the spacing of columns is along a row, and the other way round
         table["pixel_spacing_column" if name == "row" else "pixel_spacing_row"] = length
     table[[f"position_{letter}" for letter in "xyz"]] = centres
-    return table.assign(path=path)
+    return table.assign(path=printable(path))
 
 
 def slice_values(source: VolumeSlice) -> np.ndarray:
     """(rows, columns) int32, rounded half to even, saturated at the ends of int16. Raises ValueError,
     OSError.
     """
-    return np.ascontiguousarray(_image_rows(source.path)[source.index])
+    rows = _image_rows(source.path)
+    if isinstance(rows, str):
+        raise ValueError(rows)
+    if source.index >= len(rows):
+        raise ValueError(f"not one volume: it has no slice {source.index + 1}")
+    return np.ascontiguousarray(rows[source.index])
 
 
 @lru_cache(maxsize=1)  # the slices of a volume are asked for one after the other
-def _image_rows(path: str) -> np.ndarray:
-    """(slices, rows, columns), slices as stored."""
-    image = open_volume(path)
+def _image_rows(path: str) -> np.ndarray | str:
+    """(slices, rows, columns), slices as stored, or the cause why there are none."""
+    try:
+        return _oriented(open_volume(path), path)
+    except (EOFError, zlib.error) as error:
+        return f"truncated: {error}"
+    except UserError:
+        raise
+    except Exception as error:  # as in open_volume
+        return cause_of_failure(error)
+
+
+def _oriented(image, path: str) -> np.ndarray:
     from nibabel.orientations import (
         aff2axcodes,
         apply_orientation,
@@ -81,12 +126,9 @@ def _image_rows(path: str) -> np.ndarray:
         ornt_transform,
     )
 
-    try:
-        if path.endswith(".gz"):  # read to its end, or gzip's checksum is never looked at
-            image = type(image).from_bytes(gzip.decompress(Path(path).read_bytes()))
-        values = np.asanyarray(image.dataobj).reshape(image.shape[:3])
-    except (EOFError, zlib.error) as error:
-        raise ValueError(f"truncated: {error}") from None
+    if path.lower().endswith(".gz"):  # read to its end, or gzip's checksum is never looked at
+        image = type(image).from_bytes(gzip.decompress(read_bytes(path)))
+    values = np.asanyarray(image.dataobj).reshape(image.shape[:3])
     if not np.isfinite(values).all():
         raise ValueError("bad values: the volume holds NaN or infinite values")
     # L and P, the directions of DICOM's rows and columns; the third axis keeps its own direction

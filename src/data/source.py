@@ -1,7 +1,10 @@
 """Where the bytes of an image come from: a file, or a member of a zip archive read without unpacking it."""
 
+import errno
 import os
+import stat
 import struct
+import time
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -54,6 +57,27 @@ class BareDicom:
 Source = str | Path | ZipMember | VolumeSlice | BareDicom
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
+# Pictures and volumes that a reader may meet and does not read.
+OTHER_SUFFIXES = (
+    *(".bmp", ".tif", ".tiff", ".gif", ".webp", ".jp2", ".j2k", ".ct", ".img", ".hdr", ".raw", ".npy"),
+    *(".nii", ".nii.gz", ".nrrd", ".mha", ".mhd", ".mgz"),
+)
+ARCHIVERS_COPIES = "__MACOSX"  # what macOS adds to an archive: no images, under the images' names
+
+
+def printable(source: "Source") -> str:
+    """A source's name as text; bytes that are no UTF-8 become \\xNN."""
+    name = str(source)
+    return name if name.isascii() else os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def cause_of_failure(error: Exception) -> str:
+    """Why an image cannot be used, from whatever reading or decoding it raised."""
+    if isinstance(error, OSError):
+        return f"unreadable file: {error.strerror or error}"
+    if isinstance(error, ValueError) and not isinstance(error, UnicodeError):
+        return str(error)
+    return f"unreadable image: {type(error).__name__}: {error}"
 
 
 def read_bytes(source: Source) -> bytes:
@@ -68,10 +92,16 @@ def read_head(source: Source, limit: int) -> tuple[bytes, int]:
     return _read_file(source, limit)
 
 
+_READ = os.O_RDONLY | os.O_NONBLOCK  # without the second the opening of a pipe waits for a writer
+
+
 def _read_file(source: Source, limit: int | None) -> tuple[bytes, int]:
-    descriptor = os.open(file_of(source), os.O_RDONLY)
+    descriptor = os.open(file_of(source), _READ)
     try:
-        size = os.fstat(descriptor).st_size
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise _no_file(status.st_mode)
+        size = status.st_size
         wanted = size if limit is None else min(limit, size)
         data = os.read(descriptor, wanted)
         while len(data) < wanted and (more := os.read(descriptor, wanted - len(data))):
@@ -81,19 +111,17 @@ def _read_file(source: Source, limit: int | None) -> tuple[bytes, int]:
         os.close(descriptor)
 
 
+def _no_file(mode: int) -> Exception:
+    if stat.S_ISDIR(mode):
+        return IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    return ValueError("not a file: " + ("a pipe" if stat.S_ISFIFO(mode) else "a device"))
+
+
 def file_of(source: Source) -> str | Path:
     """The file on disk that holds the source."""
     if isinstance(source, ZipMember):
         return source.archive
     return source.path if isinstance(source, (VolumeSlice, BareDicom)) else source
-
-
-def size_of(source: Source) -> int:
-    """Bytes; -1 where the file cannot be looked at, which decoding then reports."""
-    try:
-        return source.size if isinstance(source, ZipMember) else os.stat(file_of(source)).st_size
-    except OSError:
-        return -1
 
 
 def modified_ns(source: Source) -> int:
@@ -104,6 +132,24 @@ def modified_ns(source: Source) -> int:
         return 0
 
 
+def stamp(source: Source) -> tuple[int, ...]:
+    """What tells a file from another one under its name, beside a date after the last run: its size in bytes
+    (-1 where it cannot be looked at, which decoding then reports), and its date where that lies in the
+    future.
+    """
+    try:
+        status = os.stat(file_of(source))
+    except OSError:
+        return (-1,)
+    size = source.size if isinstance(source, ZipMember) else status.st_size
+    return (size, status.st_mtime_ns) if status.st_mtime_ns > time.time_ns() else (size,)
+
+
+def changed_since(source: Source, then_ns: int) -> bool:
+    """Whether the file's date says so; one in the future says nothing and is part of the `stamp`."""
+    return then_ns < modified_ns(source) <= time.time_ns()
+
+
 def without_suffix(name: str) -> str:
     """A file's name without an image's suffix; other dots, as in names made of UIDs, belong to it."""
     stem, suffix = os.path.splitext(name)
@@ -111,24 +157,41 @@ def without_suffix(name: str) -> str:
 
 
 def list_files(folder: Path | str, suffixes: tuple[str, ...] | None = None) -> list[os.DirEntry[str]]:
-    """Every file below a folder, hidden ones left out, sorted by path; a folder that cannot be read raises
-    UserError.
+    """Every file below a folder, hidden ones left out, folder by folder in the order of names; a folder that
+    cannot be read raises UserError.
+
+    Links to folders are followed last, and no folder is entered twice: a link may lead to its own.
     """
-    try:
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except OSError as error:
-        raise UserError(
-            f"{folder}: cannot be listed ({error.strerror}); check the path and its permissions"
-        ) from None
     files: list[os.DirEntry[str]] = []
-    for entry in entries:
-        if entry.name.startswith("."):
-            continue
-        if entry.is_dir():
-            files += list_files(entry.path, suffixes)
+    seen: set[tuple[int, int]] = set()
+    links, open_folders = [str(folder)], []
+    while links or open_folders:
+        if not open_folders:
+            open_folders.append(_entries(links.pop(0), seen))
+        entry = next(open_folders[-1], None)
+        if entry is None:
+            open_folders.pop()
+        elif entry.is_dir(follow_symlinks=False):
+            open_folders.append(_entries(entry.path, seen))
+        elif entry.is_symlink() and os.path.isdir(entry.path):
+            links.append(entry.path)
         elif suffixes is None or entry.name.lower().endswith(suffixes):
             files.append(entry)
     return files
+
+
+def _entries(folder: str, seen: set[tuple[int, int]]) -> Iterator[os.DirEntry[str]]:
+    """The entries of a folder by name, without hidden ones; none if it has been `seen`."""
+    try:
+        status = os.stat(folder)
+        place = (status.st_dev, status.st_ino)
+        entries = [] if place in seen else sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError as error:
+        raise UserError(
+            f"{printable(folder)}: cannot be listed ({error.strerror}); check the path and its permissions"
+        ) from None
+    seen.add(place)
+    return iter([entry for entry in entries if not _is_hidden(entry.name)])
 
 
 def list_members(archive: Path | str) -> Iterator[ZipMember]:
@@ -139,7 +202,7 @@ def list_members(archive: Path | str) -> Iterator[ZipMember]:
         raise UserError(f"{archive}: not a readable zip archive ({error}); download it again") from None
     with directory:
         for info in directory.infolist():
-            if info.is_dir():
+            if info.is_dir() or _is_hidden(info.filename):
                 continue
             if info.flag_bits & 1 or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 raise UserError(
@@ -148,6 +211,10 @@ def list_members(archive: Path | str) -> Iterator[ZipMember]:
             deflated = info.compress_type == zipfile.ZIP_DEFLATED
             place = (info.header_offset, info.compress_size, info.file_size, info.CRC)
             yield ZipMember(str(archive), info.filename, *place, deflated)
+
+
+def _is_hidden(name: str) -> bool:
+    return any(part.startswith(".") or part == ARCHIVERS_COPIES for part in name.split("/"))
 
 
 def _read_member(member: ZipMember, limit: int | None) -> bytes:

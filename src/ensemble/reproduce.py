@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config import load_config, read_values
+from ..data.preparation.options import Options
 from ..data.prepared import FOLDS, Prepared
 from ..files import file_sha256
 from ..settings import Settings
@@ -14,8 +15,6 @@ from ..training.engine.training_config import WITHOUT_EFFECT
 from ..training.kinds import kind_of
 from ..training.runs import Run, runs_of
 from .ensemble_config import External
-
-DEFAULTS = {"dataset": "rsna", "size": 512, "folds": 5, "seed": 0}
 
 
 def reproduction_commands(
@@ -97,10 +96,10 @@ def _differences(run: Run, file: Path) -> dict[str, Any]:
 
 def _prepare_flags(options: dict[str, Any]) -> str:
     """Flags for whatever differs from prepare_data.py's defaults."""
-    flags = []
+    flags, defaults = [], Options().recorded
     for name, value in options.items():
         if value is True:
             flags.append(f" --{name.replace('_', '-')}")
-        elif value not in (None, False) and value != DEFAULTS.get(name):
+        elif value not in (None, False) and value != defaults.get(name):
             flags.append(f" --{name.replace('_', '-')} {shlex.quote(str(value))}")
     return "".join(flags)

@@ -50,7 +50,7 @@ def test_values_are_read_as_numbers(tmp_path):
     assert header["position_x"] == -125 and header["position_z"] == -7.25
     assert (header["row_x"], header["row_y"], header["column_y"]) == (1, 0, 1)
     assert header["window_center"] == 40 and header["window_width"] == 80  # the first of ['00040', '00040']
-    assert (header["rows"], header["bits_stored"], header["high_bit"]) == (32, 16, 15)
+    assert (header["rows"], header["bits_stored"], header["samples_per_pixel"]) == (32, 16, 1)
 
 
 def test_long_headers_are_read(tmp_path):
@@ -77,7 +77,7 @@ def test_a_number_that_is_none_is_an_error_of_that_file_only(tmp_path):
     bad.write_bytes(bad.read_bytes().replace(b"-1024 ", b"-10x4 "))
     headers = scan_headers([good, bad])
     assert headers["error"].isna().tolist() == [True, False]
-    assert headers["error"][1] == "bad tag: rescale_intercept is '-10x4 '"
+    assert headers["error"][1] == "bad tag: RescaleIntercept is '-10x4'"
     assert headers["rescale_intercept"][0] == -1024
 
 
@@ -139,7 +139,9 @@ def test_a_truncated_file_is_named(tmp_path):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(UserError, match=r"gone\.dcm"):
         read_hu(tmp_path / "gone.dcm")
-    assert scan_headers([tmp_path / "gone.dcm"])["error"].tolist() == ["No such file or directory"]
+    assert scan_headers([tmp_path / "gone.dcm"])["error"].tolist() == [
+        "unreadable file: No such file or directory"
+    ]
 
 
 def test_no_files_give_an_empty_table():

@@ -73,6 +73,5 @@ def test_an_unexpected_vr_is_left_to_pydicom(tmp_path):
 
 def test_a_header_cut_off_is_noticed(tmp_path):
     data = write(tmp_path / "a.dcm", dataset()).read_bytes()
-    with pytest.raises(EndOfData) as end:
+    with pytest.raises(EndOfData):
         walk(data[:400])
-    assert end.value.within

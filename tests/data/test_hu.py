@@ -33,8 +33,9 @@ def test_the_12_bit_wrap_is_undone_and_the_wrong_intercept_discarded(intercept):
 
 
 def test_the_wrap_fix_applies_the_slope():
-    # x = 40 + 1000 and x = 4095 + 1000 - 4096 = 999
-    assert hu_of([40, 4095], np.uint16, slope=0.5, intercept=0, bits_stored=12, signed=False) == [-480, -500]
+    # x = 40 + 1000, x = 4095 + 1000 - 4096 = 999 and x = 0
+    values = hu_of([40, 4095, 3096], np.uint16, slope=0.5, intercept=0, bits_stored=12, signed=False)
+    assert values == [-480, -500, -1000]
 
 
 def test_the_wrap_fix_leaves_other_files_alone():

@@ -12,7 +12,7 @@ from src.data.source import (
     modified_ns,
     read_bytes,
     read_head,
-    size_of,
+    stamp,
     without_suffix,
 )
 from src.errors import UserError
@@ -30,7 +30,7 @@ def test_members_of_an_archive_are_read_like_files(tmp_path, method):
     assert (first.name, str(first)) == ("folder/a.dcm", f"{path}/folder/a.dcm")
     assert read_bytes(first) == content and read_bytes(second) == b""
     assert read_head(first, 4096) == (content[:4096], len(content))
-    assert size_of(first) == len(content) and modified_ns(first) == path.stat().st_mtime_ns
+    assert stamp(first) == (len(content),) and modified_ns(first) == path.stat().st_mtime_ns
 
 
 def test_the_head_of_a_file_comes_with_its_size(tmp_path):
@@ -38,7 +38,7 @@ def test_the_head_of_a_file_comes_with_its_size(tmp_path):
     path.write_bytes(b"0123456789")
     assert read_head(path, 4) == (b"0123", 10)
     assert read_head(path, 100) == (b"0123456789", 10)
-    assert size_of(tmp_path / "gone") == -1
+    assert stamp(tmp_path / "gone") == (-1,)
 
 
 def test_what_is_no_archive_is_named(tmp_path):

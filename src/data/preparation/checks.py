@@ -6,14 +6,13 @@ import numpy as np
 import pandas as pd
 
 from ..geometry import is_axial
-from ..header import EXPLICIT, IMPLICIT
+from ..header import BIG_ENDIAN, EXPLICIT, IMPLICIT
 
-# Without any of these a file's identity, its HU or its place is unknown. Window, HighBit and StudyID are not
-# used.
+# Without any of these a file's identity, its HU or its place is unknown. For PatientID the study can stand;
+# window, HighBit and StudyID are not used.
 REQUIRED = {
     "sop_instance_uid": "SOPInstanceUID",
     "modality": "Modality",
-    "patient_id": "PatientID",
     "study_id": "StudyInstanceUID",
     "series_id": "SeriesInstanceUID",
     "samples_per_pixel": "SamplesPerPixel",
@@ -36,7 +35,6 @@ NUMBERS = (
     "columns",
     "bits_allocated",
     "bits_stored",
-    "high_bit",
     "pixel_representation",
     "rescale_intercept",
     "rescale_slope",
@@ -55,8 +53,8 @@ SMALLEST_SIDE = 16
 def cause_of(headers: pd.DataFrame) -> pd.Series:
     """One cause per row of a header table (see `dicom.scan_headers`), missing where nothing is wrong.
 
-    The first of several causes is given, in the order: unreadable, no CT image, missing tags, size, pixels,
-    plane.
+    The first of several causes is given, in the order: unreadable, not a CT image of one slice, missing tags,
+    size, pixels, units, plane.
     """
     cause = headers["error"].astype("object").where(headers["error"].notna(), None)
     clear = cause.isna().to_numpy(copy=True)
@@ -69,19 +67,13 @@ def cause_of(headers: pd.DataFrame) -> pd.Series:
 
     # numpy's comparisons are many times quicker than those of nullable columns; nothing equals a NaN
     number = {name: headers[name].to_numpy(dtype=np.float64, na_value=np.nan) for name in NUMBERS}
-    image_type = headers["image_type"].fillna("").str.upper()
-    mark(image_type.str.contains(r"(?:^|\\)(?:LOCALIZER|SCOUT)", regex=True), "localizer: ImageType says so")
+    _check_kind(headers, number, mark)
     for column, tag in REQUIRED.items():
         values = headers[column]
         absent = np.isnan(number[column]) if column in number else values.isna() | (values == "")
         mark(absent, f"missing tag: {tag}")
-    mark(headers["modality"] != "CT", lambda bad: "not CT: Modality is " + bad["modality"])
-    mark(number["samples_per_pixel"] != 1, lambda bad: "colour image: " + bad["photometric"])
-    monochrome = headers["photometric"].fillna("").str.startswith("MONOCHROME")
-    mark(~monochrome, lambda bad: "colour image: " + bad["photometric"])
-    mark(number["frames"] > 1, "multi-frame: more than one image in the file")
     _check_pixels(headers, number, mark)
-    mark(number["rescale_slope"] == 0, "bad tag: RescaleSlope is 0")
+    _check_units(headers, number, mark)
     mark(~_unit_vectors(headers), "bad tag: ImageOrientationPatient is not two perpendicular unit vectors")
     mark(~is_axial(headers), "non-axial: the slice normal is far from the body's axis")
     spacing = np.fmin(number["pixel_spacing_row"], number["pixel_spacing_column"])
@@ -89,8 +81,26 @@ def cause_of(headers: pd.DataFrame) -> pd.Series:
     return cause
 
 
+def _check_kind(headers: pd.DataFrame, number: dict[str, np.ndarray], mark: Callable[..., None]) -> None:
+    """What is no single gray CT image lacks tags for a reason."""
+    image_type = headers["image_type"].fillna("").str.upper()
+    mark(image_type.str.contains(r"(?:^|\\)(?:LOCALIZER|SCOUT)", regex=True), "localizer: ImageType says so")
+    other = headers["modality"].fillna("CT").str.upper()
+    mark(~other.isin(("CT", "")), lambda bad: "not CT: Modality is " + bad["modality"])
+    mark(
+        number["frames"] > 1,
+        lambda bad: "multi-frame: " + _text(bad["frames"].astype("int64")) + " images in the file",
+    )
+    photometric = headers["photometric"].fillna("")
+    colour = (number["samples_per_pixel"] > 1) | ~photometric.str.startswith("MONOCHROME") & (
+        photometric != ""
+    )
+    mark(colour, lambda bad: "colour image: " + bad["photometric"].fillna("several samples a pixel"))
+
+
 def _check_pixels(headers: pd.DataFrame, number: dict[str, np.ndarray], mark: Callable[..., None]) -> None:
     rows, columns = number["rows"], number["columns"]
+    mark(number["samples_per_pixel"] != 1, "bad tag: SamplesPerPixel is 0")
     mark((rows == 0) | (columns == 0), lambda bad: "zero size: " + _size(bad))
     mark((rows > LARGEST_SIDE) | (columns > LARGEST_SIDE), lambda bad: "absurd size: " + _size(bad))
     mark((rows < SMALLEST_SIDE) | (columns < SMALLEST_SIDE), lambda bad: "absurd size: " + _size(bad))
@@ -102,19 +112,24 @@ def _check_pixels(headers: pd.DataFrame, number: dict[str, np.ndarray], mark: Ca
             "bad tag: BitsStored is " + _text(bad["bits_stored"]) + " of " + _text(bad["bits_allocated"])
         ),
     )
-    high = number["high_bit"]
-    mark((high != stored - 1) & ~np.isnan(high), "bad tag: HighBit is not BitsStored - 1")
     signs = np.isin(number["pixel_representation"], (0, 1))
     mark(~signs, "bad tag: PixelRepresentation is neither 0 nor 1")
     offset, length = number["pixel_offset"], number["pixel_length"]
     mark(length == 0, "missing tag: PixelData")
-    # Encapsulated pixels (offset -1) can only be judged by decoding them.
-    native = headers["transfer_syntax"].isin((EXPLICIT, IMPLICIT)).to_numpy() & (offset >= 0)
-    beyond = offset + length > number["file_size"]
-    mark(native & beyond, lambda bad: "truncated: " + _byte_counts(bad))
-    surplus = length - rows * columns * (allocated // 8)  # an odd length is padded by one byte
-    mismatch = native & ((surplus < 0) | (surplus > 1))
+    # Compressed and deflated pixels can only be judged by decoding them.
+    native = headers["transfer_syntax"].isin((EXPLICIT, IMPLICIT, BIG_ENDIAN)).to_numpy() & (offset >= 0)
+    wanted = rows * columns * (allocated // 8)
+    cut = (offset + length > number["file_size"]) & (number["file_size"] - offset < wanted)
+    mark(native & cut, lambda bad: "truncated: " + _byte_counts(bad))
+    # What is less than another image may be padding: decoding looks at it.
+    mismatch = native & ((length < wanted) | (length >= 2 * wanted))
     mark(mismatch, lambda bad: "size mismatch: Rows x Columns is " + _size(bad) + ", " + _byte_counts(bad))
+
+
+def _check_units(headers: pd.DataFrame, number: dict[str, np.ndarray], mark: Callable[..., None]) -> None:
+    kind = headers["rescale_type"].fillna("").str.upper()
+    mark(~kind.isin(("", "HU")), lambda bad: "not HU: RescaleType is " + bad["rescale_type"])
+    mark(number["rescale_slope"] == 0, "bad tag: RescaleSlope is 0")
 
 
 def _expected_bytes(headers: pd.DataFrame) -> pd.Series:

@@ -55,9 +55,12 @@ def mask_files(slices: pd.DataFrame, masks: list[Source | None], options: Option
     usable = _in_order(slices)
     usable = usable[[masks[row] is not None for row in usable.index]]
     squares = usable[["square_top", "square_left", "square_side"]].to_numpy().tolist()
+    shapes = usable[["rows", "columns"]].to_numpy(dtype=int).tolist()
     images = (
-        ImageFile(image_id, masks[row], square=Square(*square))
-        for image_id, row, square in zip(usable["image_id"], usable.index, squares, strict=True)
+        ImageFile(image_id, masks[row], square=Square(*square), shape=tuple(shape))
+        for image_id, row, square, shape in zip(
+            usable["image_id"], usable.index, squares, shapes, strict=True
+        )
     )
     return _by_study(usable["study_id"], images, one_piece=False)
 
@@ -84,6 +87,9 @@ def _join_headers(inventory: Inventory, jobs: int) -> pd.DataFrame:
         images.columns
     )  # what the reader says of a study goes before the header
     slices = images.join(headers.drop(columns=known).set_axis(rows))
+    for name in ("study_id", "series_id"):
+        slices[name] = slices[name].mask(slices[name] == "")
+    slices = _with_patients(slices)
     if "units" not in slices:
         slices["units"] = "hu"
     if inventory.image_id_is_uid:
@@ -94,6 +100,18 @@ def _join_headers(inventory: Inventory, jobs: int) -> pd.DataFrame:
             text = "wrong name: the file is called " + name + ", SOPInstanceUID is " + uid
             slices.loc[wrong.index, "cause"] = text
     return slices
+
+
+def _with_patients(slices: pd.DataFrame) -> pd.DataFrame:
+    """Where PatientID is absent or empty, as in anonymised exports, the study's other images tell the
+    patient, else the study stands for one; `patient_assumed` says so.
+    """
+    patient = slices["patient_id"].mask(slices["patient_id"] == "")
+    if patient.notna().all():
+        return slices.assign(patient_assumed=False)
+    of_study = patient.groupby(slices["study_id"]).transform("first")
+    filled = patient.fillna(of_study).fillna(slices["study_id"])
+    return slices.assign(patient_id=filled, patient_assumed=patient.isna() & filled.notna())
 
 
 def _some_studies(slices: pd.DataFrame, limit: int) -> list[str]:

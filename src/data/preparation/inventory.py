@@ -10,6 +10,8 @@ import pandas as pd
 from ...labels import LABELS
 from ..source import Source
 
+OTHER_SERIES = "other series"  # class of cause: a series of the study that was not chosen
+
 
 @dataclass(frozen=True)
 class Inventory:
@@ -25,6 +27,7 @@ class Inventory:
     masks     where the mask of bleeding lies, None for an image without one
     studies   study labels, index study_id
     copies    further files of an image already listed: image_id, path, source
+    dropped   files that are no image of the table and are not used: image_id, path, cause
     choose_series      given the slices with their headers, those to keep, and a table of the choices
     notes              counts of defects that are kept, by name
     image_id_is_uid    whether an image's id must be the SOPInstanceUID in its file
@@ -37,6 +40,7 @@ class Inventory:
     masks: list[Source | None] | None = None
     studies: pd.DataFrame | None = None
     copies: list[tuple[str, str, Source]] = field(default_factory=list)
+    dropped: list[tuple[str, str, str]] = field(default_factory=list)
     choose_series: Callable[[pd.DataFrame], tuple[pd.DataFrame, pd.DataFrame]] | None = None
     notes: dict[str, int] = field(default_factory=dict)
     image_id_is_uid: bool = False

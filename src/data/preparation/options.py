@@ -1,6 +1,8 @@
-"""What a person can choose about the preparation."""
+"""What a person can choose about the preparation, with the defaults: they stand nowhere else."""
 
 from dataclasses import asdict, dataclass
+
+from ...errors import UserError
 
 SIZES = (512, 384, 256)
 DATASETS = ("rsna", "cq500", "physionet", "folder", "dicom", "nifti")
@@ -20,6 +22,10 @@ class Options:
     folds_file: str | None = None
     limit: int | None = None  # studies
     folder_config: str | None = None  # of the data set `folder`
+
+    def __post_init__(self) -> None:
+        if self.folds < 2:
+            raise UserError(f"--folds {self.folds}: two folds at least are needed")
 
     @property
     def recorded(self) -> dict[str, object]:

@@ -21,7 +21,7 @@ from ..crop import head_square, remove_holder
 from ..hu import Slice
 from ..images import decode_mask, decode_source
 from ..pack import SUFFIX, Entry, Pack, write_pack
-from ..source import Source, modified_ns, size_of
+from ..source import Source, changed_since, stamp
 from ..square import AIR, Square, extract, whole
 from .options import Options
 from .pixel_hash import pixel_hash
@@ -32,17 +32,18 @@ STUDIES_PER_PACK = 8
 
 
 class ImageFile(NamedTuple):
-    """An image to be stored, or with `square` a mask, to be cut just as its image was."""
+    """An image to be stored, or with `square` a mask, to be cut just as its image of `shape` was."""
 
     image_id: str
     source: Source
     move: tuple[float, float] = (0.0, 0.0)  # down and along, in pixels
     square: Square | None = None
+    shape: tuple[int, ...] = ()  # rows, columns
 
     @property
     def made_from(self) -> str:
         """What the stored pixels depend on beside the options and the file's content."""
-        return " ".join(map(str, (size_of(self.source), *self.move, *(self.square or ()))))
+        return " ".join(map(str, (*stamp(self.source), *self.move, *(self.square or ()), *self.shape)))
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ def _stored(studies: Sequence[StudyFiles], folder: Path, options: Options) -> di
         made = path.stat().st_mtime_ns
         for row, (image_id, study_id, made_from) in enumerate(_contents(path, options)):
             study, now, source = wanted.get(image_id, (None, None, None))
-            if (study_id, made_from) == (study, now) and modified_ns(source) <= made:
+            if (study_id, made_from) == (study, now) and not changed_since(source, made):
                 stored.setdefault(image_id, (path, row))
     return stored
 
@@ -178,13 +179,14 @@ def study_entries(study: StudyFiles, options: Options) -> Iterator[Entry]:
 def _mask_entries(study: StudyFiles, options: Options) -> Iterator[Entry]:
     """1 where at least half of a stored pixel lies in the mask: resampling rounds."""
     for file in study.images:
-        try:
-            values = extract(decode_mask(file.source), file.square, options.size, fill=0)
-        except (OSError, ValueError) as error:
-            raise UserError(
-                f"{file.source}: unreadable mask ({error}); repair the file or take it away"
-            ) from None
-        yield Entry(file.image_id, study.study_id, values, {})
+        mask = decode_mask(file.source)
+        if not isinstance(mask, str) and mask.shape != file.shape:
+            mask = "it is {} x {}, its image {} x {}".format(*mask.shape, *file.shape)
+        if isinstance(mask, str):
+            yield Entry(file.image_id, study.study_id, None, {"cause": f"mask: {mask}"})
+        else:
+            values = extract(mask, file.square, options.size, fill=0)
+            yield Entry(file.image_id, study.study_id, values, {})
 
 
 def _found(image: Slice, square: Square) -> dict[str, Any]:

@@ -34,12 +34,13 @@ from ..prepared import (
     fingerprints,
     table_digests,
 )
-from ..source import Source
+from ..source import Source, printable
 from . import checks
-from .inventory import Inventory
+from .inventory import OTHER_SERIES, Inventory
 from .options import Options, fold_choices
 from .packing import Plan
 from .pixel_hash import pixel_hash
+from .remedies import remedy
 
 IDENTITY = ["image_id", "study_id", "series_id", "patient_id", "split"]
 PLACE = ["position_mm", "order", "step_mm", "tilt_deg", "rows", "columns", "pixel_spacing_mm"]
@@ -66,14 +67,15 @@ GAP_MM = 15.0  # three times the usual step
 
 @dataclass(frozen=True)
 class Tables:
-    """`folds_grew`: they are not those that the same data would get at once; `copies`: rows of quarantine.csv
-    for further files of an image; `series`: what was chosen, where there is choice.
+    """`folds_grew`: they are not those that the same data would get at once; `others`: rows of quarantine.csv
+    for files that are no image of the table (image_id, path, cause); `series`: what was chosen, where there
+    is choice.
     """
 
     slices: pd.DataFrame
     folds: pd.DataFrame
     folds_grew: bool
-    copies: list[dict[str, str]]
+    others: list[tuple[str, str, str]]
     series: pd.DataFrame | None
 
 
@@ -117,12 +119,21 @@ def _hash_and_blank(source: Source) -> tuple[str | None, bool | None]:
     return pixel_hash(image.values), low == high
 
 
-def add_mask_places(slices: pd.DataFrame, plan: Plan) -> pd.DataFrame:
-    """Columns mask_volume and mask_index, null for an image without mask."""
-    places = _indices(plan, []).astype({"volume_index": "Int32"})
-    return slices.join(
-        places.rename(columns={"volume": "mask_volume", "volume_index": "mask_index"}), on="image_id"
-    )
+def add_mask_places(
+    slices: pd.DataFrame, plan: Plan, masks: list[Source | None]
+) -> tuple[pd.DataFrame, list[tuple[str, str, str]]]:
+    """Columns mask_volume and mask_index, null for an image without mask; and rows of quarantine.csv for
+    masks that could not be used.
+    """
+    places = _indices(plan, ["length", "cause"]).astype({"volume_index": "Int32"})
+    failed = places["length"] == 0
+    row_of = dict(zip(slices["image_id"], slices.index, strict=True))
+    rejected = [
+        (name, printable(masks[row_of[name]]), cause) for name, cause in places.loc[failed, "cause"].items()
+    ]
+    places = places.loc[~failed, ["volume", "volume_index"]]
+    places.columns = ["mask_volume", "mask_index"]
+    return slices.join(places, on="image_id"), rejected
 
 
 def _indices(plan: Plan, columns: list[str]) -> pd.DataFrame:
@@ -140,7 +151,9 @@ def _indices(plan: Plan, columns: list[str]) -> pd.DataFrame:
     return pa.concat_tables(tables).to_pandas(integer_object_nulls=True).set_index("image_id")
 
 
-def check_copies(slices: pd.DataFrame, inventory: Inventory) -> tuple[pd.DataFrame, list[dict[str, str]]]:
+def check_copies(
+    slices: pd.DataFrame, inventory: Inventory
+) -> tuple[pd.DataFrame, list[tuple[str, str, str]]]:
     """Quarantine repeated SOPInstanceUIDs, flag identical slices with different labels.
 
     -> slices, and a row of quarantine.csv for every further file of an image already in the table.
@@ -154,28 +167,26 @@ def check_copies(slices: pd.DataFrame, inventory: Inventory) -> tuple[pd.DataFra
             continue
         row = row_of[image_id]
         copy = decode_source(source)
-        same = isinstance(copy, Slice) and pixel_hash(copy.values) == slices.at[row, "pixel_hash"]
+        if not isinstance(copy, Slice) or not copy.is_hu:
+            what = "a file that cannot be used beside the one" if isinstance(copy, Slice) else copy
+            rows.append((image_id, path, f"duplicate image: {what}"))
+            continue
+        same = pixel_hash(copy.values) == slices.at[row, "pixel_hash"]
         if not same and pd.isna(slices.at[row, "cause"]):
             slices.at[row, "cause"] = f"duplicate image: {path} has other pixels"
         what = "the same pixels" if same else "other pixels"
-        rows.append(
-            {
-                "image_id": image_id,
-                "path": path,
-                "cause": f"duplicate image: {what} as the file that was read",
-            }
-        )
+        rows.append((image_id, path, f"duplicate image: {what} as the file that was read"))
     slices["conflicting_copy"] = _conflicting(slices)
     return slices, rows
 
 
 def _conflicting(slices: pd.DataFrame) -> pd.Series:
-    """True where another training image has the same pixels but other labels: such labels cannot both be
-    right.
+    """True for a labelled image where another one has the same pixels but other labels: both cannot be right.
+    Never missing: an image without pixels or labels contradicts none, nor does a blank one.
     """
-    labelled = slices[slices["blank"].eq(False).fillna(False) & slices["any"].notna()]
-    distinct = labelled.drop_duplicates(["pixel_hash", *LABELS])["pixel_hash"]
-    return slices["pixel_hash"].isin(distinct[distinct.duplicated()])
+    labelled = slices["blank"].eq(False).fillna(False).astype(bool) & slices["any"].notna()
+    distinct = slices[labelled].drop_duplicates(["pixel_hash", *LABELS])["pixel_hash"]
+    return labelled & slices["pixel_hash"].isin(distinct[distinct.duplicated()])
 
 
 def final_order(slices: pd.DataFrame) -> pd.DataFrame:
@@ -185,6 +196,18 @@ def final_order(slices: pd.DataFrame) -> pd.DataFrame:
     order = geometry.order_slices(slices.loc[usable, geometry.ORDERED_BY])
     slices[["order", "step_mm"]] = order.reindex(slices.index)
     return slices.sort_values(["study_id", "order", "image_id"], na_position="last", ignore_index=True)
+
+
+def check_fold_choice(slices: pd.DataFrame, options: Options) -> None:
+    """Raises UserError for folds that are impossible whatever the pixels are, before any is stored."""
+    if options.folds_file is not None:
+        read_external_folds(options.folds_file, slices)
+        return
+    patients = slices.loc[slices["split"] == "train", "patient_id"].nunique()
+    if 0 < patients < options.folds:
+        raise UserError(
+            f"--folds {options.folds}: there are only {patients} patients; ask for as many or fewer"
+        )
 
 
 def fold_table(
@@ -197,7 +220,8 @@ def fold_table(
         return pd.DataFrame({"patient_id": pd.Series(dtype="str"), "fold": pd.Series(dtype="int64")}), False
     if options.folds_file is not None:
         return read_external_folds(options.folds_file, slices), False
-    labelled = _with_study_labels(slices[FOLD_COLUMNS], studies)
+    used = ~slices["cause"].str.startswith(OTHER_SERIES, na=False)
+    labelled = _with_study_labels(slices.loc[used, FOLD_COLUMNS], studies)
     folds = assign_folds(labelled, options.folds, options.seed, before)
     check_folds(labelled, folds)
     return folds, before is not None and not folds.equals(assign_folds(labelled, options.folds, options.seed))
@@ -225,7 +249,7 @@ def write_tables(
     options: Options,
 ) -> dict[str, Any]:
     """Write everything, the manifest last; then delete what nothing refers to any more."""
-    quarantine = _quarantine(tables, str(raw) + "/")
+    quarantine = _quarantine(tables, printable(raw) + "/")
     extra = [name for name in inventory.images if name not in (*COLUMNS, "path")]
     slices = _typed(
         tables.slices, [*extra, *(name for name in ("mask_volume", "mask_index") if name in tables.slices)]
@@ -235,7 +259,9 @@ def write_tables(
         folder: [path.name for path in plan.packs]
         for folder, plan in zip((VOLUMES, MASKS), plans, strict=True)
     }
-    manifest = _manifest(slices, studies, tables.folds, quarantine, inventory.notes, options)
+    assumed = tables.slices["patient_assumed"] & (tables.slices["status"] == "ok")
+    notes = inventory.notes | {"no PatientID, told by the study": int(assumed.sum())}
+    manifest = _manifest(slices, studies, tables.folds, quarantine, notes, options)
     if (clean / MANIFEST).is_file():
         (clean / MANIFEST).replace(clean / PREVIOUS)
     write_parquet(clean / SLICES, slices)
@@ -284,8 +310,9 @@ def folds_before(clean: Path, options: Options) -> pd.DataFrame | None:
 
 def _quarantine(tables: Tables, below: str) -> pd.DataFrame:
     bad = tables.slices.loc[tables.slices["status"] == "quarantined", ["image_id", "path", "cause"]]
-    table = pd.concat([bad, pd.DataFrame(tables.copies, columns=bad.columns)])
-    return table.assign(path=table["path"].str.removeprefix(below)).sort_values(["image_id", "path"])
+    table = pd.concat([bad, pd.DataFrame(tables.others, columns=bad.columns, dtype="str")])
+    table = table.assign(path=table["path"].str.removeprefix(below), remedy=table["cause"].map(remedy))
+    return table.sort_values(["image_id", "path"])
 
 
 def _typed(slices: pd.DataFrame, extra: list[str]) -> pd.DataFrame:

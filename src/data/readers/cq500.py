@@ -16,10 +16,11 @@ import pandas as pd
 
 from ...errors import UserError
 from ..geometry import is_axial, order_slices, positions
-from ..preparation.inventory import Inventory, empty_labels
+from ..preparation.inventory import OTHER_SERIES, Inventory, empty_labels
 from ..preparation.options import Options
-from ..source import list_files
-from .dicom import image_table, may_be_dicom
+from ..source import list_files, printable
+from .csv_file import read_csv
+from .dicom import image_table, other_format, sort_out
 
 log = logging.getLogger("ich")
 
@@ -51,37 +52,38 @@ OVERRIDES = {
     337: "CT 2.55mm",
     470: "CT PRE CONTRAST 5MM STD",
 }
-HEAD_ENDS = {345: 24}  # file numbers from here on do not show the head
+HEAD_ENDS = {"CQ500-CT-345": 24}  # file numbers from here on do not show the head
 UNWANTED = re.compile(r"BONE|HRCT|PNS|POST|CECT|ORAL|\bCT C\b|3D|ORBIT|(?<!PRE )CONTRAST", re.IGNORECASE)
 SLICES = (15, 128)
 STEP_MM = 5.0
 
 
 def read(raw_dir: Path, options: Options, jobs: int) -> Inventory:
-    """Every DICOM file of every study, and the study labels. Raises UserError."""
+    """Every DICOM file, and the study labels. Raises UserError."""
     labels = read_reads(raw_dir / "reads.csv")
-    paths = [
-        entry.path for entry in list_files(raw_dir) if may_be_dicom(entry.path) and STUDY.search(entry.path)
-    ]
-    if not paths:
+    candidates, pictures = sort_out([entry.path for entry in list_files(raw_dir)])
+    paths = [*candidates, *pictures]
+    numbers = [_study_number(os.path.relpath(path, raw_dir)) for path in paths]
+    if not any(numbers[: len(candidates)]):
         raise UserError(
             f"{raw_dir}: no folder like 'CQ500CT12 CQ500CT12' there; unpack the study archives into it"
         )
     images = image_table(paths, raw_dir, split="train")
-    numbers = [int(STUDY.findall(os.path.relpath(path, raw_dir))[0]) for path in paths]
-    images["study_id"] = [f"CQ500-CT-{number}" for number in numbers]
-    images["series"] = [Path(path).parent.name for path in paths]
-    unread = images["study_id"].isin(labels.index)
-    images.loc[~unread, "cause"] = "not in the table: reads.csv does not name the study"
+    images["study_id"] = numbers
+    images["series"] = [printable(Path(path).parent.name) for path in paths]
+    unread = images["study_id"].notna() & ~images["study_id"].isin(labels.index)
+    images.loc[unread, "cause"] = "not in the table: reads.csv does not name the study"
+    images.loc[images["study_id"].isna(), "cause"] = "no study: no CQ500-CT-<n> in the path"
     beyond = [
-        number in HEAD_ENDS and file_number(path) >= HEAD_ENDS[number]
-        for number, path in zip(numbers, paths, strict=True)
+        study in HEAD_ENDS and file_number(path) >= HEAD_ENDS[study]
+        for study, path in zip(images["study_id"], paths, strict=True)
     ]
     images.loc[beyond, "cause"] = "not the head: beyond the last slice of the head in this study"
+    images.loc[len(candidates) :, "cause"] = [other_format(path) for path in pictures]
     absent = labels.index.difference(images["study_id"])
     return Inventory(
         images.join(empty_labels(images.index)),
-        list(paths),
+        [*candidates, *[None] * len(pictures)],
         inputs=[raw_dir / "reads.csv"],
         studies=labels,
         choose_series=choose,
@@ -89,14 +91,17 @@ def read(raw_dir: Path, options: Options, jobs: int) -> Inventory:
     )
 
 
+def _study_number(path: str) -> str | None:
+    """The study that a path below the root names: CQ500CT001 and CQ500-CT-1 are CQ500-CT-1."""
+    found = STUDY.search(path)
+    return f"CQ500-CT-{int(found[1])}" if found else None
+
+
 def read_reads(path: Path) -> pd.DataFrame:
     """Majority of the three readers: index study_id, the six labels, the other findings, category. Raises
     UserError.
     """
-    try:
-        reads = pd.read_csv(path, encoding="utf-8-sig")
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: not a readable CSV ({error}); it comes with CQ500") from None
+    reads = read_csv(path, "it comes with CQ500")
     wanted = ["name", "Category", *(f"{reader}:{finding}" for reader in READERS for finding in FINDINGS)]
     missing = [name for name in wanted if name not in reads]
     if missing:
@@ -104,8 +109,8 @@ def read_reads(path: Path) -> pd.DataFrame:
     votes = reads[wanted[2:]]
     if not votes.isin((0, 1)).all(axis=None):
         raise UserError(f"{path}: an opinion is neither 0 nor 1; download reads.csv again")
-    numbers = reads["name"].str.extract(STUDY.pattern, flags=re.IGNORECASE)[0]
-    table = pd.DataFrame(index=pd.Index("CQ500-CT-" + numbers, name="study_id"))
+    studies = [_study_number(str(name)) for name in reads["name"]]
+    table = pd.DataFrame(index=pd.Index(studies, name="study_id", dtype="str"))
     if not table.index.is_unique or table.index.hasnans:
         raise UserError(f"{path}: the names are not 491 different CQ500-CT-<n>; download reads.csv again")
     for finding, name in FINDINGS.items():
@@ -121,13 +126,16 @@ def file_number(path: str) -> int:
 
 
 def choose(slices: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Keep one series of each study; the table names every series, whether it was chosen, and why or why not.
+    """Keep one series of each study, with a cause for the images of all others; the table names every series,
+    whether it was chosen, and why or why not.
 
     Names of bone, contrast, sinus and similar series go first, then series that are not axial or have fewer
     than 15 or more than 128 slices; of the rest the one with a step nearest 5 mm, then with most slices, then
     by name. Exceptions made by people win.
     """
-    table = pd.DataFrame([_series_row(*item) for item in slices.groupby(["study_id", "series"], sort=True)])
+    columns = ["study_id", "series", "slices", "step_mm", "reason"]
+    rows = [_series_row(*item) for item in slices.groupby(["study_id", "series"], sort=True)]
+    table = pd.DataFrame(rows, columns=columns)
     chosen = {study: _choose_one(study, group) for study, group in table.groupby("study_id", sort=False)}
     table["chosen"] = [
         chosen[study] == name for study, name in zip(table["study_id"], table["series"], strict=True)
@@ -139,8 +147,11 @@ def choose(slices: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
         log.warning(
             "%d studies without a suitable series, such as %s: see series.csv", len(unsuitable), unsuitable[0]
         )
-    keep = slices["series"] == slices["study_id"].map(chosen)
-    return slices[keep].copy(), table
+    other = slices["cause"].isna() & (slices["series"] != slices["study_id"].map(chosen))
+    reason = (
+        slices["series"] + ", " + slices[["study_id", "series"]].merge(table, how="left")["reason"].to_numpy()
+    )
+    return slices.assign(cause=slices["cause"].mask(other, f"{OTHER_SERIES}: " + reason)), table
 
 
 def _series_row(key: tuple[str, str], group: pd.DataFrame) -> dict[str, object]:
@@ -151,6 +162,8 @@ def _series_row(key: tuple[str, str], group: pd.DataFrame) -> dict[str, object]:
     if len(axial) > 1:
         step = order_slices(axial.assign(position_mm=positions(axial)))["step_mm"].median()
     reasons = []
+    if len(usable) == 0:
+        reasons.append(group["cause"].iloc[0])
     if UNWANTED.search(name):
         reasons.append("name")
     if not SLICES[0] <= len(axial) <= SLICES[1]:

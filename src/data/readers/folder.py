@@ -12,6 +12,7 @@ import re
 from pathlib import Path
 
 import pandas as pd
+from pydantic import field_validator
 
 from ...config import StrictModel, load_config
 from ...errors import UserError
@@ -21,8 +22,8 @@ from ..preparation import checks
 from ..preparation.headerless import headerless
 from ..preparation.inventory import Inventory, empty_labels
 from ..preparation.options import Options
-from ..source import IMAGE_SUFFIXES, list_files, read_bytes
-from .dicom import image_table, may_be_dicom
+from ..source import IMAGE_SUFFIXES, cause_of_failure, list_files, printable, read_bytes
+from .dicom import image_table, is_picture, may_be_dicom, other_format
 
 
 class FolderConfig(StrictModel):
@@ -33,6 +34,17 @@ class FolderConfig(StrictModel):
     patient_regex: str | None = None  # its first group in the path is the patient; default: see `patient_of`
     exclude: tuple[str, ...] = ()  # patterns of paths below the data root
 
+    @field_validator("patient_regex")
+    @classmethod
+    def _compiles(cls, pattern: str | None) -> str | None:
+        try:
+            groups = 1 if pattern is None else re.compile(pattern).groups
+        except re.error as error:
+            raise ValueError(f"no regular expression ({error})") from None
+        if groups < 1:
+            raise ValueError("no group; put the patient's part in parentheses")
+        return pattern
+
 
 def read(raw_dir: Path, options: Options, jobs: int) -> Inventory:
     """List the images of every class. An unknown folder, an empty class or a file without patient raises
@@ -41,10 +53,13 @@ def read(raw_dir: Path, options: Options, jobs: int) -> Inventory:
     config = (
         FolderConfig() if options.folder_config is None else load_config(FolderConfig, options.folder_config)
     )
-    paths = [entry.path for entry in list_files(raw_dir) if _is_image(entry.path)]
-    paths = [path for path in paths if not _excluded(os.path.relpath(path, raw_dir), config)]
+    found = [entry.path for entry in list_files(raw_dir)]
+    found = [path for path in found if not _excluded(os.path.relpath(path, raw_dir), config)]
+    paths = [path for path in found if _is_image(path)]
+    chosen = set(paths)
+    unread = [path for path in found if path not in chosen and is_picture(path)]
     images = image_table(paths, raw_dir, split="train")
-    parts = [os.path.relpath(path, raw_dir).split(os.sep) for path in paths]
+    parts = [printable(os.path.relpath(path, raw_dir)).split(os.sep) for path in paths]
     images["class_name"] = [part[0] for part in parts]
     _check_classes(raw_dir, config, images)
     images["patient_id"] = [patient_of(part, config, raw_dir) for part in parts]
@@ -52,13 +67,16 @@ def read(raw_dir: Path, options: Options, jobs: int) -> Inventory:
     numbers = {name: others.index(name) if name in others else -1 for name in config.classes}
     images["class_index"] = pd.array([numbers[name] for name in images["class_name"]], dtype="Int32")
     # A patient's scans are told apart by their folders; what lies in one folder is one study.
-    folders = [os.path.dirname(os.path.relpath(path, raw_dir)) for path in paths]
-    direct = [os.sep not in folder for folder in folders]
+    folders = ["/".join(part[:-1]) for part in parts]
+    direct = [len(part) == 2 for part in parts]
     images["study_id"] = [
         f"{folder}/{patient}" if lies else folder
         for folder, patient, lies in zip(folders, images["patient_id"], direct, strict=True)
     ]
-    return _with_headers(images, paths, jobs, config)
+    dropped = [
+        (printable(os.path.relpath(path, raw_dir)), printable(path), other_format(path)) for path in unread
+    ]
+    return _with_headers(images, paths, jobs, config, dropped)
 
 
 def patient_of(parts: list[str], config: FolderConfig, raw_dir: Path) -> str:
@@ -66,7 +84,7 @@ def patient_of(parts: list[str], config: FolderConfig, raw_dir: Path) -> str:
     path = "/".join(parts)
     if config.patient_regex is not None:
         found = re.search(config.patient_regex, path)
-        patient = found[1] if found and found.groups() else ""
+        patient = found[1] if found else ""
     elif len(parts) > 2:
         patient = parts[1]
     else:
@@ -78,18 +96,24 @@ def patient_of(parts: list[str], config: FolderConfig, raw_dir: Path) -> str:
     return patient
 
 
-def _with_headers(images: pd.DataFrame, paths: list[str], jobs: int, config: FolderConfig) -> Inventory:
+def _with_headers(
+    images: pd.DataFrame,
+    paths: list[str],
+    jobs: int,
+    config: FolderConfig,
+    dropped: list[tuple[str, str, str]],
+) -> Inventory:
     gray = images["path"].str.lower().str.endswith(IMAGE_SUFFIXES)
     images["units"] = gray.map({True: "gray", False: "hu"})
-    scanned = scan_headers(images.loc[~gray, "path"].tolist(), jobs).set_axis(images.index[~gray])
+    scanned = scan_headers([paths[row] for row in images.index[~gray]], jobs).set_axis(images.index[~gray])
     images.loc[~gray, "cause"] = checks.cause_of(scanned)
     shapes = []
-    for row, path in images.loc[gray, "path"].items():
+    for row in images.index[gray]:
         try:
-            shapes.append(gray_pixels(read_bytes(path)).shape)
-        except (ValueError, OSError) as error:
+            shapes.append(gray_pixels(read_bytes(paths[row])).shape)
+        except Exception as error:  # as in images.decode_source: this picture's matter alone
             shapes.append((0, 0))
-            images.at[row, "cause"] = str(error)
+            images.at[row, "cause"] = cause_of_failure(error)
     by_number = images[gray].assign(key=images.loc[gray, "image_id"].map(_natural)).sort_values("key")
     sequence = pd.Series(range(len(by_number)), by_number.index).reindex(images.index[gray])
     made = headerless(sequence.tolist(), shapes).set_axis(images.index[gray])
@@ -97,7 +121,7 @@ def _with_headers(images: pd.DataFrame, paths: list[str], jobs: int, config: Fol
     labels = empty_labels(images.index)
     labels["any"] = (images["class_name"] != config.negative).astype("Int8")
     images["series_id"] = images["study_id"]
-    return Inventory(images.join(labels), list(paths), headers=headers)
+    return Inventory(images.join(labels), list(paths), headers=headers, dropped=dropped)
 
 
 def _check_classes(raw_dir: Path, config: FolderConfig, images: pd.DataFrame) -> None:
@@ -126,4 +150,5 @@ def _excluded(path: str, config: FolderConfig) -> bool:
 
 def _natural(name: str) -> list[tuple[int, str]]:
     """Sorts slice2 before slice10."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
+    parts = re.split(r"(\d+)", name)  # every second one is a number
+    return [(int(part), "") if place % 2 else (-1, part) for place, part in enumerate(parts)]

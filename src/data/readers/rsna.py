@@ -17,7 +17,8 @@ from ...errors import UserError
 from ..contest_csv import read_image_ids, read_labels
 from ..preparation.inventory import Inventory, empty_labels
 from ..preparation.options import Options
-from ..source import Source, list_files, list_members
+from ..source import Source, list_files, list_members, printable
+from .dicom import is_picture, other_format
 
 FOLDERS = {
     "train": ("stage_2_train", "stage_2_train_images"),
@@ -52,7 +53,9 @@ def read(raw_dir: Path, options: Options, jobs: int) -> Inventory:
         raise UserError(
             f"{raw_dir}: {both[0]} is in {TABLES['train']} and in {TABLES['test']}: remove it from one"
         )
-    parts, copies = zip(*(_match(split, files[split], wanted[split]) for split in FOLDERS), strict=True)
+    parts, copies, dropped = zip(
+        *(_match(split, files[split], wanted[split]) for split in FOLDERS), strict=True
+    )
     images = pd.concat(parts, ignore_index=True)
     repeated_id = images.duplicated("image_id")
     if repeated_id.any():
@@ -69,6 +72,7 @@ def read(raw_dir: Path, options: Options, jobs: int) -> Inventory:
         images["source"].tolist(),
         inputs=list(tables.values()),
         copies=[copy for part in copies for copy in part],
+        dropped=[row for part in dropped for row in part],
         notes={"repeated label rows": repeated},
         image_id_is_uid=True,
     )
@@ -76,23 +80,35 @@ def read(raw_dir: Path, options: Options, jobs: int) -> Inventory:
 
 def _match(
     split: str, files: dict[str, list[Source]], wanted: pd.Index
-) -> tuple[pd.DataFrame, list[tuple[str, str, Source]]]:
-    """One row per image that has a file or is named in the table, with the cause where it lacks the other."""
+) -> tuple[pd.DataFrame, list[tuple[str, str, Source]], list[tuple[str, str, str]]]:
+    """One row per image that has a file or is named in the table, with the cause where it lacks the other;
+    further files of an image, and pictures beside its DICOM file.
+    """
+    found = {name: sorted(sources, key=_is_picture) for name, sources in files.items()}
     rows = pd.DataFrame(
         {
-            "image_id": list(files),
-            "path": [str(found[0]) for found in files.values()],
-            "source": [found[0] for found in files.values()],
+            "image_id": list(found),
+            "path": [printable(sources[0]) for sources in found.values()],
+            "source": [sources[0] for sources in found.values()],
         }
     )
     rows["cause"] = None
     rows.loc[~rows["image_id"].isin(wanted), "cause"] = f"not in the table: {TABLES[split]} does not name it"
+    pictures = rows["source"].map(_is_picture).astype(bool)
+    rows.loc[pictures, "cause"] = rows.loc[pictures, "path"].map(other_format)
+    rows["source"] = rows["source"].mask(pictures, None)
     absent = wanted.difference(rows["image_id"], sort=False)
     reason = "no file: named in " + TABLES[split]
     missing = pd.DataFrame({"image_id": absent, "path": None, "source": None, "cause": reason})
-    copies = [(name, str(copy), copy) for name, found in files.items() for copy in found[1:]]
+    more = [(name, printable(copy), copy) for name, sources in found.items() for copy in sources[1:]]
+    copies = [copy for copy in more if not _is_picture(copy[2])]
+    dropped = [(name, path, other_format(path)) for name, path, copy in more if _is_picture(copy)]
     frames = [frame for frame in (rows, missing) if len(frame)] or [rows]
-    return pd.concat(frames, ignore_index=True).assign(split=split), copies
+    return pd.concat(frames, ignore_index=True).assign(split=split), copies, dropped
+
+
+def _is_picture(source: Source) -> bool:
+    return is_picture(str(source))
 
 
 def _find(raw_dir: Path) -> tuple[dict[str, dict[str, list[Source]]], dict[str, Source]]:
@@ -128,7 +144,7 @@ def _sort_out(
     for parts, source in entries:
         split = folders.get(parts[-2]) if len(parts) > 1 else None
         if split is not None and not parts[-1].endswith(".csv"):
-            files[split].setdefault(os.path.splitext(parts[-1])[0], []).append(source)
+            files[split].setdefault(printable(os.path.splitext(parts[-1])[0]), []).append(source)
         elif parts[-1] in table_names:
             tables.setdefault(table_names[parts[-1]], source)
     return files, tables

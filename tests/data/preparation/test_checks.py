@@ -22,7 +22,6 @@ def test_a_good_file_has_no_cause(tmp_path, implicit):
     [
         ("SOPInstanceUID", "SOPInstanceUID"),
         ("Modality", "Modality"),
-        ("PatientID", "PatientID"),
         ("StudyInstanceUID", "StudyInstanceUID"),
         ("SeriesInstanceUID", "SeriesInstanceUID"),
         ("ImagePositionPatient", "ImagePositionPatient"),
@@ -44,12 +43,12 @@ def test_each_missing_tag_is_named(tmp_path, tag, named):
     assert cause(write(tmp_path / "a.dcm", dataset(drop=(tag,)))) == f"missing tag: {named}"
 
 
-@pytest.mark.parametrize("tag", ["WindowCenter", "WindowWidth", "StudyID", "HighBit"])
+@pytest.mark.parametrize("tag", ["PatientID", "WindowCenter", "WindowWidth", "StudyID", "HighBit"])
 def test_tags_that_nothing_needs_may_be_missing(tmp_path, tag):
     assert cause(write(tmp_path / "a.dcm", dataset(drop=(tag,)))) is None
 
 
-@pytest.mark.parametrize("tag", ["PatientID", "StudyInstanceUID", "RescaleSlope", "ImagePositionPatient"])
+@pytest.mark.parametrize("tag", ["StudyInstanceUID", "RescaleSlope", "ImagePositionPatient"])
 def test_an_empty_tag_is_as_bad_as_a_missing_one(tmp_path, tag):
     assert cause(write(tmp_path / "a.dcm", dataset(**{tag: ""}))) == f"missing tag: {tag}"
 
@@ -59,7 +58,7 @@ def test_an_empty_tag_is_as_bad_as_a_missing_one(tmp_path, tag):
     [
         ({"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}, "localizer: ImageType says so"),
         ({"Modality": "MR"}, "not CT: Modality is MR"),
-        ({"NumberOfFrames": "2"}, "multi-frame: more than one image in the file"),
+        ({"NumberOfFrames": "2"}, "multi-frame: 2 images in the file"),
         ({"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB"}, "colour image: RGB"),
         ({"PhotometricInterpretation": "PALETTE COLOR"}, "colour image: PALETTE COLOR"),
         ({"Rows": 0}, "zero size: 0 x 32"),
@@ -68,11 +67,10 @@ def test_an_empty_tag_is_as_bad_as_a_missing_one(tmp_path, tag):
         ({"Rows": 64}, "size mismatch: Rows x Columns is 64 x 32, PixelData has 2048 of 4096 bytes"),
         ({"Rows": 16}, "size mismatch: Rows x Columns is 16 x 32, PixelData has 2048 of 1024 bytes"),
         ({"BitsStored": 20}, "bad tag: BitsStored is 20 of 16"),
-        ({"HighBit": 11}, "bad tag: HighBit is not BitsStored - 1"),
         ({"PixelRepresentation": 7}, "bad tag: PixelRepresentation is neither 0 nor 1"),
         ({"RescaleSlope": "0"}, "bad tag: RescaleSlope is 0"),
         ({"PixelSpacing": ["0.5", "0"]}, "bad tag: PixelSpacing is not positive"),
-        ({"PixelSpacing": ["0.5"]}, "bad tag: pixel_spacing is '0.5 '"),
+        ({"PixelSpacing": ["0.5"]}, "bad tag: PixelSpacing is '0.5'"),
         ({"ImageOrientationPatient": list("100001")}, "non-axial: the slice normal is far from"),
         ({"ImageOrientationPatient": list("100100")}, "bad tag: ImageOrientationPatient is not two"),
     ],
@@ -86,7 +84,7 @@ def test_unusable_images_are_told_apart(tmp_path, tags, expected):
     [
         (b"", "empty file"),
         (b"patient;age\n" * 50, "not a DICOM file: no DICM at byte 128"),
-        (b"\0" * 128 + b"DICM" + b"\xff" * 64, "missing tag"),
+        (b"\0" * 128 + b"DICM" + b"\xff" * 64, "truncated"),
     ],
 )
 def test_files_that_are_no_dicom(tmp_path, content, expected):
@@ -110,4 +108,4 @@ def test_the_pixels_of_a_truncated_file_are_counted(tmp_path):
 
 def test_a_folder_with_the_name_of_an_image(tmp_path):
     (tmp_path / "a.dcm").mkdir()
-    assert cause(tmp_path / "a.dcm") == "Is a directory"
+    assert cause(tmp_path / "a.dcm") == "unreadable file: Is a directory"

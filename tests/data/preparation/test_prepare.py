@@ -468,7 +468,7 @@ def test_a_file_that_cannot_be_read_is_quarantined(raw, tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "open", refuse)
     prepare(raw, tmp_path / "clean", SMALL)
-    assert cause_of(tmp_path / "clean", name) == "Permission denied"
+    assert cause_of(tmp_path / "clean", name) == "unreadable file: Permission denied"
 
 
 @pytest.mark.parametrize(

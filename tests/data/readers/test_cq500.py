@@ -52,11 +52,14 @@ def raw(tmp_path):
 def test_one_series_a_study_is_used_and_every_choice_is_logged(raw, tmp_path, caplog):
     manifest = prepare(raw, tmp_path / "clean", OPTIONS)
     slices = Prepared(tmp_path / "clean").slices
-    assert slices.groupby("study_id")["series"].first().to_dict() == {
-        "CQ500-CT-1": "CT Plain",
-        "CQ500-CT-2": "CT 5mm",
+    used = slices[slices["status"] == "ok"]
+    assert used.groupby(["study_id", "series"]).size().to_dict() == {
+        ("CQ500-CT-1", "CT Plain"): 16,
+        ("CQ500-CT-2", "CT 5mm"): 20,
     }
-    assert slices.groupby("study_id").size().to_dict() == {"CQ500-CT-1": 16, "CQ500-CT-2": 20}
+    assert manifest["quarantined"] == {"other series": 40 + 16 + 20 + 3 + 16} and len(slices) == 131
+    thin = slices[slices["series"] == "CT PLAIN THIN"]
+    assert set(thin["cause"]) == {"other series: CT PLAIN THIN, another series was preferred"}
     log = pd.read_csv(tmp_path / "clean" / "series.csv").set_index(["study_id", "series"])
     assert log["reason"].to_dict() == {
         ("CQ500-CT-1", "CT BONE"): "unsuitable: name",
@@ -75,9 +78,9 @@ def test_one_series_a_study_is_used_and_every_choice_is_logged(raw, tmp_path, ca
 def test_study_labels_are_the_majority(raw, tmp_path):
     prepare(raw, tmp_path / "clean", OPTIONS)
     studies = Prepared(tmp_path / "clean").studies.set_index("study_id")
-    assert studies["any"].to_dict() == {"CQ500-CT-1": 1, "CQ500-CT-2": 0}
+    assert studies["any"].to_dict() == {"CQ500-CT-1": 1, "CQ500-CT-2": 0, "CQ500-CT-7": 0}
     assert studies.loc["CQ500-CT-1", "subdural"] == 0  # one reader of three
-    assert studies["fracture"].tolist() == [0, 1] and studies["category"].tolist() == ["B1", "B2"]
+    assert studies["fracture"].tolist() == [0, 1, 0] and studies["category"].tolist() == ["B1", "B2", "B1"]
     assert Prepared(tmp_path / "clean").slices["any"].isna().all()
     assert sorted(Prepared(tmp_path / "clean").folds["fold"]) == [0, 1]
 
@@ -90,7 +93,8 @@ def test_people_overrule_the_rule(tmp_path):
     write_reads(root, {337: {}, 345: {}})
     prepare(root, tmp_path / "clean", OPTIONS)
     slices = Prepared(tmp_path / "clean").slices
-    assert slices.loc[slices["study_id"] == "CQ500-CT-337", "series"].unique().tolist() == ["CT 2.55mm"]
+    chosen = slices[(slices["study_id"] == "CQ500-CT-337") & (slices["status"] == "ok")]
+    assert chosen["series"].unique().tolist() == ["CT 2.55mm"]
     head = slices[slices["study_id"] == "CQ500-CT-345"]
     assert (head["status"] == "ok").sum() == 24  # files from 24 on do not show the head
     assert head.loc[head["status"] != "ok", "cause"].str.startswith("not the head").all()

@@ -132,11 +132,11 @@ def test_broken_volumes_are_quarantined_with_their_cause_and_the_rest_goes_on(tm
     assert set(good["study_id"]) == {"good", "one_time", "packed"} and len(good) == 9
     cause = slices[slices["status"] != "ok"].groupby("study_id")["cause"].first().str.split(":").str[0]
     assert cause.to_dict() == {
-        "empty": "unreadable NIfTI",
-        "empty2": "unreadable NIfTI",
+        "empty": "empty file",
+        "empty2": "empty file",
         "text": "unreadable NIfTI",
         "header": "unreadable NIfTI",
-        "short": "unreadable file",
+        "short": "truncated",
         "cut": "truncated",
         "stub": "unreadable NIfTI",
         "bad": "unreadable file",
@@ -147,10 +147,15 @@ def test_broken_volumes_are_quarantined_with_their_cause_and_the_rest_goes_on(tm
     }
 
 
-def test_what_cannot_be_told_apart_is_refused(tmp_path):
+def test_a_folder_without_volumes_is_named(tmp_path):
     with pytest.raises(UserError, match=r"no \.nii or \.nii\.gz file there"):
         prepare(tmp_path, tmp_path / "clean", OPTIONS)
-    for suffix in (".nii", ".nii.gz"):
-        save(tmp_path / "raw" / f"a{suffix}", np.zeros((20, 20, 2), np.int16))
-    with pytest.raises(UserError, match=r"a is there as \.nii and as \.nii\.gz"):
-        prepare(tmp_path / "raw", tmp_path / "clean", OPTIONS)
+
+
+def test_volumes_of_one_name_are_called_by_their_whole_names(tmp_path):
+    for suffix, value in ((".nii", 1), (".nii.gz", 2)):
+        save(tmp_path / "raw" / f"a{suffix}", np.full((20, 20, 2), value, np.int16))
+    prepare(tmp_path / "raw", tmp_path / "clean", OPTIONS)
+    volumes = open_volumes(tmp_path / "clean")
+    assert volumes.study_ids == ["a.nii", "a.nii.gz"]
+    assert (volumes.slice("a.nii/2") == 1).all() and (volumes.slice("a.nii.gz/2") == 2).all()

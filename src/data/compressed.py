@@ -1,0 +1,237 @@
+"""Compressed pixels: told whole from damaged, and decoded by the same library on every machine.
+
+Decoders guess what is missing and say so on standard error at best. So the structure of a codestream is
+checked before (fragments, end marker, stated size), what libjpeg says while it decodes is read, and which
+library decodes is fixed to one of requirements.txt, whatever else is installed.
+Layout: DICOM PS3.5, A.4; JPEG: ITU-T T.81, annex B; JPEG 2000: ITU-T T.800, annex A.
+"""
+
+import contextlib
+import os
+import re
+import struct
+import sys
+import tempfile
+import threading
+import warnings
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from .header import ITEM
+
+RLE, JPEG, JPEG_LS, JPEG_2000, HTJ2K = (
+    f"1.2.840.10008.1.2.{kind}" for kind in ("5", "4.57", "4.80", "4.91", "4.203")
+)
+LIBRARY = {RLE: "pydicom", JPEG: "gdcm", JPEG_LS: "gdcm", JPEG_2000: "pylibjpeg", HTJ2K: "pylibjpeg"}
+# Entropy-coded bytes are as good as random, and a JPEG 2000 packet without content is one zero byte.
+ZERO_RUN = bytes(64)
+_DELIMITER = b"\xfe\xff\xdd\xe0"
+_CUT = "truncated: the file ends within its compressed pixels"
+_NO_END = "truncated: its compressed pixels have no end marker"
+_DAMAGED = "damaged pixels: "
+# what libjpeg says where it goes on with pixels of its own
+INVENTED = re.compile(r"Corrupt JPEG data: [^\n]*|Premature end of JPEG[^\n]*")
+_lock = threading.Lock()
+
+
+class Layout(NamedTuple):
+    """How the pixels of an image are laid out."""
+
+    rows: int
+    columns: int
+    allocated: int  # bits of a pixel
+    stored: int  # of them with a meaning
+    signed: bool
+
+    @property
+    def bytes(self) -> int:
+        return self.rows * self.columns * (self.allocated // 8)
+
+
+def decode(data: bytes, at: int, syntax: str, layout: Layout) -> np.ndarray:
+    """(rows, columns) stored values of the fragments that start at `at`. Raises ValueError saying what is
+    wrong.
+    """
+    stream, kind = _codestream(_fragments(data, at), syntax)
+    if kind in (JPEG, JPEG_LS):
+        _check_size(layout, *_jpeg_size(stream))
+    elif kind in (JPEG_2000, HTJ2K):
+        _check_size(layout, *_jpeg_2000_size(stream))
+    with messages() as said:
+        values = _decoded(stream, kind, layout)
+    if found := INVENTED.search(said()):
+        raise ValueError(f"{_DAMAGED}{found[0]}")
+    if kind == JPEG_2000 and ZERO_RUN in stream[stream.find(b"\xff\x90") :] and values.min() != values.max():
+        raise ValueError(f"{_DAMAGED}a run of zeros in its compressed pixels")
+    return values
+
+
+@contextlib.contextmanager
+def messages() -> Iterator:
+    """Inside the block nothing reaches standard error; gives a function that tells afterwards what was said.
+
+    C libraries write to the descriptor, so that is what is turned away.
+    """
+    text = ""
+    with _lock, contextlib.ExitStack() as stack:
+        file = stack.enter_context(tempfile.TemporaryFile())
+        sys.stderr.flush()
+        try:
+            kept = os.dup(2)
+        except OSError:  # a process without standard error
+            kept = None
+        if kept is not None:
+            os.dup2(file.fileno(), 2)
+        try:
+            yield lambda: text
+        finally:
+            sys.stderr.flush()
+            if kept is not None:
+                os.dup2(kept, 2)
+                os.close(kept)
+            file.seek(0)
+            text = file.read().decode("utf-8", "replace")
+
+
+def check_jpeg(stream: bytes) -> None:
+    """Raises ValueError for a JPEG without its end marker."""
+    _jpeg_size(stream)
+
+
+def _fragments(data: bytes, at: int) -> list[bytes]:
+    """The items from `at` to the delimiter without the first one, the table of offsets."""
+    found = []
+    while at + 8 <= len(data):
+        tag, (length,) = data[at : at + 4], struct.unpack_from("<I", data, at + 4)
+        at += 8
+        if tag == _DELIMITER:
+            return found[1:]
+        if tag != ITEM:
+            raise ValueError(f"{_DAMAGED}no fragment where one should start")
+        found.append(data[at : at + length])
+        at += length
+    raise ValueError(_CUT)
+
+
+def _codestream(fragments: list[bytes], syntax: str) -> tuple[bytes, str]:
+    """One image's codestream and its kind, told from its first bytes where it has a mark."""
+    fragments = [fragment for fragment in fragments if fragment]
+    kinds = [_marked_kind(fragment) for fragment in fragments]
+    images = len(fragments) if syntax == RLE else sum(kind is not None for kind in kinds)
+    if images > 1:
+        raise ValueError(f"multi-frame: {images} images in the file")
+    if not fragments:
+        raise ValueError("missing tag: PixelData is empty")
+    kind = kinds[0] or (RLE if syntax == RLE else None)
+    if kind is None:
+        raise ValueError(f"undecodable pixels: {_name(syntax)} is stated, and they do not begin so")
+    return b"".join(fragments), kind
+
+
+def _marked_kind(stream: bytes) -> str | None:
+    if stream[:3] == b"\xff\xd8\xff":
+        return JPEG_LS if _frame_marker(stream) == 0xF7 else JPEG
+    if stream[:4] == b"\xff\x4f\xff\x51" or stream[4:8] == b"jP  ":
+        high_throughput = b"\xff\x50" in stream[: stream.find(b"\xff\x90")]
+        return HTJ2K if high_throughput else JPEG_2000
+    return None
+
+
+def _name(syntax: str) -> str:
+    from pydicom.uid import UID
+
+    return UID(syntax).name if syntax else "no compression"
+
+
+def _segments(stream: bytes, at: int, last: int) -> Iterator[tuple[int, int]]:
+    """(marker, offset of its length) of every marker segment from `at` to the one with the marker `last`."""
+    while at + 4 <= len(stream):
+        if stream[at] != 0xFF:
+            raise ValueError(f"{_DAMAGED}no marker where one should stand")
+        if stream[at + 1] == 0xFF:  # a fill byte
+            at += 1
+            continue
+        yield stream[at + 1], at + 2
+        if stream[at + 1] == last:
+            return
+        at += 2 + struct.unpack_from(">H", stream, at + 2)[0]
+    raise ValueError(_NO_END)
+
+
+_FRAMES = frozenset((*range(0xC0, 0xD0), 0xF7)) - {0xC4, 0xC8, 0xCC}
+
+
+def _frame_marker(stream: bytes) -> int | None:
+    with contextlib.suppress(ValueError):
+        return next((marker for marker, _ in _segments(stream, 2, 0xDA) if marker in _FRAMES), None)
+    return None
+
+
+def _jpeg_size(stream: bytes) -> tuple[int, int]:
+    """Rows (0: not stated) and columns of a whole JPEG or JPEG-LS codestream. Raises ValueError."""
+    size = None
+    for marker, at in _segments(stream, 2, 0xDA):
+        if marker in _FRAMES and at + 7 <= len(stream):
+            size = struct.unpack_from(">HH", stream, at + 3)
+    # after the start of the scan no other bytes read like the end marker
+    if stream.rfind(b"\xff\xd9") < at:
+        raise ValueError(_NO_END)
+    if size is None:
+        raise ValueError(f"{_DAMAGED}no frame header")
+    return size
+
+
+def _jpeg_2000_size(stream: bytes) -> tuple[int, int]:
+    """Rows and columns of a whole JPEG 2000 codestream, within a JP2 file or not. Raises ValueError."""
+    start = stream.find(b"\xff\x4f\xff\x51")
+    if start < 0 or start + 24 > len(stream):
+        raise ValueError(_NO_END)
+    *_, (_, after) = _segments(stream, start + 2, 0x90)
+    at = after - 2
+    while stream[at : at + 2] == b"\xff\x90" and at + 12 <= len(stream):
+        (length,) = struct.unpack_from(">I", stream, at + 6)
+        if length == 0:  # to the end of the codestream
+            at = stream.rfind(b"\xff\xd9")
+            break
+        at += max(length, 12)
+    if at < 0 or stream[at : at + 2] != b"\xff\xd9":
+        raise ValueError(_NO_END)
+    columns, rows, left, top = struct.unpack_from(">4I", stream, start + 8)
+    return rows - top, columns - left
+
+
+def _check_size(layout: Layout, rows: int, columns: int) -> None:
+    if (rows or layout.rows, columns) != layout[:2]:
+        stated = f"{layout.rows} x {layout.columns}"
+        raise ValueError(
+            f"size mismatch: Rows x Columns is {stated}, its compressed pixels are {rows} x {columns}"
+        )
+
+
+def _decoded(stream: bytes, kind: str, layout: Layout) -> np.ndarray:
+    from pydicom.encaps import encapsulate
+    from pydicom.pixels import get_decoder
+    from pydicom.uid import UID
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            values, _ = get_decoder(UID(kind)).as_array(
+                encapsulate([stream]),
+                decoding_plugin=LIBRARY[kind],
+                rows=layout.rows,
+                columns=layout.columns,
+                samples_per_pixel=1,
+                photometric_interpretation="MONOCHROME2",
+                bits_allocated=layout.allocated,
+                bits_stored=layout.stored,
+                pixel_representation=int(layout.signed),
+                number_of_frames=1,
+                pixel_keyword="PixelData",
+                allow_excess_frames=False,
+            )
+    except Exception as error:  # decoders raise whatever their libraries do
+        raise ValueError(f"{_DAMAGED}{LIBRARY[kind]} does not decode them") from error
+    return values
