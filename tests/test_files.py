@@ -4,7 +4,15 @@ import pandas as pd
 import pytest
 
 from src.errors import UserError
-from src.files import atomic_path, fingerprint, read_json, write_json, write_parquet
+from src.files import (
+    atomic_path,
+    fingerprint,
+    parquet_made_from,
+    read_json,
+    read_parquet,
+    write_json,
+    write_parquet,
+)
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_no_trace(tmp_path):
@@ -40,3 +48,32 @@ def test_a_table_written_twice_has_the_same_bytes(tmp_path):
     write_parquet(tmp_path / "a.parquet", frame)
     write_parquet(tmp_path / "b.parquet", frame)
     assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
+
+
+def test_a_table_says_what_it_was_made_from(tmp_path):
+    frame, path = pd.DataFrame({"image_id": ["a", "b"], "any": [0.25, 0.5]}), tmp_path / "a.parquet"
+    write_parquet(path, frame, {"run": "1234", "studies": {"s": "5"}})
+    pd.testing.assert_frame_equal(read_parquet(path), frame)
+    assert parquet_made_from(path) == {"run": "1234", "studies": {"s": "5"}}
+    write_parquet(path, frame)
+    assert parquet_made_from(path) == {}
+
+
+@pytest.mark.parametrize("kept", [0, 100, -1])
+def test_a_table_that_is_cut_off_is_named(tmp_path, kept):
+    path = tmp_path / "a.parquet"
+    write_parquet(path, pd.DataFrame({"any": range(100)}))
+    path.write_bytes(path.read_bytes()[:kept])
+    for read in (read_parquet, parquet_made_from):
+        with pytest.raises(UserError, match=r"a.parquet: damaged \(.*\); delete it and run its step again"):
+            read(path)
+
+
+def test_values_that_were_overwritten_are_noticed(tmp_path):
+    path = tmp_path / "a.parquet"
+    write_parquet(path, pd.DataFrame({"any": [0.1 * k for k in range(100)]}))
+    data = path.read_bytes()
+    for start in range(100, 700, 60):
+        path.write_bytes(data[:start] + bytes(50) + data[start + 50 :])
+        with pytest.raises(UserError, match="a.parquet: damaged"):
+            read_parquet(path)
