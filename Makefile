@@ -10,7 +10,7 @@ export SETTINGS   := $(EXPERIMENT)/SETTINGS.json
 export FOLD JOBS
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: run demo-data test lint format bench results clean
+.PHONY: run demo-data test lint format systems systems-full bench results clean
 
 run: $(VENV)/core demo-data
 	PREPARE_FLAGS="--size 256 --crop --folds 3" bash steps/1_prepare_data.sh
@@ -32,6 +32,14 @@ lint: $(VENV)/all
 format: $(VENV)/all
 	ruff check --fix .
 	ruff format .
+
+systems: $(VENV)/core demo-data
+	PREPARE_FLAGS="--size 256 --crop --folds 3" bash steps/1_prepare_data.sh
+	python -m src.audit.systems --settings $(SETTINGS) --jobs $(JOBS) --out results/systems.json
+
+systems-full: $(VENV)/core demo-data
+	PREPARE_FLAGS="--size 256 --crop --folds 3" bash steps/1_prepare_data.sh
+	python -m src.audit.systems --settings $(SETTINGS) --jobs $(JOBS) --folds 0 1 2 --out results/systems_full.json
 
 bench: $(VENV)/all
 	for part in benchmarks/bench_*.py; do python -m benchmarks.$$(basename $$part .py) || exit 1; done

@@ -19,7 +19,7 @@ def main() -> None:
     if arguments.score is None:
         blend(arguments)
     else:
-        from src.evaluation.score_file import score_file
+        from src.evaluation.submission import score_file
 
         print(score_file(arguments.score, arguments.labels).text())
 
@@ -27,8 +27,9 @@ def main() -> None:
 def blend(arguments: Namespace) -> None:
     """The whole of step 5."""
     from src.ensemble.ensemble_config import load_ensemble
-    from src.ensemble.experiment import evaluate_experiment, write_experiment_submission
+    from src.ensemble.experiment import evaluate_experiment
     from src.ensemble.reproduce import reproduction_commands
+    from src.ensemble.submit import write_experiment_submission
     from src.files import write_json, write_text
     from src.report.run_report import write_report
     from src.report.score_table import score_table

@@ -25,7 +25,8 @@ import pandas as pd
 from ..command_line import command_line, positive, run, start_logging
 from ..data.contest_csv import read_labels
 from ..data.dicom import scan_headers
-from ..data.phantom import MANIFEST, SAMPLE_CSV, TEST_LABELS_CSV, TRAIN_CSV, long_labels
+from ..data.phantom import SAMPLE_CSV, TRAIN_CSV, long_labels
+from ..data.synthetic_truth import MANIFEST, TEST_LABELS_CSV
 from ..errors import UserError
 from ..evaluation.bootstrap import Interval, bootstrap_auc, bootstrap_weighted_log_loss_ratio
 from ..evaluation.metrics import constant_predictions, label_log_losses, prevalence

@@ -40,7 +40,7 @@ from ..data.geometry import positions
 from ..data.source import DICOM_SUFFIXES, list_files, read_bytes
 from ..errors import UserError
 from ..evaluation.bootstrap import PatientBootstrap
-from ..evaluation.roc import auc, weighted_curve_areas
+from ..evaluation.roc import auc, weighted_auc
 from ..files import write_json
 from ..progress import parallel
 from .slice_statistics import BRAIN_HU, Regions, find_regions, slice_statistics
@@ -241,8 +241,8 @@ def area(y: np.ndarray, score: np.ndarray, patients: np.ndarray) -> dict[str, fl
     if y.all() or not y.any():
         return dict.fromkeys(("auc", "low", "high"))
     bootstrap = PatientBootstrap(patients, REPLICATES)
-    areas = weighted_curve_areas(y, score, bootstrap.code)
-    replicates = np.array([areas(draw)[0] for draw in bootstrap.draws()])
+    area_of = weighted_auc(y, score, bootstrap.code)
+    replicates = np.array([area_of(draw) for draw in bootstrap.draws()])
     (interval,) = bootstrap.summarise(np.array([auc(y, score)]), replicates[:, None])
     return {key: round(value, 4) for key, value in zip(("auc", "low", "high"), interval, strict=True)}
 

@@ -19,7 +19,7 @@ def assign_folds(
     """slices (a row an image: patient_id, the six labels, and pixel_hash, blank, split where known)
     -> patient_id, fold in 0..n_folds-1, a row a training patient, sorted by patient_id.
 
-    Patients who share an identical slice form one group (see `link_patients`). Groups are placed one by one,
+    Patients who share a slice or a study form one group (see `link_patients`). Groups are placed one by one,
     those with the rarest label first and the largest of them foremost, each into the fold where the labels,
     the images and the patients then deviate least from an even share: a greedy form of iterative
     stratification (Sechidis et al., 2011) for groups. `seed` breaks ties. Patients of `before` (patient_id,
@@ -65,34 +65,41 @@ def _check_kept(before: pd.DataFrame, groups: np.ndarray, n_folds: int) -> None:
     if several.any():
         linked = before[groups == groups[several.to_numpy().argmax()]].drop_duplicates("fold")
         named = " and ".join(f"{row.patient_id} (fold {row.fold})" for row in linked.itertuples())
-        raise UserError(f"folds.csv: {named} share an identical slice in the new data; {remedy}")
+        raise UserError(f"folds.csv: {named} share an identical slice or a study in the new data; {remedy}")
 
 
 def link_patients(slices: pd.DataFrame) -> pd.Series:
-    """Group number of every patient, index patient_id: connected components of "shares an identical slice".
+    """Group number of every patient, index patient_id: connected components of "shares a slice or a study".
 
-    All parts and quarantined images count, for a copy leaks whatever becomes of it. Blank images (one value
+    A slice is shared where pixel_hash agrees, a study where study_id does, so far as the table has them. All
+    parts and quarantined images count, for a copy leaks whatever becomes of it. Blank images (one value
     everywhere) link nobody: they are all alike.
     """
     known = slices[slices["patient_id"].notna()]
     patients = pd.Index(known["patient_id"].unique(), name="patient_id").sort_values()
-    if "pixel_hash" not in known:
-        return pd.Series(np.arange(len(patients)), index=patients)
-    hashed = known[known["pixel_hash"].notna()]
+    hashed = known
     if "blank" in known:
-        hashed = hashed[~hashed["blank"].fillna(False).astype(bool)]
-    pairs = hashed[["patient_id", "pixel_hash"]].drop_duplicates()
-    pairs = pairs[pairs.duplicated("pixel_hash", keep=False)]
-    patient = patients.get_indexer(pairs["patient_id"])
-    image = len(patients) + pd.factorize(pairs["pixel_hash"])[0]
-    nodes = len(patients) + len(pairs)
-    graph = coo_array((np.ones(len(pairs)), (patient, image)), shape=(nodes, nodes))
+        hashed = known[~known["blank"].fillna(False).astype(bool)]
+    shared = [_shared(hashed, "pixel_hash"), _shared(known, "study_id")]
+    patient = patients.get_indexer(np.concatenate([link[0] for link in shared]))
+    thing = np.concatenate([shared[0][1], shared[1][1] + len(shared[0][1])])
+    nodes = len(patients) + len(patient)
+    graph = coo_array((np.ones(len(patient)), (patient, len(patients) + thing)), shape=(nodes, nodes))
     components = connected_components(graph, directed=False)[1][: len(patients)]
     return pd.Series(components, index=patients)
 
 
+def _shared(known: pd.DataFrame, column: str) -> tuple[np.ndarray, np.ndarray]:
+    """Patients, and the number of what they share, a pair for each patient who shares something."""
+    if column not in known:
+        return np.array([], object), np.array([], np.int64)
+    pairs = known.loc[known[column].notna(), ["patient_id", column]].drop_duplicates()
+    pairs = pairs[pairs.duplicated(column, keep=False)]
+    return pairs["patient_id"].to_numpy(object), pd.factorize(pairs[column])[0]
+
+
 def check_folds(slices: pd.DataFrame, folds: pd.DataFrame) -> None:
-    """Raise UserError unless every training patient has one fold and no identical slice lies in two folds."""
+    """Raise UserError unless every training patient has one fold and linked patients have the same."""
     repeated = folds.loc[folds["patient_id"].duplicated(), "patient_id"]
     if len(repeated):
         raise UserError(f"folds: patient {repeated.iloc[0]} has two rows; keep one")
@@ -109,8 +116,8 @@ def check_folds(slices: pd.DataFrame, folds: pd.DataFrame) -> None:
     if len(leaks):
         linked = groups.index[groups == leaks[0]]
         raise UserError(
-            f"folds: {len(leaks)} groups of patients with identical slices are spread over folds, such as "
-            f"{', '.join(linked[:3])}; put each group into one fold"
+            f"folds: {len(leaks)} groups of patients with identical slices or a common study are spread over "
+            f"folds, such as {', '.join(linked[:3])}; put each group into one fold"
         )
 
 

@@ -21,7 +21,7 @@ def decode_source(source: Source) -> Slice | str:
         return dicom.decode(read_bytes(source))
     except OSError as error:
         return f"unreadable file: {error.strerror or error}"
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:  # the latter from a tag that is infinite
         return str(error)
 
 

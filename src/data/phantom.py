@@ -37,14 +37,9 @@ from ..labels import LABELS, SUBTYPES
 from ..phantom.family import find_family
 from ..phantom.plan import PRESETS, Preset, StudyPlan, epidural_share, make_plan, with_epidural
 from ..phantom.study import paint_study
+from .synthetic_truth import MANIFEST, RECIPE, TEST_LABELS_CSV
 
-RECIPE = 3  # raise it when the bytes of a data set change
-MANIFEST = "phantom.json"
-TRAIN_CSV, SAMPLE_CSV, TEST_LABELS_CSV = (
-    "stage_2_train.csv",
-    "stage_2_sample_submission.csv",
-    "demo_test_labels.csv",
-)
+TRAIN_CSV, SAMPLE_CSV = "stage_2_train.csv", "stage_2_sample_submission.csv"
 
 
 def generate(
@@ -184,18 +179,6 @@ def _as_text(table: pd.DataFrame) -> np.ndarray:
 
 def _from_text(text: np.ndarray) -> pd.DataFrame:
     return pd.DataFrame(json.loads(str(text)))
-
-
-def read_masks(truth: Path | str, study_id: str) -> tuple[np.ndarray, np.ndarray]:
-    """Truth of one study, slices upwards as `order` in slices.parquet.
-
-    -> blood (slices, subtypes, grid, grid), in the order of SUBTYPES; cavity (slices, grid, grid); bool
-    """
-    with np.load(Path(truth) / "masks" / f"{study_id}.npz") as saved:
-        slices, _, *grid = shape = saved["shape"].tolist()
-        blood = np.unpackbits(saved["blood"], count=int(np.prod(shape))).reshape(shape)
-        cavity = np.unpackbits(saved["cavity"], count=slices * grid[0] * grid[1]).reshape(slices, *grid)
-    return blood.astype(bool), cavity.astype(bool)
 
 
 def _write_labels(out: Path, table: pd.DataFrame, preset: Preset, seed: int) -> None:

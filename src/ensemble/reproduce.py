@@ -6,14 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..config import StrictModel, load_config
+from ..config import load_config, read_values
 from ..data.prepared import FOLDS, Prepared
 from ..files import file_sha256
 from ..settings import Settings
 from ..training.engine.training_config import WITHOUT_EFFECT
+from ..training.kinds import kind_of
 from ..training.runs import Run, runs_of
-from ..training.slices.slice_config import SliceConfig
-from ..training.studies.stacker_config import StackerConfig
 from .ensemble_config import External
 
 DEFAULTS = {"dataset": "rsna", "size": 512, "folds": 5, "seed": 0}
@@ -35,7 +34,8 @@ def reproduction_commands(
     root = experiment.parent
     tail = "" if str(settings_file) == "SETTINGS.json" else f" --settings {shlex.quote(str(settings_file))}"
     runs = _with_their_inputs(settings, [m for m in members if not m.startswith("external/")])
-    lines = [_check(file) for files in external.values() for file in (files.oof, files.test)]
+    read = [file for files in external.values() for file in (files.oof, files.test) if file is not None]
+    lines = [_check(file) for file in read]
     prepared = Prepared(settings.clean)
     # folds of data that grew are not what the same data would get at once
     folds = {"folds_file": settings.clean / FOLDS} if prepared.manifest.get("folds_grew") else {}
@@ -60,7 +60,7 @@ def _with_their_inputs(settings: Settings, members: Sequence[str]) -> list[str]:
         run = _folds_of(settings, name)[0]
         if run.stage == "stage2":
             second.append(name)
-            first.extend(run.read_config(StackerConfig).members)
+            first.extend(read_values(run.require("config.json"))["members"])
         else:
             first.append(name)
     return [*dict.fromkeys(sorted(first)), *second]
@@ -74,12 +74,11 @@ def _folds_of(settings: Settings, name: str) -> list[Run]:
 def _training(settings: Settings, root: Path, name: str, tail: str) -> list[str]:
     runs = _folds_of(settings, name)
     run, file = runs[0], root / f"{name}.json"
-    model: type[StrictModel] = StackerConfig if run.stage == "stage2" else SliceConfig
     lines, overrides = [], ""
     if file.exists():
         overrides = "".join(
             f" --set {shlex.quote(f'{key}={json.dumps(value)}')}"
-            for key, value in _differences(model, run, file).items()
+            for key, value in _differences(run, file).items()
         )
     else:
         lines.append(f"# {file} is gone; its content: {run.folder / 'config.json'}")
@@ -88,8 +87,9 @@ def _training(settings: Settings, root: Path, name: str, tail: str) -> list[str]
     return [*lines, *([command + tail] if everything else [f"{command} --fold {r.fold}{tail}" for r in runs])]
 
 
-def _differences(model: type[StrictModel], run: Run, file: Path) -> dict[str, Any]:
+def _differences(run: Run, file: Path) -> dict[str, Any]:
     """Keys whose values the run was trained with differ from what the file says now."""
+    model = kind_of(run).config
     trained = json.loads(run.read_config(model).model_dump_json())
     stated = json.loads(load_config(model, file).model_dump_json())
     return {k: v for k, v in trained.items() if v != stated[k] and k not in WITHOUT_EFFECT}

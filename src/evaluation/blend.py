@@ -1,9 +1,9 @@
-"""Blend of models: per label, convex weights that minimise the log loss, cross-fitted by patient.
+"""Blend of models: per label, convex weights that minimise the log loss, cross-fitted by patient group.
 
-The weights are fitted on all rows; how good they are is judged by weights fitted without the patients they
-are scored on (the nested score).  Weights over near-equal models gain next to nothing, so they are used only
-where the nested gain over the better of the mean and the best single member is outside the paired patient
-bootstrap's interval.
+Several ways to combine the members are fitted without every fold of patients and scored on it; the one with
+the lowest score is fitted on all rows and used.  On fresh patients this rule loses least (docs/log.md,
+`python -m src.audit.blend_rules`).  How good the result is is judged by doing all of it, the choice included,
+without the patients that are scored (the nested score).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,20 +14,18 @@ import numpy as np
 import pandas as pd
 
 from ..errors import UserError
-from ..labels import LABELS
+from ..labels import LABELS, SUBTYPES
 from .adjustments import Step, fit_steps, step_from_dict
-from .bootstrap import PatientBootstrap, describe_gain, difference_interval
-from .candidates import Candidate, Candidates, Problem, fit_candidates
-from .members import Members
+from .candidates import BestSingle, CrossFit, ExactWeights, Greedy, Mean, Problem, Way
+from .crossfit import NOTHING, Held
+from .members import SPACES, Members
 from .metrics import SCORING_EPS, WEIGHTS, log_losses
-from .selection import greedy_candidate
-from .spaces import SPACES
-from .stacking import Stacking, stacking_candidate
+from .stacking import Boosting, Stacking
 
 EQUAL = 1e-9  # scores this close differ by rounding
-ALTERNATIVES: dict[str, Callable[[Problem, int], Candidate]] = {
-    "greedy": lambda problem, seed: greedy_candidate(problem), "boosting": stacking_candidate,
-}  # fmt: skip
+# Ways to combine members beside the exact weights, by their seed.
+ALTERNATIVES: dict[str, Callable[[int], Way]] = {"greedy": lambda seed: Greedy(), "boosting": Boosting}
+SAVED = ("space", "eps", "nested_score", "optimistic_score", "nested", "decision", "remarks", "fitted_on")
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,9 +38,10 @@ class Blend:
     eps: float  # clipping of the scores below and of probabilities on their way into logits
     nested_score: float  # weighted log loss of `nested_predictions`
     optimistic_score: float  # of the final weights and steps on the rows they were fitted on
-    nested: dict[str, float]  # the same rows scored by: each member, "best single", "mean", each fitted space
+    nested: dict[str, float]  # score of each member and of each way to combine, weights without the patient
     decision: str
-    fitted_on: dict[str, int]  # images, patients, folds, seed
+    remarks: list[str]  # on the steps
+    fitted_on: dict[str, int]  # images, patient groups, folds, seed
     nested_predictions: pd.DataFrame | None = field(default=None, repr=False)  # not saved
     stacking: Stacking | None = None  # in place of averaging; `weights` are then the members' shares of gain
 
@@ -64,9 +63,7 @@ class Blend:
             p = self.stacking.apply(table)
         else:
             p = table.mix(weights, None, SPACES[self.space], self.eps)
-        for step in self.steps:
-            p = step.apply(p)
-        return pd.DataFrame(p, table.index, list(LABELS))
+        return pd.DataFrame(run_steps(self.steps, p), table.index, list(LABELS))
 
     def to_dict(self) -> dict[str, Any]:
         """JSON that explains itself."""
@@ -76,23 +73,16 @@ class Blend:
             "'probability': into and back change nothing; 'logit': into is the logit of p clipped to "
             "[eps, 1 - eps], back its inverse; with `stacking`, LightGBM's trees on the members' "
             "probabilities stand in the average's place, and the weights are the members' shares of gain",
-            "decision": self.decision,
-            "space": self.space,
             "weights": {name: row.to_dict() for name, row in self.weights.iterrows()},
             "steps": [step.to_dict() for step in self.steps],
             "stacking": None if self.stacking is None else self.stacking.to_dict(),
-            "eps": self.eps,
-            "nested_score": self.nested_score,
-            "optimistic_score": self.optimistic_score,
-            "nested": self.nested,
-            "fitted_on": self.fitted_on,
+            **{name: getattr(self, name) for name in SAVED},
         }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Blend":
         """The inverse of `to_dict`; the two explaining texts are not read."""
-        names = ("space", "eps", "nested_score", "optimistic_score", "nested", "decision", "fitted_on")
-        missing = [name for name in ("weights", "steps", *names) if name not in values]
+        missing = [name for name in ("weights", "steps", *SAVED) if name not in values]
         if missing:
             raise UserError(f"the saved blend lacks {', '.join(missing)}; fit it again with ensemble.py")
         weights = pd.DataFrame.from_dict(values["weights"], orient="index")[list(LABELS)]
@@ -100,7 +90,7 @@ class Blend:
             weights=weights,
             steps=tuple(step_from_dict(step) for step in values["steps"]),
             stacking=Stacking.from_dict(values["stacking"]) if values.get("stacking") else None,
-            **{name: values[name] for name in names},
+            **{name: values[name] for name in SAVED},
         )
 
 
@@ -115,71 +105,101 @@ def fit_blend(
     spaces: Sequence[str] = ("probability",),
     alternatives: Sequence[str] = (),
     steps: Sequence[str] = (),
-    replicates: int = 1000,
 ) -> Blend:
     """Fit a blend of out-of-fold predictions.
 
-    labels, members: index image_id, columns LABELS, same images, any order.  groups: image_id -> patient;
-    None only where every image is of another patient.  spaces: the spaces to try, simplest first.
-    alternatives: of ALTERNATIVES, to try after the weights.  steps: names of `adjustments.STEPS` to try
-    after those.  Everything beyond the better of mean and best single
-    member is kept only where its nested gain is above 0 by the paired patient bootstrap.
+    labels, members: index image_id, columns LABELS, same images, any order.  groups: image_id -> patient, or
+    the group of linked patients; None only where every image is of another patient.  spaces: where members
+    may be averaged, simplest first.  alternatives: `greedy` and `boosting`, to try beside the exact weights.
+    steps: names of `adjustments.STEPS` to try after the best way.
     """
     problem = Problem.of(labels, members, groups, folds, seed, eps)
-    bootstrap = PatientBootstrap(problem.folds.patient, replicates, seed)
-    candidates = fit_candidates(problem, spaces)
-    if len(members) > 1:
-        candidates.weighted.extend(ALTERNATIVES[name](problem, seed) for name in alternatives)
-    chosen, decision = decide(candidates, bootstrap)
-    kept, nested, remarks = fit_steps(steps, problem.y, chosen.predictions, problem.folds, bootstrap, eps)
-    if chosen.stacking is not None:
-        optimistic = chosen.stacking.apply(problem.members)
-    else:
-        optimistic = problem.members.mix(chosen.weights[None], None, chosen.space, eps)
-    for step in kept:
-        optimistic = step.apply(optimistic)
-    compared = [*candidates.simple, *candidates.weighted]
+    crossfits = [CrossFit(problem, way) for way in ways(len(members), spaces, alternatives, seed)]
+    chosen, scores = choose(crossfits)
+    kept, remarks = fit_steps(steps, chosen)
+    (fit,) = chosen.fits([NOTHING])
+    stacking = fit if isinstance(fit, Stacking) else None
+    weights = fit if stacking is None else stacking.shares()
+    optimistic = run_steps(kept, chosen.way.predict(problem, [fit] * problem.folds.count))
+    nested = nested_predictions(crossfits, steps)
     return Blend(
-        weights=pd.DataFrame(chosen.weights, list(members), list(LABELS)),
-        space=chosen.space.name,
+        weights=pd.DataFrame(weights, list(members), list(LABELS)),
+        space="probability" if stacking else chosen.way.space.name,
         steps=kept,
         eps=eps,
         nested_score=_score(problem.y, nested, eps),
         optimistic_score=_score(problem.y, optimistic, eps),
-        nested=candidates.member_scores | {candidate.name: candidate.score for candidate in compared},
-        decision="; ".join([decision, *remarks]),
+        nested=problem.member_scores | scores,
+        decision=_decision(chosen, weights, list(members), scores),
+        remarks=[*remarks, *_below_a_subtype(nested)],
         fitted_on={
             "images": len(labels),
-            "patients": problem.folds.patients,
+            "groups": problem.folds.patients,
             "folds": problem.folds.count,
             "seed": seed,
         },
         nested_predictions=pd.DataFrame(nested, labels.index, list(LABELS)),
-        stacking=chosen.stacking,
+        stacking=stacking,
     )
 
 
-def decide(candidates: Candidates, bootstrap: PatientBootstrap) -> tuple[Candidate, str]:
-    """The better simple candidate, of equal ones the simpler, unless a fitted one beats it outside the noise;
-    and why, in words.
+def ways(members: int, spaces: Sequence[str], alternatives: Sequence[str], seed: int) -> list[Way]:
+    """The ways to combine so many members, simplest first; of one member there is nothing to combine."""
+    if members == 1:
+        return [BestSingle()]
+    means = dict.fromkeys(("probability", *spaces))
+    return [
+        BestSingle(),
+        *(Mean(SPACES[name]) for name in means),
+        *(ExactWeights(SPACES[name]) for name in spaces),
+        *(ALTERNATIVES[name](seed) for name in alternatives),
+    ]
+
+
+def choose(crossfits: Sequence[CrossFit], held: Held = NOTHING) -> tuple[CrossFit, dict[str, float]]:
+    """Of several ways the one with the lowest cross-fitted score without the folds in `held`, of equal ones
+    the first; and the scores. Where fewer than two folds are left there is no score: the first.
     """
-    best = min(candidate.score for candidate in candidates.simple)
-    chosen = next(candidate for candidate in candidates.simple if candidate.score <= best + EQUAL)
-    text = [f"{_name(chosen, candidates)} scores {chosen.score:.6f} nested"]
-    for challenger in candidates.weighted:
-        gain = difference_interval(chosen.losses, challenger.losses, bootstrap)
-        verdict = (
-            "used" if gain.low > 0 else "worse, not used" if gain.high < 0 else "inside the noise, not used"
-        )
-        text.append(f"{challenger.name}, {challenger.score:.6f}: {describe_gain(gain)}, {verdict}")
-        chosen = challenger if gain.low > 0 else chosen
-    return chosen, "; ".join(text)
+    if len(crossfits[0].problem.folds.outside(held)) < 2:
+        return crossfits[0], {}
+    scores = {crossfit.way.name: crossfit.score(held) for crossfit in crossfits}
+    best = min(scores.values())
+    return next(one for one in crossfits if scores[one.way.name] <= best + EQUAL), scores
 
 
-def _name(simple: Candidate, candidates: Candidates) -> str:
-    if simple.name == "mean":
-        return f"mean of {len(candidates.member_scores)}"
-    return f"{simple.name} ({list(candidates.member_scores)[simple.weights[:, 0].argmax()]})"
+def nested_predictions(crossfits: Sequence[CrossFit], steps: Sequence[str]) -> np.ndarray:
+    """(n, 6): every row by a way and steps that were chosen and fitted without its fold."""
+    problem = crossfits[0].problem
+    predictions = np.empty(problem.y.shape)
+    for fold in range(problem.folds.count):
+        held, rows = frozenset({fold}), problem.folds.fold == fold
+        chosen, _ = choose(crossfits, held)
+        kept, _ = fit_steps(steps, chosen, held)
+        predictions[rows] = run_steps(kept, chosen.predictions(held)[rows])
+    return predictions
+
+
+def run_steps(steps: Sequence[Step], p: np.ndarray) -> np.ndarray:
+    """(n, 6) -> (n, 6)"""
+    for step in steps:
+        p = step.apply(p)
+    return p
+
+
+def _decision(chosen: CrossFit, weights: np.ndarray, names: list[str], scores: Mapping[str, float]) -> str:
+    name = chosen.way.name
+    if isinstance(chosen.way, BestSingle):
+        name += f" ({names[weights[:, 0].argmax()]})"
+    if len(scores) == 1:
+        return f"{name}: the only member"
+    return f"{name}: of {len(scores)} ways to combine the lowest nested score, {scores[chosen.way.name]:.6f}"
+
+
+def _below_a_subtype(p: np.ndarray) -> list[str]:
+    """A remark where `any` is below the largest subtype, which labels and steps by label do not rule out."""
+    subtypes = p[:, [LABELS.index(label) for label in SUBTYPES]]
+    below = int((p[:, LABELS.index("any")] < subtypes.max(axis=1)).sum())
+    return [f"any is below the largest subtype on {below:,} of {len(p):,} held-out slices"] if below else []
 
 
 def _score(y: np.ndarray, p: np.ndarray, eps: float) -> float:

@@ -16,7 +16,7 @@ from ..errors import UserError
 from ..labels import LABELS
 from .alignment import label_values, probability_values, series_values
 from .metrics import SCORING_EPS, WEIGHTS, row_losses
-from .roc import weighted_curve_areas
+from .roc import Area, weighted_auc, weighted_average_precision
 
 Statistic = Callable[[np.ndarray], np.ndarray]
 
@@ -143,31 +143,31 @@ def bootstrap_auc(
 ) -> pd.DataFrame:
     """AUC of each label: index LABELS and `macro` (mean over all six), columns estimate, low, high.  NaN for
     a label with one class only; it makes `macro` NaN too."""
-    return _area_intervals(labels, [probabilities], patients, 0, options)
+    return _area_intervals(labels, [probabilities], patients, weighted_auc, options)
 
 
 def bootstrap_average_precision(
     labels: pd.DataFrame, probabilities: pd.DataFrame, patients: pd.Series, **options: float
 ) -> pd.DataFrame:
     """As `bootstrap_auc`, for the average precision (area under the precision-recall steps)."""
-    return _area_intervals(labels, [probabilities], patients, 1, options)
+    return _area_intervals(labels, [probabilities], patients, weighted_average_precision, options)
 
 
 def bootstrap_auc_difference(
     labels: pd.DataFrame, first: pd.DataFrame, second: pd.DataFrame, patients: pd.Series, **options: float
 ) -> pd.DataFrame:
     """AUC of first minus AUC of second, paired by patient; index and columns as of `bootstrap_auc`."""
-    return _area_intervals(labels, [first, second], patients, 0, options)
+    return _area_intervals(labels, [first, second], patients, weighted_auc, options)
 
 
 def _area_intervals(
     labels: pd.DataFrame,
     tables: list[pd.DataFrame],
     patients: pd.Series,
-    which: int,
+    area: Callable[..., Area],
     options: dict[str, float],
 ) -> pd.DataFrame:
-    """Area `which` (0 ROC, 1 precision-recall) of one table, or of the first minus the second."""
+    """An area of one table, or of the first minus the second."""
     bootstrap = _bootstrap(labels, patients, options)
     y = label_values(labels)
     estimates, replicates = [], []
@@ -175,9 +175,9 @@ def _area_intervals(
         values = 0.0
         for sign, table in zip((1, -1), tables, strict=False):
             p = probability_values(table, labels.index)[:, column]
-            areas = weighted_curve_areas(y[:, column], p, bootstrap.code)
+            of_weights = area(y[:, column], p, bootstrap.code)
             everyone = np.ones(bootstrap.patients, np.int64)
-            values = values + sign * np.array([areas(w)[which] for w in (everyone, *bootstrap.draws())])
+            values = values + sign * np.array([of_weights(w) for w in (everyone, *bootstrap.draws())])
         estimates.append(values[0])
         replicates.append(values[1:])
     estimates.append(np.mean(estimates))

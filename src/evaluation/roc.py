@@ -44,7 +44,7 @@ def auc(y: np.ndarray, scores: np.ndarray) -> float:
 
 def average_precision(y: np.ndarray, scores: np.ndarray) -> float:
     """Area under the precision-recall steps, as scikit-learn's average_precision_score."""
-    return weighted_curve_areas(y, scores, np.arange(len(y)))(np.ones(len(y), np.int64))[1]
+    return weighted_average_precision(y, scores, np.arange(len(y)))(np.ones(len(y), np.int64))
 
 
 def delong(y: np.ndarray, scores: np.ndarray, alpha: float = 0.05) -> Auc:
@@ -81,27 +81,55 @@ def _delong_covariance(y: np.ndarray, models: list[np.ndarray]) -> tuple[np.ndar
     return np.mean(from_positives, axis=1), covariance + np.atleast_2d(np.cov(from_negatives)) / negatives
 
 
-def weighted_curve_areas(
-    y: np.ndarray, scores: np.ndarray, cluster: np.ndarray
-) -> Callable[[np.ndarray], tuple[float, float]]:
-    """Sort once, then give (AUC, average precision) for any weights of clusters.
+Area = Callable[[np.ndarray], float]  # of weights (clusters,)
 
-    cluster: (n,) int, the patient of every row.  The returned function maps weights (clusters,) to both
-    areas, equal to scikit-learn's with sample_weight = weights[cluster].
+
+def weighted_auc(y: np.ndarray, scores: np.ndarray, cluster: np.ndarray) -> Area:
+    """Sort once, then give the AUC for any whole weights of clusters.
+
+    cluster: (n,) int, the patient of every row.  Equal to scikit-learn's with sample_weight =
+    weights[cluster]; a pass over the rows only gathers and sums, the rest is done for the positives.
     """
-    order = np.argsort(-scores, kind="stable")
-    y, cluster, scores = y[order], cluster[order], scores[order]
-    last_of_tie = np.flatnonzero(np.append(scores[1:] != scores[:-1], True))
+    y, cluster, first, last = _sorted_rows(y, scores, cluster)
+    positive = np.flatnonzero(y)
+    above, upto = first[positive], last[positive] + 1  # rows of higher scores, and of the same ones too
 
-    def areas(weights: np.ndarray) -> tuple[float, float]:
+    def area(weights: np.ndarray) -> float:
         weight = weights[cluster]
-        true = np.cumsum(np.where(y, weight, 0))[last_of_tie]  # weighted counts at or above each threshold
-        flagged = np.cumsum(weight)[last_of_tie]
-        false = flagged - true
-        if true[-1] == 0 or false[-1] == 0:
-            return float("nan"), float("nan")
-        roc_area = np.trapezoid(np.append(0, true), np.append(0, false)) / true[-1] / false[-1]
-        precision = np.divide(true, flagged, out=np.ones(len(true)), where=flagged > 0)
-        return float(roc_area), float(np.diff(true, prepend=0) @ precision / true[-1])
+        true = weight[positive]
+        weight[positive] = 0
+        false = np.append(0, np.cumsum(weight))
+        total = true.sum() * false[-1]
+        if total == 0:
+            return float("nan")
+        return float(true @ (false[-1] - (false[above] + false[upto]) / 2) / total)
 
-    return areas
+    return area
+
+
+def weighted_average_precision(y: np.ndarray, scores: np.ndarray, cluster: np.ndarray) -> Area:
+    """As `weighted_auc`, for the area under the precision-recall steps."""
+    y, cluster, _, last = _sorted_rows(y, scores, cluster)
+    thresholds = np.unique(last)
+
+    def area(weights: np.ndarray) -> float:
+        weight = weights[cluster]
+        true = np.cumsum(np.where(y, weight, 0))[thresholds]  # weighted counts at or above each threshold
+        flagged = np.cumsum(weight)[thresholds]
+        if true[-1] == 0 or true[-1] == flagged[-1]:
+            return float("nan")
+        precision = np.divide(true, flagged, out=np.ones(len(true)), where=flagged > 0)
+        return float(np.diff(true, prepend=0) @ precision / true[-1])
+
+    return area
+
+
+def _sorted_rows(
+    y: np.ndarray, scores: np.ndarray, cluster: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """y and cluster from the highest score to the lowest; the first and the last row of each row's tie."""
+    order = np.argsort(-scores, kind="stable")
+    scores = scores[order]
+    starts = np.flatnonzero(np.append(True, scores[1:] != scores[:-1]))
+    sizes = np.diff(np.append(starts, len(scores)))
+    return y[order], cluster[order], np.repeat(starts, sizes), np.repeat(starts + sizes - 1, sizes)

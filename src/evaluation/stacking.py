@@ -1,10 +1,10 @@
 """Stacking by LightGBM: boosted trees on the members' probabilities, one model a label.
 
 An alternative to weights: it can let one member correct another, and it can overfit.  It is scored like every
-other candidate, on patients none of its trees saw.
+other way, on patients none of its trees saw.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,13 +12,13 @@ import numpy as np
 from scipy.special import expit
 
 from ..labels import LABELS
-from ..models.boosting import BoostedLabels, Boosting, fit_boosting
-from .candidates import Candidate, Problem
+from ..models.boosting import BoostedLabels, fit_boosting
+from ..models.boosting import Boosting as Trees
+from .candidates import Problem
+from .crossfit import Held
 from .members import Members
-from .metrics import WEIGHTS, log_losses
-from .spaces import SPACES
 
-TREES = Boosting(rounds=200, learning_rate=0.05, leaves=7, slices_in_leaf=50, feature_share=0.7)
+TREES = Trees(rounds=200, learning_rate=0.05, leaves=7, slices_in_leaf=50, feature_share=0.7)
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,10 @@ class Stacking:
 
     def apply(self, table: Members) -> np.ndarray:
         """(n, 6) probabilities of the images of `table`, whose members may come in any order."""
-        x = member_columns(table, self.members)
+        return self.predict(member_columns(table, self.members))
+
+    def predict(self, x: np.ndarray) -> np.ndarray:
+        """(n, members * 6) columns -> (n, 6) probabilities"""
         return expit(self.trees.predict(lambda label: x))
 
     def shares(self) -> np.ndarray:
@@ -49,20 +52,26 @@ class Stacking:
         return cls(tuple(values["members"]), BoostedLabels.from_text(values["trees"]))
 
 
-def stacking_candidate(problem: Problem, seed: int) -> Candidate:
-    """Trees fitted without each fold's patients, and last on all."""
-    names, folds = tuple(problem.members.names), problem.folds
-    x = member_columns(problem.members, names)
-    predictions = np.empty((len(x), len(LABELS)))
-    for fold in range(folds.count):
-        held = folds.fold == fold
-        trees = _fit(x[~held], problem.y[~held], seed)
-        own = x[held]
-        predictions[held] = expit(trees.predict(lambda label, own=own: own))
-    stacking = Stacking(names, _fit(x, problem.y, seed))
-    losses = log_losses(problem.y, predictions, problem.eps) @ WEIGHTS
-    space = SPACES["probability"]
-    return Candidate("boosting", space, stacking.shares(), predictions, losses, stacking)
+@dataclass(frozen=True)
+class Boosting:
+    """The way to combine by trees: a fit is a Stacking."""
+
+    seed: int
+    name = "boosting"
+
+    def fit(self, problem: Problem, held: Sequence[Held]) -> list[Stacking]:
+        names = tuple(problem.members.names)
+        x, y = member_columns(problem.members, names), problem.y.astype(np.float32)
+        rows = [problem.folds.rows_outside(folds) for folds in held]
+        return [Stacking(names, _fit(x[own], y[own], self.seed)) for own in rows]
+
+    def predict(self, problem: Problem, fits: Sequence[Stacking]) -> np.ndarray:
+        x = member_columns(problem.members, fits[0].members)
+        predictions = np.empty(problem.y.shape)
+        for fold, stacking in enumerate(fits):
+            own = problem.folds.fold == fold
+            predictions[own] = stacking.predict(x[own])
+        return predictions
 
 
 def member_columns(table: Members, names: tuple[str, ...]) -> np.ndarray:
@@ -72,4 +81,4 @@ def member_columns(table: Members, names: tuple[str, ...]) -> np.ndarray:
 
 
 def _fit(x: np.ndarray, y: np.ndarray, seed: int) -> BoostedLabels:
-    return fit_boosting(lambda label: x, y.astype(np.float32), TREES, seed)
+    return fit_boosting(lambda label: x, y, TREES, seed)

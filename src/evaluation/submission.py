@@ -1,16 +1,20 @@
-"""The submission file: exactly the sample submission's rows in its order, probabilities clipped."""
+"""The submission file: exactly the sample submission's rows in its order, probabilities clipped; and the
+score of any such file.
+"""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from ..data.contest_csv import COLUMNS, LongRows, read_rows
+from ..data.contest_csv import COLUMNS, LongRows, read_long, read_rows
 from ..data.source import Source
 from ..errors import UserError
 from ..files import write_csv
 from ..labels import LABELS
 from .alignment import probability_values
+from .metrics import SCORING_EPS, WEIGHTS, label_log_losses, prevalence_baseline
 
 
 def read_sample(path: Source) -> LongRows:
@@ -82,22 +86,35 @@ def validate_submission(path: Source, sample: LongRows) -> pd.DataFrame:
     return pd.DataFrame(table.reshape(-1, len(LABELS)), sample.image_ids, list(LABELS))
 
 
-def fill_quarantined(
-    probabilities: pd.DataFrame, image_ids: pd.Index, quarantined: pd.Series, prior: pd.Series
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Give the prior to images that could not be read, and to no others.
+@dataclass(frozen=True)
+class FileScore:
+    """Weighted log loss and log loss of every label; `baseline`: the prevalence of the labels themselves."""
 
-    quarantined: image_id -> cause; prior: LABELS -> probability.  Returns predictions for all `image_ids` and
-    the list of those filled (image_id, cause).  Any other image without a prediction raises UserError.
-    """
-    missing = image_ids.difference(probabilities.index, sort=False)
-    unexplained = missing.difference(quarantined.index, sort=False)
-    if len(unexplained):
-        raise UserError(
-            f"{len(unexplained)} images have no prediction and are not quarantined ({unexplained[0]}, ...); "
-            "run predict.py on the whole test part"
-        )
-    row = prior[list(LABELS)].to_numpy(np.float64)
-    constant = pd.DataFrame(np.tile(row, (len(missing), 1)), missing, list(LABELS))
-    listed = quarantined.loc[missing].rename("cause").rename_axis("image_id").reset_index()
-    return pd.concat([probabilities[list(LABELS)], constant]), listed
+    images: int
+    score: float
+    baseline: float
+    label_log_losses: dict[str, float]
+    eps: float
+
+    def text(self) -> str:
+        """Aligned plain text for the terminal."""
+        width = max(map(len, self.label_log_losses))
+        lines = [
+            f"weighted log loss {self.score:.6f}, eps {self.eps:g}, {self.images:,} images; "
+            f"constant prevalence of these labels {self.baseline:.6f}",
+            *(f"{label.ljust(width)}  {value:.6f}" for label, value in self.label_log_losses.items()),
+        ]
+        return "\n".join(lines)
+
+
+def score_file(submission: Path | str, labels: Path | str) -> FileScore:
+    """Both files must hold the same images, in any order; else UserError names the difference."""
+    truth, predictions = read_long(labels, labels=True), read_long(submission, labels=False)
+    losses = label_log_losses(truth, predictions)
+    return FileScore(
+        images=len(truth),
+        score=float(losses.to_numpy() @ WEIGHTS),
+        baseline=prevalence_baseline(truth),
+        label_log_losses=losses.to_dict(),
+        eps=SCORING_EPS,
+    )

@@ -14,6 +14,7 @@ from ..errors import UserError
 from ..files import file_sha256, read_json
 
 RUN_PREFIX = "backbone."  # of a backbone's tensors in model.safetensors of a run folder
+OF_RUN = "run:"  # begins the name of a run whose weights are meant, see training/pixel_fold.py
 SUFFIXES = (".safetensors", ".bin", ".pth", ".pt", ".npz")
 
 
@@ -46,7 +47,7 @@ def complete_loads(source: str) -> Iterator[None]:
 
 def weights_files(pretrained: bool | str) -> list[Path]:
     """The local files that `pretrained` names: none unless it is a path."""
-    if not isinstance(pretrained, str):
+    if not isinstance(pretrained, str) or pretrained.startswith(OF_RUN):
         return []
     path = Path(pretrained).expanduser()
     return [path] if not path.is_dir() else sorted(p for p in path.iterdir() if p.suffix in SUFFIXES)

@@ -25,7 +25,8 @@ class TrunkConfig(StrictModel):
     backbone: str
     """any timm model name"""
     pretrained: bool | str = True
-    """true: timm's own weights; a path: a file, a folder, a run's weights"""
+    """true: timm's own weights; a path: a file, a folder, a run's weights; run:NAME: those of the same fold
+    of a stage-1 run; false: random"""
     seed: int = 0
     """of random weights: trunks of one seed start equal, whatever the run's seed"""
     stage: int | str = -1

@@ -23,7 +23,8 @@ class ClassifierOptions(ImageOptions, TargetOptions):
     backbone: str | ScopeformerConfig
     """any timm model name, or the trunks and the transformer of a Scopeformer"""
     pretrained: bool | str = True
-    """true: timm's own weights; a path: a local file or folder; false: random"""
+    """true: timm's own weights; a path: a local file or folder; run:NAME: those of the same fold of a stage-1
+    run; false: random"""
     image_size: Count = 512
     """side of the images in pixels"""
     pooling: Annotated[str, OneOf(POOLINGS)] = "backbone"
@@ -41,9 +42,13 @@ class ClassifierOptions(ImageOptions, TargetOptions):
 
     @model_validator(mode="after")
     def _encoder_fits(self) -> "ClassifierOptions":
+        if isinstance(self.backbone, str):
+            return self
         single = ("pretrained", "pooling", "drop_path", "segmentation")
-        if not isinstance(self.backbone, str) and (stated := self.model_fields_set.intersection(single)):
-            raise ValueError(f"{', '.join(sorted(stated))}: of a timm backbone only; see backbone.trunks")
+        defaults = ClassifierOptions.model_fields
+        stated = [name for name in single if getattr(self, name) != defaults[name].default]
+        if stated:
+            raise ValueError(f"{', '.join(stated)}: of a timm backbone only; see backbone.trunks")
         return self
 
 

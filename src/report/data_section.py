@@ -17,8 +17,8 @@ def part_counts(slices: pd.DataFrame) -> list[dict[str, Any]]:
         sizes = usable.groupby("study_id").size()
         row |= {
             "slices_a_study": None if sizes.empty else (sizes.min(), int(sizes.median()), sizes.max()),
-            "padded": _share(usable["padded"]),
-            "tilted": _share(usable["tilt_deg"].abs() > 0.5),
+            "padded": _share(usable["padded"].dropna()),
+            "tilted": _share(usable["tilt_deg"].dropna().abs() > 0.5),
         }
     return rows
 
@@ -78,4 +78,5 @@ def shared_patients(slices: pd.DataFrame) -> int:
 
 
 def _share(flags: pd.Series) -> float | None:
+    """None where nothing is known, as of pictures without HU."""
     return float(flags.mean()) if len(flags) else None

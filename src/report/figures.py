@@ -16,13 +16,9 @@ from .data_overview import draw_histogram
 from .score_table import ScoreRow
 from .svg import COLOURS, inline_svg
 
-MARKERS = {"stage1": "o", "stage2": "s", "external": "^", "mean": "D", "blend": "D", "nested": "D"}
+MARKERS = {"stage1": "o", "stage2": "s", "external": "^", "mean": "D", "blend": "D"}
 DASHES = {"stage1": (0, (1, 1.4)), "stage2": (0, (5, 1.6)), "blend": "solid"}
 ROC_POINTS = 150  # drawn along each axis; the areas beside the curve use all points
-
-
-def colour_of(kind: str) -> str:
-    return COLOURS["blend" if kind == "nested" else kind]
 
 
 def score_figure(rows: Sequence[ScoreRow], part: str, prefix: str) -> Markup:
@@ -45,11 +41,10 @@ def score_figure(rows: Sequence[ScoreRow], part: str, prefix: str) -> Markup:
             score, interval, _ = row.part(part)
             if score is None:
                 continue
-            colour = colour_of(row.kind)
+            colour = COLOURS[row.kind]
             if interval is not None:
                 axes.plot(interval, [line, line], color=colour, linewidth=2)
-            face = "none" if row.kind == "nested" else colour
-            axes.plot(score, line, MARKERS[row.kind], color=colour, markerfacecolor=face, markersize=5.5)
+            axes.plot(score, line, MARKERS[row.kind], color=colour, markersize=5.5)
             name = row.name.removeprefix(prefix)
             above = {"transform": axes.get_yaxis_transform(), "va": "center"}
             axes.text(0.005, line - 0.38, f"{score:.4f}  {name}", **above)

@@ -88,8 +88,8 @@ def scores_block(root: Path, name: str) -> str:
     return (
         f"**{SYNTHETIC}.** Weighted log loss, eps {scores['eps']:g}, lower is better, with a 95 % "
         f"patient-cluster bootstrap interval; {count['oof']:,} held-out and {count['test']:,} hidden test "
-        "slices. The blend's weights were fitted on the held-out slices; nested, every slice is scored by "
-        f"weights fitted without its patient.\n\n{table}"
+        "slices. The blend's held-out score is nested: every slice is scored by a blend that was chosen and "
+        f"fitted without its patient.\n\n{table}"
     )
 
 

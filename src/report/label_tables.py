@@ -1,6 +1,6 @@
 """What the report says label by label and group by group: tables of plain rows for the page."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,11 +8,12 @@ import pandas as pd
 
 from ..ensemble.experiment import Experiment, Scored
 from ..evaluation.alignment import label_values, probability_values
-from ..evaluation.bootstrap import bootstrap_label_log_losses
+from ..evaluation.bootstrap import Interval, bootstrap_auc, bootstrap_label_log_losses
 from ..evaluation.metrics import constant_predictions, label_log_losses, prevalence, scores_by_group
 from ..evaluation.reliability import brier, expected_calibration_error
-from ..evaluation.roc import Auc, delong
 from ..labels import LABELS
+
+UNKNOWN = "not known"
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class LabelRow:
     kind: str
     log_loss: float
     interval: tuple[float, float]
-    auc: Auc
+    auc: Interval
     brier: float
     ece: float
 
@@ -50,11 +51,6 @@ def shown_models(experiment: Experiment) -> dict[str, Scored]:
     return models
 
 
-def patients_of(experiment: Experiment) -> pd.Series:
-    """image_id -> patient_id of all images."""
-    return experiment.slices.set_index("image_id")["patient_id"]
-
-
 def label_blocks(experiment: Experiment, part: str) -> list[LabelBlock]:
     """One block a label, on the held-out (`oof`) or the hidden test (`test`) slices."""
     labels = experiment.labels if part == "oof" else experiment.test_labels
@@ -78,7 +74,8 @@ def _label_rows(
 ) -> list[LabelRow]:
     table = scored.oof if part == "oof" else scored.test
     options = {"replicates": experiment.config.replicates, "seed": experiment.config.seed}
-    losses = bootstrap_label_log_losses(labels, table, patients_of(experiment).loc[labels.index], **options)
+    losses = bootstrap_label_log_losses(labels, table, experiment.groups, **options)
+    areas = bootstrap_auc(labels, table, experiment.groups, **options)
     y, p = label_values(labels), probability_values(table, labels.index)
     return [
         LabelRow(
@@ -86,7 +83,7 @@ def _label_rows(
             kind,
             losses.loc[label, "estimate"],
             (losses.loc[label, "low"], losses.loc[label, "high"]),
-            delong(y[:, i], p[:, i]),
+            Interval(*areas.loc[label]),
             brier(y[:, i], p[:, i]),
             expected_calibration_error(y[:, i], p[:, i]),
         )
@@ -94,13 +91,27 @@ def _label_rows(
     ]
 
 
-def padding_table(experiment: Experiment, part: str) -> pd.DataFrame:
-    """Scores of the blend on slices of series with and without padding, by `scores_by_group`."""
-    labels = experiment.labels if part == "oof" else experiment.test_labels
-    table = experiment.blend.oof if part == "oof" else experiment.blend.test
-    padded = experiment.slices.set_index("image_id")["padded"].loc[labels.index]
-    groups = padded.map({True: "padded", False: "not padded"}).rename("group")
-    return scores_by_group(labels, table, groups)
+def padding_tables(experiment: Experiment, parts: Sequence[str]) -> dict[str, pd.DataFrame] | None:
+    """Scores of the blend on slices of series with and without padding, by `scores_by_group`, for each part;
+    None where no image has HU, which padding is seen by.
+    """
+    groups = padding_groups(experiment.slices)
+    if (groups == UNKNOWN).all():
+        return None
+    sets = {
+        "oof": (experiment.labels, experiment.blend.oof),
+        "test": (experiment.test_labels, experiment.blend.test),
+    }
+    return {part: scores_by_group(*sets[part], groups) for part in parts}
+
+
+def padding_groups(slices: pd.DataFrame) -> pd.Series:
+    """image_id -> whether any slice of its series is padded; of a study where the series is not known."""
+    series = slices["series_id"].fillna(slices["study_id"])
+    padded = slices["padded"].astype("boolean").groupby(series).transform("any")
+    known = slices["padded"].notna().groupby(series).transform("any")
+    named = padded.map({True: "padded", False: "not padded"}).where(known, UNKNOWN)
+    return named.set_axis(slices["image_id"]).rename("group")
 
 
 def curves(experiment: Experiment) -> Mapping[str, tuple[np.ndarray, dict[str, np.ndarray]]]:

@@ -14,9 +14,16 @@ from . import data_section, figures, label_tables
 from .data_pictures import data_pictures
 from .pages import render_page
 from .run_section import duration, provenance, run_rows
-from .score_table import SYNTHETIC, score_rows
+from .score_table import SYNTHETIC, fixed_members, score_rows
 
 ABSENT = "–"
+GUESSES = {  # what ensemble.json's `quarantined` gives an image that could not be read
+    "interpolated": "the blend's probabilities between the slices beside them, the training prevalence where "
+    "their place is unknown",
+    "neighbours": "what stackers make of the slices beside them, the training prevalence where "
+    "their place is unknown",
+    "prior": "the training prevalence",
+}
 
 
 def write_report(path: Path | str, experiment: Experiment) -> None:
@@ -73,7 +80,9 @@ def _contents(experiment: Experiment) -> dict[str, Any]:
         "label_blocks": {part: label_tables.label_blocks(experiment, part) for part in parts},
         "shown_models": label_tables.shown_models(experiment),
         "curves": _curves(experiment),
-        "padding": {part: label_tables.padding_table(experiment, part) for part in parts},
+        "padding": label_tables.padding_tables(experiment, parts),
+        "fixed": fixed_members(experiment.config.fixed) if experiment.config.fixed else None,
+        "guesses": GUESSES,
         "runs": runs,
         "seconds": sum(row["seconds"] for row in runs),
         "learning": {
@@ -95,10 +104,10 @@ def _stage_scores(experiment: Experiment) -> dict[str, float] | None:
     """Scores of the two runs compared, and how much lower the first is, as a share of the second."""
     if experiment.context is None:
         return None
-    better, worse = (
-        experiment.members[n].oof_score for n in (experiment.context.better, experiment.context.worse)
+    first, second = (
+        experiment.members[n].oof_score for n in (experiment.context.first, experiment.context.second)
     )
-    return {"better": better, "worse": worse, "gain": (worse - better) / worse}
+    return {"first": first, "second": second, "gain": (second - first) / second}
 
 
 def _curves(experiment: Experiment) -> list[dict[str, Any]]:

@@ -1,11 +1,11 @@
-"""The score table: one row for the baseline, every run, the mean, the blend and the nested blend."""
+"""The score table: one row for the baseline, every run, the mean and the blend."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..ensemble.experiment import NESTED, Experiment
+from ..ensemble.experiment import Experiment
 
 BASELINE = "prevalence baseline"
 SYNTHETIC = "SYNTHETIC data: these scores say nothing about patients"
@@ -13,7 +13,7 @@ SYNTHETIC = "SYNTHETIC data: these scores say nothing about patients"
 
 @dataclass(frozen=True)
 class ScoreRow:
-    """Scores of one set of predictions; `kind` is baseline, stage1, stage2, mean, blend or nested."""
+    """Scores of one set of predictions; `kind` is baseline, stage1, stage2, external, mean or blend."""
 
     name: str
     kind: str
@@ -48,17 +48,12 @@ def score_rows(scores: Mapping[str, Any]) -> list[ScoreRow]:
             None if test is None else test / test_baseline,
         )
 
-    def point(oof: float, test: float | None, interval: Any = None) -> dict[str, Any]:
-        return {"oof": oof, "interval": interval, "test": test, "test_interval": None}
-
-    nested = scores["blend"]["nested"], None, scores["blend"].get("nested_interval")  # a file may lack it
-
+    constant = {"oof": baseline, "interval": None, "test": test_baseline, "test_interval": None}
     return [
-        row(BASELINE, "baseline", point(baseline, test_baseline)),
+        row(BASELINE, "baseline", constant),
         *(row(name, Path(name).parent.name, values) for name, values in scores["members"].items()),
         row("mean", "mean", scores["mean"]),
         row("blend", "blend", scores["blend"]),
-        row(NESTED, "nested", point(*nested)),
     ]
 
 
@@ -78,7 +73,15 @@ def score_table(experiment: Experiment) -> str:
         "95 % patient-cluster bootstrap interval"
     )
     remarks = [SYNTHETIC] if experiment.synthetic else []
+    if fixed := experiment.config.fixed:
+        remarks.append(fixed_members(fixed))
     return "\n".join(line.rstrip() for line in [title, *remarks, *lines])
+
+
+def fixed_members(weights: Mapping[str, float]) -> str:
+    """What the blend's row holds in the test part and not in the held-out one."""
+    named = ", ".join(f"{weight:g} x {name}" for name, weight in weights.items())
+    return f"test part and submission of the blend include {named}, which no held-out score covers"
 
 
 def _cell(row: ScoreRow, part: str) -> str:

@@ -40,6 +40,8 @@ class Kind:
     # (run, prepared, image ids, device, view=None): probabilities and embeddings by a complete fold, of what
     # reads pixels
     outputs: Callable[..., tuple[pd.DataFrame, np.ndarray]] | None = None
+    # (config, pretrained=None): the network of what reads pixels
+    build: Callable[..., torch.nn.Module] | None = None
 
 
 def load_kind(name: str) -> Kind:

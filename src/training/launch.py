@@ -49,6 +49,8 @@ def train_folds(script: str, arguments: Namespace, stage: str) -> None:
     with distributed.process_group(device):
         for run in todo:
             train_together(run, prepared, kind, config, device, arguments.quiet)
+    if distributed.launched():
+        distributed.leave()
 
 
 def train_together(

@@ -61,8 +61,12 @@ def score_loss(logits: torch.Tensor, labels: torch.Tensor, targets: Targets) -> 
     return sum_of_heads(logits, labels, targets)
 
 
-def bce(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Plain mean over slices and labels: `any` counts once (1st place's CNNs)."""
+def bce(logits: torch.Tensor, labels: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+    """Plain mean over slices and labels, of slices where `mask` is True: `any` counts once (1st place's
+    CNNs).
+    """
+    if mask is not None:
+        logits, labels = logits[mask], labels[mask]
     return F.binary_cross_entropy_with_logits(logits.float(), labels.float())
 
 
@@ -86,6 +90,7 @@ def focal(logits: torch.Tensor, labels: torch.Tensor, gamma: float) -> torch.Ten
     return (wrong.pow(gamma) * losses @ _WEIGHTS.to(losses)).mean()
 
 
+MASKED_LOSSES = {"metric": weighted_bce, "bce": bce}  # (logits, labels, mask): of stackers
 LOSSES: dict[str, Callable[["LossOptions"], Loss]] = {
     "metric": lambda options: weighted_bce,
     "bce": lambda options: bce,

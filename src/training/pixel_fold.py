@@ -14,9 +14,11 @@ from torch import nn
 
 from ..config import parse_config
 from ..data.prepared import Prepared, study_digests
+from ..errors import UserError
 from ..evaluation.target_scores import scores_of
 from ..files import parquet_made_from
 from ..models.heads import probability_frame
+from ..models.pretrained import OF_RUN
 from ..models.slice_classifier import encoder_files, encoder_weights
 from ..targets import KEYS, Unit
 from .engine import distributed
@@ -25,7 +27,7 @@ from .engine.loop import Batches, Task, train
 from .engine.precision import Batch
 from .kinds import Kind
 from .losses import score_loss
-from .provenance import origin
+from .provenance import check_unchanged, origin
 from .runs import Run, training_fingerprint
 from .split import split_fold, unlabelled_slices
 
@@ -50,7 +52,11 @@ class PixelKind:
 
     def as_kind(self) -> Kind:
         return Kind(
-            self.config, partial(train_pixel_fold, self), partial(predict_test, self), partial(outputs, self)
+            self.config,
+            partial(train_pixel_fold, self),
+            partial(predict_test, self),
+            partial(outputs, self),
+            self.build,
         )
 
 
@@ -70,8 +76,9 @@ def train_pixel_fold(
     batches = kind.batches(run, prepared, training, config, device)
     _say(log, kind, config, training, held_out, run.fold, device)
     torch.manual_seed(config.seed)  # the same start in every fold keeps the folds' embeddings comparable
-    model = kind.build(config)
-    weights = encoder_weights(config) if distributed.is_first() else {}
+    started, sources = with_weights_of_runs(config, run)
+    model = kind.build(started)
+    weights = encoder_weights(started) if distributed.is_first() else {}
     model.start_at(torch.from_numpy(_rates(training[columns].to_numpy(np.float32))))
     ids, labels = (
         list(held_out[kind.key]),
@@ -84,7 +91,7 @@ def train_pixel_fold(
         found = predict_together(kind, model, prepared, ids, config, device)
         return float(score_loss(torch.from_numpy(found[0]), labels, targets))
 
-    made_from = origin(run, config, prepared, weights=encoder_files(config))
+    made_from = origin(run, config, prepared, encoder_files(config), sources)
     fingerprint = training_fingerprint(config, made_from)
     with curve_writer(config.tensorboard and distributed.is_first(), run.log_file.with_suffix("")) as curve:
         task = Task(model, batches, kind.loss(config), validate, curve)
@@ -101,6 +108,32 @@ def train_pixel_fold(
     run.save_predictions("oof", probabilities, embeddings)
     scores = scores_of(targets, held_out.set_index(kind.key)[columns], probabilities)
     run.finish({**scores, "pretrained": weights}, made_from, config.seed, device, progress, log)
+
+
+def with_weights_of_runs(config: Any, run: Run) -> tuple[Any, list[Run]]:
+    """The configuration with paths in place of `run:NAME`, and the folds whose weights these are.
+
+    It is always the same fold of that run: another one has learned from patients that are held out here.
+    """
+    sources: list[Run] = []
+
+    def located(pretrained: bool | str) -> bool | str:
+        if not isinstance(pretrained, str) or not pretrained.startswith(OF_RUN):
+            return pretrained
+        source = Run(pretrained.removeprefix(OF_RUN), run.fold, run.settings)
+        if not source.complete:
+            raise UserError(f"{run}: starts from {source}, which is not complete; run: {source.command}")
+        check_unchanged(source)
+        sources.append(source)
+        return str(source.intact("model.safetensors"))
+
+    if isinstance(config.backbone, str):
+        return config.model_copy(update={"pretrained": located(config.pretrained)}), sources
+    trunks = tuple(
+        trunk.model_copy(update={"pretrained": located(trunk.pretrained)}) for trunk in config.backbone.trunks
+    )
+    encoder = config.backbone.model_copy(update={"trunks": trunks})
+    return config.model_copy(update={"backbone": encoder}), sources
 
 
 def _rates(labels: np.ndarray) -> np.ndarray:

@@ -81,8 +81,25 @@ def test_test_slices_link_but_get_no_fold():
         assert "P005" not in folds
         assert folds["P000"] == folds["P002"]
     folds["P002"] = (folds["P000"] + 1) % 4
-    with pytest.raises(UserError, match="identical slices are spread over folds, such as P000, P002"):
+    with pytest.raises(UserError, match="are spread over folds, such as P000, P002"):
         check_folds(slices, folds.reset_index())
+
+
+def test_a_common_study_links_its_patients_and_a_missing_one_nobody():
+    slices = slices_of(6)
+    slices["study_id"] = "S" + slices["patient_id"].str[1:]
+    slices.loc[slices.index[slices["patient_id"] == "P004"][0], "study_id"] = "S001"
+    slices.loc[slices["patient_id"].isin(["P002", "P003"]), "study_id"] = None
+    slices.loc[slices.index[slices["patient_id"] == "P005"][0], "pixel_hash"] = "4-1"  # a slice of P004's
+    groups = link_patients(slices)
+    assert groups["P001"] == groups["P004"] == groups["P005"]
+    assert groups.nunique() == 4
+    folds = assign_folds(slices, 2, seed=0).set_index("patient_id")["fold"]
+    assert folds[["P001", "P004", "P005"]].nunique() == 1
+    with pytest.raises(UserError, match="1 groups of patients with identical slices or a common study"):
+        check_folds(slices, folds.drop("P004").reset_index().assign(fold=[0, 1, 0, 1, 1]).pipe(
+            lambda table: pd.concat([table, pd.DataFrame({"patient_id": ["P004"], "fold": [0]})])
+        ))  # fmt: skip
 
 
 def test_a_leak_is_refused():
@@ -91,7 +108,7 @@ def test_a_leak_is_refused():
     for patient in ("P000", "P001"):
         slices.loc[slices.index[slices["patient_id"] == patient][0], "pixel_hash"] = "shared"
     folds.loc[folds["patient_id"].isin(["P000", "P001"]), "fold"] = [0, 1]
-    with pytest.raises(UserError, match="identical slices are spread over folds, such as P000, P001"):
+    with pytest.raises(UserError, match="a common study are spread over folds, such as P000, P001"):
         check_folds(slices, folds)
 
 
@@ -169,5 +186,7 @@ def test_the_given_folds_must_fit():
     before["fold"] = [0, 1, 9]  # a patient who is not there any more does not matter
     assert set(assign_folds(slices, 2, seed=0, before=before)["patient_id"]) == set(slices["patient_id"])
     slices.loc[slices["patient_id"].isin(["P001", "P002"]), "pixel_hash"] = "same"
-    with pytest.raises(UserError, match=r"P001 \(fold 0\) and P002 \(fold 1\) share an identical slice"):
+    with pytest.raises(
+        UserError, match=r"P001 \(fold 0\) and P002 \(fold 1\) share an identical slice or a study"
+    ):
         assign_folds(slices, 2, seed=0, before=before)

@@ -1,36 +1,21 @@
-"""The blend: exact, cross-fitted, honest about noise, applied by key, explained in JSON."""
+"""The blend: exact, nested with its own choice, applied by key, explained in JSON."""
 
 import json
 
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.optimize import minimize
 
 from src.errors import UserError
-from src.evaluation.adjustments import STEPS
+from src.evaluation.adjustments import STEPS, fit_platt
 from src.evaluation.alignment import label_values
 from src.evaluation.blend import Blend, fit_blend
+from src.evaluation.bootstrap import PatientBootstrap, difference_interval
 from src.evaluation.crossfit import PatientFolds
-from src.evaluation.metrics import label_log_losses, weighted_log_loss
-from src.evaluation.selection import backward_elimination, greedy_weights
+from src.evaluation.metrics import WEIGHTS, label_log_losses, log_losses, row_losses, weighted_log_loss
 from src.labels import LABELS
-
-
-def study(skills: list[float], patients: int = 150, slices: int = 12, seed: int = 0, scale: float = 1.0):
-    """Labels, members with logit noise of the given standard deviations, image_id -> patient."""
-    rng = np.random.default_rng(seed)
-    index = pd.Index([f"ID_{row:05d}" for row in range(patients * slices)], name="image_id")
-    groups = pd.Series(np.repeat([f"p{k:03d}" for k in range(patients)], slices), index)
-    z = np.repeat(rng.normal(-1.5, 2, (patients, 6)), slices, axis=0) + rng.normal(0, 0.5, (len(index), 6))
-    y = pd.DataFrame((rng.random(z.shape) < 1 / (1 + np.exp(-z))).astype("int8"), index, list(LABELS))
-    members = {
-        f"m{k}": pd.DataFrame(
-            1 / (1 + np.exp(-scale * (z + rng.normal(0, sd, z.shape)))), index, list(LABELS)
-        )
-        for k, sd in enumerate(skills)
-    }
-    return y, members, groups
-
+from tests.evaluation.simulated import study
 
 UNEQUAL = study([0.7, 1.0, 3.0])
 
@@ -96,30 +81,73 @@ def test_the_order_of_rows_and_members_tables_does_not_matter():
     np.testing.assert_allclose(applied.loc[y.index], again.apply(members), rtol=1e-12)
 
 
-def test_alike_members_fall_back_to_the_mean():
+def test_alike_members_are_averaged_alike():
     y, members, groups = study([1.0, 1.0, 1.0, 1.0], patients=60, seed=1)
     blend = fit_blend(y, members, groups)
     assert (blend.weights == 0.25).all(axis=None)
-    assert blend.decision.startswith("mean of 4 scores")
-    assert "not used" in blend.decision
-    assert blend.nested_score == pytest.approx(blend.nested["mean"], rel=1e-12)
-    assert blend.nested["mean"] < min(blend.nested[name] for name in members)
+    assert blend.decision.startswith("mean: of 3 ways to combine the lowest nested score, 0.")
+    assert blend.nested["mean"] < min(blend.nested[name] for name in (*members, "weights, probability"))
 
 
-def test_a_useless_companion_falls_back_to_the_single_member():
+def test_a_useless_companion_leaves_the_single_member():
     y, members, groups = study([0.0], patients=60, seed=2)
-    members["noise"] = pd.DataFrame(0.5, y.index, list(LABELS))
+    members["noise"] = pd.DataFrame(1 - members["m0"], y.index, list(LABELS))
     blend = fit_blend(y, members, groups)
     assert (blend.weights.loc["m0"] == 1).all()
-    assert blend.decision.startswith("best single (m0) scores")
+    assert blend.decision.startswith("best single (m0): of 3 ways")
 
 
-def test_a_clear_gain_is_used_and_said():
-    y, members, groups = UNEQUAL
+def test_the_way_with_the_lowest_nested_score_is_used_inside_the_noise_too():
+    y, members, groups = study([0.9, 1.0], patients=20, seed=3)
     blend = fit_blend(y, members, groups)
-    assert "weights, probability" in blend.decision
-    assert blend.decision.endswith("used") and "not used" not in blend.decision
-    assert blend.nested_score < min(blend.nested["mean"], blend.nested["best single"])
+    ways = {name: blend.nested[name] for name in ("best single", "mean", "weights, probability")}
+    assert min(ways, key=ways.get) == "weights, probability"
+    losses = [row_losses(y, p) @ WEIGHTS for p in (sum(members.values()) / 2, blend.nested_predictions)]
+    gain = difference_interval(*losses, PatientBootstrap(groups.to_numpy()))
+    assert gain.low < 0 < gain.high
+    assert blend.decision == (
+        f"weights, probability: of 3 ways to combine the lowest nested score, {min(ways.values()):.6f}"
+    )
+
+
+def test_the_choice_is_part_of_what_is_nested():
+    """Members that take turns: another fold's patients call for another way."""
+    y, members, groups = study([1.0, 1.05, 1.1], patients=15, slices=4, seed=4)
+    blend = fit_blend(y, members, groups, folds=3, seed=1)
+    folds = PatientFolds(label_values(y), groups.to_numpy(), 3, 1).fold
+    chosen, expected = [], pd.DataFrame(np.nan, y.index, list(LABELS))
+    for outer in range(3):
+        inner = [fold for fold in range(3) if fold != outer]
+        p = pd.concat({fold: by_hand(y, members, folds == 3 - outer - fold, folds == fold) for fold in inner})
+        score = {w: weighted_log_loss(y.loc[rows.index], rows) for w, rows in pool(p).items()}
+        chosen.append(min(score, key=score.get))
+        own = folds == outer
+        expected[own] = by_hand(y, members, ~own, own).xs(chosen[-1])
+    assert len(set(chosen)) > 1
+    np.testing.assert_allclose(blend.nested_predictions, expected, atol=2e-3)
+
+
+def by_hand(y, members, fitted_on, applied_to):
+    """Way -> predictions of some rows by what was fitted on others; the weights by SciPy."""
+    single = min(members, key=lambda name: weighted_log_loss(y[fitted_on], members[name][fitted_on]))
+    own = {name: p[applied_to] for name, p in members.items()}
+    weights = {}
+    for label in LABELS:
+        p = np.stack([members[name][label][fitted_on] for name in members])
+        right = np.where(y[label][fitted_on] == 1, p, 1 - p)
+        weights[label] = minimize(
+            lambda w, right=right: -np.log(w @ right).mean(), np.full(len(p), 1 / len(p)),
+            bounds=[(0, 1)] * len(p), constraints={"type": "eq", "fun": lambda w: w.sum() - 1},
+            options={"ftol": 1e-12},
+        ).x  # fmt: skip
+    weighted = sum(own[name] * [weights[label][m] for label in LABELS] for m, name in enumerate(own))
+    mean = sum(own.values()) / len(own)
+    return pd.concat({"single": own[single], "mean": mean, "weights": weighted})
+
+
+def pool(p):
+    """Way -> the rows of all inner folds; p is indexed by fold, way, image."""
+    return {way: p.xs(way, level=1).droplevel(0) for way in ("single", "mean", "weights")}
 
 
 def test_one_member_is_itself():
@@ -145,19 +173,50 @@ def test_flattened_members_are_better_mixed_as_logits_and_steps_mend_them():
     plain = fit_blend(y, members, groups)
     both = fit_blend(y, members, groups, spaces=("probability", "logit"), steps=STEPS)
     assert both.space == "logit"
-    assert both.nested["weights, logit"] < plain.nested_score
+    assert both.nested["mean, logit"] < plain.nested_score
     assert {step.label for step in both.steps if step.kind in ("logit_line", "isotonic")} == set(LABELS)
     assert both.nested_score < plain.nested_score - 0.01
     assert both.nested_score == pytest.approx(weighted_log_loss(y, both.nested_predictions), rel=1e-12)
     assert weighted_log_loss(y, both.apply(members)) < both.nested_score
 
 
-def test_calibrated_members_stay_probabilities_and_need_no_step():
+def test_steps_are_chosen_and_fitted_without_the_patients_they_are_scored_on():
+    """Of a single member nothing stands below the steps: Platt's line is tried and fitted on other folds."""
+    y, members, groups = study([1.0], patients=14, slices=6, seed=0, scale=1.1)
+    blend = fit_blend(y, members, groups, steps=("platt",))
+    truth, p = label_values(y), members["m0"].to_numpy()
+    folds = PatientFolds(truth, groups.to_numpy(), 5, 0).fold
+    expected, used = p.copy(), []
+    for outer in range(5):
+        for column, label in enumerate(LABELS):
+            tried = p.copy()
+            for inner in set(range(5)) - {outer}:
+                others = (folds != inner) & (folds != outer)
+                line = fit_platt(label, truth[others, column], p[others, column])
+                tried[folds == inner] = line.apply(p[folds == inner])
+            rest = folds != outer
+            losses = [log_losses(truth[rest, column], q[rest, column]).mean() for q in (p, tried)]
+            used.append(losses[1] < losses[0])
+            if used[-1]:
+                line = fit_platt(label, truth[rest, column], p[rest, column])
+                expected[~rest, column] = line.apply(p[~rest])[:, column]
+    assert 5 < sum(used) < 25
+    np.testing.assert_allclose(blend.nested_predictions, expected, rtol=1e-9)
+
+
+def test_independent_labels_are_not_bounded_and_the_remark_says_where_any_is_too_low():
     y, members, groups = UNEQUAL
-    blend = fit_blend(y, members, groups, spaces=("probability", "logit"), steps=("temperature", "raise_any"))
-    assert blend.space == "probability"
+    blend = fit_blend(y, members, groups, steps=("raise_any", "meet_any"))
     assert blend.steps == ()
-    assert "raise_any: gain -" in blend.decision
+    p = blend.nested_predictions
+    below = int((p["any"] < p.drop(columns="any").max(axis=1)).sum())
+    assert below > 100
+    bounds, last = blend.remarks[:2], blend.remarks[2]
+    assert [remark.split(":")[0] for remark in bounds] == ["raise_any", "meet_any"]
+    assert all("gain -" in remark and remark.endswith("not used") for remark in bounds)
+    assert last == f"any is below the largest subtype on {below:,} of 1,800 held-out slices"
+    raised = {name: p.assign(any=p.max(axis=1)) for name, p in members.items()}
+    assert not any("below" in remark for remark in fit_blend(y, {"m": raised["m0"]}, groups).remarks)
 
 
 def test_json_gives_the_same_blend_back():
@@ -196,25 +255,3 @@ def test_what_is_missing_is_named():
         fit_blend(y, members | {"m2": broken}, groups)
     with pytest.raises(UserError, match="at least one member"):
         fit_blend(y, {}, groups)
-
-
-def test_greedy_selection_comes_close_and_never_below():
-    y, members, groups = UNEQUAL
-    greedy = greedy_weights(y, members, rounds=40)
-    np.testing.assert_allclose(greedy.sum(), 1, atol=1e-12)
-    by_hand = sum(members[name] * greedy.loc[name] for name in members)
-    exact = label_log_losses(y, fit_blend(y, members, groups).apply(members))
-    excess = label_log_losses(y, by_hand) - exact
-    assert (excess > -1e-7).all()
-    assert (excess < 1e-4).all()
-
-
-def test_elimination_keeps_the_smallest_ensemble_that_is_as_good():
-    y, members, groups = study([0.7, 0.9, 3.0], patients=200, seed=6)
-    members["copy"] = members["m0"]
-    trials, kept = backward_elimination(y, members, groups)
-    assert [len(trial.members) for trial in trials] == [4, 3, 2, 1]
-    assert set(kept) in ({"m0", "m1"}, {"copy", "m1"})
-    assert trials[-1].loss.low > 0  # one member alone is clearly worse
-    best = min(trial.nested_score for trial in trials)
-    assert [trial.loss.estimate for trial in trials] == pytest.approx([t.nested_score - best for t in trials])

@@ -14,7 +14,14 @@ from src.evaluation.operating import (
     threshold_at_specificity,
     wilson,
 )
-from src.evaluation.roc import auc, average_precision, delong, delong_paired, weighted_curve_areas
+from src.evaluation.roc import (
+    auc,
+    average_precision,
+    delong,
+    delong_paired,
+    weighted_auc,
+    weighted_average_precision,
+)
 
 
 def cases(n: int, seed: int, levels: int = 20) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -49,10 +56,14 @@ def test_areas_equal_scikit_learn_with_ties_and_weights(seed):
     assert average_precision(y, scores) == pytest.approx(average_precision_score(y, scores), rel=1e-13)
     patient = np.random.default_rng(seed).integers(0, 50, 400)
     weights = np.random.default_rng(seed + 1).integers(0, 4, 50)
-    expected = [
-        f(y, scores, sample_weight=weights[patient]) for f in (roc_auc_score, average_precision_score)
-    ]
-    assert weighted_curve_areas(y, scores, patient)(weights) == pytest.approx(expected, rel=1e-13)
+    for ours, theirs in (
+        (weighted_auc, roc_auc_score),
+        (weighted_average_precision, average_precision_score),
+    ):
+        expected = theirs(y, scores, sample_weight=weights[patient])
+        assert ours(y, scores, patient)(weights) == pytest.approx(expected, rel=1e-13)
+        assert np.isnan(ours(y, scores, y.astype(int))(np.array([0, 1])))  # one class drawn only
+        assert np.isnan(ours(y, scores, y.astype(int))(np.array([1, 0])))
 
 
 def test_delong_equals_its_definition():
@@ -108,9 +119,9 @@ def test_paired_delong_agrees_with_a_bootstrap_of_cases():
     y, first, second = cases(1500, 5)
     rng = np.random.default_rng(0)
     everyone = np.arange(len(y))
-    areas = [weighted_curve_areas(y, scores, everyone) for scores in (first, second)]
+    areas = [weighted_auc(y, scores, everyone) for scores in (first, second)]
     draws = (np.bincount(rng.integers(0, len(y), len(y)), minlength=len(y)) for _ in range(1000))
-    replicates = [areas[0](w)[0] - areas[1](w)[0] for w in draws]
+    replicates = [areas[0](w) - areas[1](w) for w in draws]
     found = delong_paired(y, first, second)
     assert np.std(replicates) == pytest.approx(found.se, rel=0.1)
     assert np.quantile(replicates, 0.025) == pytest.approx(found.low, abs=0.2 * found.se)

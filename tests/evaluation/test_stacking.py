@@ -29,7 +29,7 @@ def simulate(images, seed, veto):
 
 def test_trees_are_used_where_no_weights_can_say_it_and_survive_json():
     labels, members, patients = simulate(3000, 0, veto=True)
-    blend = fit_blend(labels, members, patients, folds=3, alternatives=("boosting",), replicates=100)
+    blend = fit_blend(labels, members, patients, folds=3, alternatives=("boosting",))
     assert blend.stacking is not None
     assert blend.nested_score < 0.85 * min(blend.nested["mean"], blend.nested["weights, probability"])
     assert blend.optimistic_score < blend.nested_score
@@ -46,21 +46,20 @@ def test_trees_are_refused_where_an_average_says_it_all():
     labels, members, patients = simulate(1500, 0, veto=False)
     blend = fit_blend(
         labels, members, patients, folds=3, spaces=("probability", "logit"),
-        alternatives=("greedy", "boosting"), replicates=100,
+        alternatives=("greedy", "boosting"),
     )  # fmt: skip
     assert blend.stacking is None
-    assert {"greedy", "boosting"} <= set(blend.nested)
-    assert "boosting" in blend.decision and "greedy" in blend.decision
+    assert min(blend.nested["greedy"], blend.nested["boosting"]) > blend.nested["mean, logit"]
 
 
 def test_greedy_weights_are_cross_fitted_and_close_to_the_exact_ones():
     labels, members, patients = simulate(1500, 2, veto=False)
-    blend = fit_blend(labels, members, patients, folds=3, alternatives=("greedy",), replicates=100)
+    blend = fit_blend(labels, members, patients, folds=3, alternatives=("greedy",))
     assert blend.nested["greedy"] == pytest.approx(blend.nested["weights, probability"], abs=2e-3)
 
 
 def test_of_equal_simple_ensembles_the_single_member_is_taken():
     labels, members, patients = simulate(300, 3, veto=False)
     twins = {"a": members["a"], "twin": members["a"].copy()}
-    blend = fit_blend(labels, twins, patients, folds=3, replicates=100)
+    blend = fit_blend(labels, twins, patients, folds=3)
     assert blend.weights.loc["a"].tolist() == [1] * 6

@@ -1,11 +1,12 @@
-"""The submission has the sample's rows in the sample's order; what differs is named."""
+"""A submission has the sample's rows in the sample's order; what differs is named. Any file is scored."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from src.errors import UserError
-from src.evaluation.submission import fill_quarantined, read_sample, validate_submission, write_submission
+from src.evaluation.metrics import weighted_log_loss
+from src.evaluation.submission import read_sample, score_file, validate_submission, write_submission
 from src.labels import LABELS
 
 ORDER = [LABELS[k] for k in (5, 0, 1, 2, 3, 4)]  # a copy of the sample with `any` first
@@ -93,13 +94,15 @@ def test_a_damaged_sample_is_refused(tmp_path, rows):
         read_sample(write(tmp_path / "sample.csv", rows))
 
 
-def test_only_quarantined_images_get_the_prior():
-    ids = pd.Index(["ID_b", "ID_q", "ID_a"])
-    prior = pd.Series([0.01, 0.02, 0.03, 0.04, 0.05, 0.06], list(LABELS))
-    causes = pd.Series({"ID_q": "pixel data truncated", "ID_train": "blank"})
-    filled, listed = fill_quarantined(P, ids, causes, prior)
-    assert filled.loc["ID_q"].tolist() == prior.tolist()
-    assert filled.loc["ID_a"].tolist() == P.loc["ID_a"].tolist()
-    assert listed.to_numpy().tolist() == [["ID_q", "pixel data truncated"]]
-    with pytest.raises(UserError, match="1 images have no prediction and are not quarantined \\(ID_b"):
-        fill_quarantined(P.drop("ID_b"), ids, causes, prior)
+def test_a_file_scores_what_its_table_scores_in_any_order(tmp_path):
+    truth = pd.DataFrame([[0, 1, 0, 0, 0, 1], [0] * 6], ["ID_a", "ID_b"], list(LABELS))
+    p = P.clip(0.1, 0.9).loc[["ID_b", "ID_a"]]
+    files = [tmp_path / "submission.csv", tmp_path / "labels.csv"]
+    for path, table in zip(files, (p, truth), strict=True):
+        write(path, [f"{i}_{label},{table.loc[i, label]}" for i in table.index for label in LABELS])
+    found = score_file(*files)
+    assert found.score == pytest.approx(weighted_log_loss(truth, p), rel=1e-12)
+    assert found.baseline == pytest.approx(3 / 7 * np.log(2))  # intraparenchymal and twice any: half each
+    assert f"{found.score:.6f}, eps 1e-15, 2 images" in found.text()
+    with pytest.raises(UserError, match=r"1 missing \(ID_b\) and 1 unknown \(ID_z\)"):
+        score_file(write(files[0], [row.replace("ID_b", "ID_z") for row in SAMPLE]), files[1])

@@ -9,7 +9,8 @@ import pydicom
 import pytest
 from pydicom import config
 
-from src.data.phantom import generate, main, read_masks
+from src.data.phantom import generate, main
+from src.data.synthetic_truth import read_masks
 from src.errors import UserError
 from src.labels import LABELS, SUBTYPES
 from src.phantom.plan import PRESETS, make_plan

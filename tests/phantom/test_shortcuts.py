@@ -20,10 +20,11 @@ from src.data.contest_csv import read_labels
 from src.data.dicom import decode, scan_headers
 from src.data.geometry import normals, positions
 from src.data.hu import PADDED_BELOW
-from src.data.phantom import TEST_LABELS_CSV, TRAIN_CSV, generate
+from src.data.phantom import TRAIN_CSV, generate
 from src.data.source import read_bytes
+from src.data.synthetic_truth import TEST_LABELS_CSV
 from src.evaluation.bootstrap import PatientBootstrap
-from src.evaluation.roc import auc, weighted_curve_areas
+from src.evaluation.roc import auc, weighted_auc
 from src.labels import LABELS, SUBTYPES
 from src.phantom.plan import PRESETS, make_plan
 from src.phantom.study import draw_study
@@ -72,8 +73,8 @@ def area(features: pd.DataFrame, y: np.ndarray, patients: np.ndarray) -> tuple[f
     """Cross-validated AUC and the 1 % bound of its patient bootstrap."""
     scores = held_out_scores(features, y, patients)
     bootstrap = PatientBootstrap(patients, replicates=400, alpha=0.02)
-    areas = weighted_curve_areas(y, scores, bootstrap.code)
-    replicates = np.array([[areas(draw)[0]] for draw in bootstrap.draws()])
+    area_of = weighted_auc(y, scores, bootstrap.code)
+    replicates = np.array([[area_of(draw)] for draw in bootstrap.draws()])
     return auc(y, scores), bootstrap.summarise(np.array([auc(y, scores)]), replicates)[0].low
 
 

@@ -2,16 +2,20 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from src.data.folds import link_patients
 from src.data.prepared import FORMAT, Prepared
-from src.ensemble.experiment import EnsembleConfig, Experiment, Scored, compare_stages, nested_gains
-from src.evaluation.blend import fit_blend
+from src.ensemble.ensemble_config import EnsembleConfig
+from src.ensemble.experiment import Experiment, score_experiment
+from src.ensemble.gather import Gathered
+from src.ensemble.scoring import Part
 from src.evaluation.bootstrap import bootstrap_weighted_log_loss
-from src.evaluation.metrics import prevalence, prevalence_baseline
+from src.evaluation.metrics import prevalence
 from src.files import file_sha256, write_json
 from src.labels import LABELS, SUBTYPES
 from src.settings import Settings
@@ -60,41 +64,26 @@ def build_experiment(
     test: bool = True,
     absent: tuple[str, ...] = (),
     replicates: int = 100,
+    **ensemble: Any,
 ) -> Experiment:
     """runs: name -> noise of its logits.  test: whether the test labels are at hand.  absent: labels without
-    a positive slice."""
+    a positive slice.  ensemble: keys of ensemble.json."""
     rng = np.random.default_rng(0)
     table, logits = _slices(rng, studies, slices_a_study, absent)
     usable = table["status"] == "ok"
     keyed, logits = table[usable].set_index("image_id"), logits[usable.to_numpy()]
     train = (keyed["split"] == "train").to_numpy()
     labels = keyed.loc[train, list(LABELS)].astype("int8")
-    test_labels = keyed.loc[~train, list(LABELS)].astype("int8") if test else None
-    patients = keyed["patient_id"]
-    fold = pd.Series(pd.factorize(patients)[0] % folds, keyed.index)
+    fold = pd.Series(pd.factorize(keyed["patient_id"])[0] % folds, keyed.index)
     settings = Settings(
         folder, *(folder / name for name in ("raw", "clean", "models", "checkpoints", "logs", "out"))
     )
-    config = EnsembleConfig(replicates=replicates)
     write_json(settings.clean / "manifest.json", MANIFEST)
-
-    def score(name: str, oof: pd.DataFrame, hidden: pd.DataFrame) -> Scored:
-        own = bootstrap_weighted_log_loss(labels, oof, patients, replicates=replicates)
-        other = (
-            bootstrap_weighted_log_loss(test_labels, hidden, patients, replicates=replicates)
-            if test
-            else None
-        )
-        return Scored(
-            name, oof, hidden, own.estimate, (own.low, own.high),
-            other.estimate if test else None, (other.low, other.high) if test else None,
-        )  # fmt: skip
-
     members, run_folders = {}, []
     for name, noise in (RUNS if runs is None else runs).items():
         noisy = logits + rng.normal(0, noise, logits.shape)
         p = pd.DataFrame(1 / (1 + np.exp(-1.4 * noisy)), keyed.index, list(LABELS))
-        members[f"fake/{name}"] = score(f"fake/{name}", p[train], p[~train])
+        members[f"fake/{name}"] = p[train], p[~train]
         for k in range(folds):
             run = Run(f"fake/{name}", k, settings)
             own = p[train & (fold == k).to_numpy()]
@@ -102,30 +91,14 @@ def build_experiment(
             files = {"oof.parquet": file_sha256(run.folder / "oof.parquet")}
             write_json(run.folder / "metrics.json", _metrics(rng, labels, own, noise) | {"files": files})
             run_folders.append(run)
-    oofs = {name: scored.oof for name, scored in members.items()}
-    tests = {name: scored.test for name, scored in members.items()}
-    blend = fit_blend(labels, oofs, patients.loc[labels.index], replicates=replicates)
-    mean = score("mean", *(sum(frames.values()) / len(frames) for frames in (oofs, tests)))
-    nested = bootstrap_weighted_log_loss(labels, blend.nested_predictions, patients, replicates=replicates)
-    return Experiment(
-        name="fake",
-        config=config,
-        synthetic=test,
-        labels=labels,
-        test_labels=test_labels,
-        prepared=Prepared(settings.clean),
-        slices=table,
-        runs=run_folders,
-        baseline=prevalence_baseline(labels),
-        test_baseline=prevalence_baseline(labels, test_labels) if test else None,
-        members=members,
-        mean=mean,
-        blend=score("blend", blend.apply(oofs), blend.apply(tests)),
-        fitted=blend,
-        nested_interval=(nested.low, nested.high),
-        gains=nested_gains(labels, blend, mean, members, patients, replicates=replicates),
-        context=compare_stages(labels, members, patients, replicates=replicates),
-    )
+    groups = table.set_index("image_id")["patient_id"].map(link_patients(table))
+    hidden = Part(keyed.loc[~train, list(LABELS)].astype("int8"), groups, replicates)
+    gathered = Gathered(
+        Prepared(settings.clean), table, groups, run_folders, members, {},
+        held_out=Part(labels, groups, replicates), hidden=hidden if test else None, synthetic=test,
+    )  # fmt: skip
+    config = EnsembleConfig(replicates=replicates, **ensemble)
+    return score_experiment("fake", config, gathered)
 
 
 def _slices(
@@ -144,6 +117,7 @@ def _slices(
     table.insert(0, "image_id", [f"ID_{i:09x}" for i in range(count)])
     table["study_id"] = [f"ST_{i:04x}" for i in study]
     table["patient_id"] = [f"PT_{i // 2 * 2 if i % 8 == 1 else i:04x}" for i in study]
+    table["series_id"] = [f"SE_{i:04x}" for i in study]
     table["split"] = np.where(study < 0.8 * studies, "train", "test")
     table["padded"] = (study % 3 == 0).astype(bool)
     table["tilt_deg"] = np.where(study % 10 == 0, 0.0, 15.0)

@@ -10,15 +10,14 @@ from src.report.score_table import SYNTHETIC, score_rows, score_table
 
 def test_rows_stand_in_order_with_their_share_of_the_baseline(experiment: Experiment) -> None:
     rows = score_rows(experiment.scores())
-    kinds = ["baseline", "stage1", "stage1", "stage2", "stage2", "mean", "blend", "nested"]
+    kinds = ["baseline", "stage1", "stage1", "stage2", "stage2", "mean", "blend"]
     assert [row.kind for row in rows] == kinds
     assert (rows[0].oof_share, rows[0].test_share) == (1, 1)
     assert rows[6].oof_share == pytest.approx(experiment.blend.oof_score / experiment.baseline)
     assert rows[6].test_share == pytest.approx(experiment.blend.test_score / experiment.test_baseline)
-    assert rows[7].oof == experiment.fitted.nested_score
-    assert rows[7].test is None
-    assert rows[7].interval == experiment.nested_interval
-    assert rows[7].interval[0] < rows[7].oof < rows[7].interval[1]
+    assert rows[6].oof == pytest.approx(experiment.fitted.nested_score, rel=1e-12)
+    assert rows[6].interval == experiment.blend.interval
+    assert rows[6].interval[0] < rows[6].oof < rows[6].interval[1]
 
 
 def test_text_is_aligned_and_says_what_it_is(experiment: Experiment) -> None:
@@ -27,7 +26,7 @@ def test_text_is_aligned_and_says_what_it_is(experiment: Experiment) -> None:
     assert remark == SYNTHETIC
     column = header.index("held out")
     assert f"({len(experiment.labels)} slices)" in header
-    assert len(lines) == 8
+    assert len(lines) == 7
     assert all(line[column - 2 : column] == "  " and line[column : column + 2] == "0." for line in lines)
     low, high = experiment.blend.interval
     assert f"{experiment.blend.oof_score:.4f}" in lines[6]

@@ -1,5 +1,6 @@
 """The training loss is the contest's metric."""
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -64,6 +65,19 @@ def test_focal_loss_weighs_by_how_wrong_a_prediction_is():
         (torch.rand(50, 6, generator=generator) < 0.3).float(),
     )
     torch.testing.assert_close(focal(logits, labels, gamma=0.0), weighted_bce(logits, labels))
+
+
+@pytest.mark.parametrize("gamma", [0.5, 2.0])
+def test_focal_loss_is_its_definition(gamma):
+    """-(1 - q)^gamma log q of the probability q of what is true, `any` twice, over seven."""
+    y, p = np.array(Y), np.array(P)
+    q = np.where(y == 1, p, 1 - p)
+    expected = (-((1 - q) ** gamma) * np.log(q) * [1, 1, 1, 1, 1, 2]).sum(1).mean() / 7
+    assert focal(torch.tensor(logit(P)), torch.tensor(Y), gamma).item() == pytest.approx(expected, rel=1e-5)
+    own = LossOptions(loss="focal", focal_gamma=gamma)
+    assert build_loss(own)(torch.tensor(logit(P)), torch.tensor(Y)).item() == pytest.approx(
+        expected, rel=1e-5
+    )
 
 
 @pytest.mark.parametrize("name", LOSSES)

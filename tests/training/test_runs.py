@@ -9,10 +9,11 @@ from src.data.prepared import Prepared
 from src.errors import UserError
 from src.labels import LABELS
 from src.settings import load_settings
-from src.training.runs import Run, experiment_name, run_name, runs_of
+from src.training.provenance import origin
+from src.training.runs import Run, experiment_name, run_name, runs_of, training_fingerprint
 from src.training.slices.slice_config import SliceConfig
 from tests.training.finished import finish, predict
-from tests.training.prepared import write_clean, write_settings
+from tests.training.prepared import rewrite, write_clean, write_settings
 
 CONFIG = SliceConfig(backbone="test_resnet")
 TABLE = pd.DataFrame(np.linspace(0, 1, 18).reshape(3, 6), ["b", "a", "c"], list(LABELS))
@@ -102,6 +103,21 @@ def test_weights_and_held_out_predictions_are_those_that_training_wrote(run, pre
             UserError, match=rf"{file}: is not the file that training wrote; delete .*fold0 and run"
         ):
             read()
+
+
+def test_a_checkpoint_belongs_to_its_fold_seed_configuration_and_data(run, prepared):
+    def belongs(fold=0, config=CONFIG, prepared=prepared, seed=0):
+        made_from = origin(Run(run.name, fold, run.settings), config, prepared)
+        return training_fingerprint(config.model_copy(update={"seed": seed}), made_from)
+
+    first = belongs()
+    assert belongs(config=CONFIG.model_copy(update={"notes": "a remark"})) == first
+    rewrite(run.settings.clean, "folds.csv", lambda folds: folds.assign(fold=1 - folds["fold"]))
+    others = [
+        belongs(fold=1), belongs(config=CONFIG.model_copy(update={"lr": 1.0})),
+        belongs(prepared=Prepared(run.settings.clean)), belongs(seed=1),
+    ]  # fmt: skip
+    assert len({first, *others}) == 5
 
 
 def test_the_runs_of_an_experiment_are_found_in_order(run):

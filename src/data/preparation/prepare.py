@@ -28,6 +28,7 @@ from .tables import (
     final_order,
     fold_table,
     folds_before,
+    hash_quarantined,
     tidy,
     write_tables,
 )
@@ -64,6 +65,7 @@ def _prepare(raw: Path, clean: Path, options: Options, jobs: int) -> dict[str, A
     volumes = _write_packs(study_files(slices, inventory.sources, options), clean / VOLUMES, options, jobs)
     slices = add_found(slices, volumes)
     slices, copies = check_copies(slices, inventory)
+    slices = hash_quarantined(slices, inventory.sources, jobs)
     masks = Plan({}, [])
     if inventory.masks is not None:
         masks = _write_packs(mask_files(slices, inventory.masks, options), clean / MASKS, options, jobs)

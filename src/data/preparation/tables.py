@@ -2,6 +2,7 @@
 manifest.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -13,6 +14,7 @@ import pyarrow as pa
 from ...errors import UserError
 from ...files import PARTIAL, file_sha256, read_json, write_csv, write_json, write_parquet
 from ...labels import LABELS
+from ...progress import parallel
 from .. import geometry
 from ..folds import assign_folds, check_folds, read_external_folds, read_fold_file
 from ..hu import PADDED_BELOW, Slice
@@ -32,6 +34,7 @@ from ..prepared import (
     fingerprints,
     table_digests,
 )
+from ..source import Source
 from . import checks
 from .inventory import Inventory
 from .options import Options, fold_choices
@@ -92,6 +95,26 @@ def add_found(slices: pd.DataFrame, plan: Plan) -> pd.DataFrame:
     decoding = slices["image_id"].map(found["cause"])
     slices["cause"] = slices["cause"].where(slices["cause"].notna(), decoding)
     return slices
+
+
+def hash_quarantined(slices: pd.DataFrame, sources: Sequence[Source | None], jobs: int) -> pd.DataFrame:
+    """Fill in pixel_hash and blank of quarantined images that can be decoded all the same, for their copies
+    link patients too.
+    """
+    rows = slices.index[slices["cause"].notna() & slices["pixel_hash"].isna()]
+    rows = [row for row in rows if sources[row] is not None]
+    found = parallel(_hash_and_blank, [(sources[row],) for row in rows], jobs, "quarantined")
+    slices.loc[rows, "pixel_hash"] = [hashed for hashed, _ in found]
+    slices.loc[rows, "blank"] = pd.array([blank for _, blank in found], dtype="boolean")
+    return slices
+
+
+def _hash_and_blank(source: Source) -> tuple[str | None, bool | None]:
+    image = decode_source(source)
+    if not isinstance(image, Slice):
+        return None, None
+    low, high = image.range
+    return pixel_hash(image.values), low == high
 
 
 def add_mask_places(slices: pd.DataFrame, plan: Plan) -> pd.DataFrame:

@@ -5,7 +5,9 @@
 Without torchrun every function here answers for a single process. The first process alone writes files.
 """
 
+import logging
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -41,6 +43,17 @@ def process_group(device: torch.device) -> Iterator[None]:
         yield
     finally:
         dist.destroy_process_group()
+
+
+def leave() -> None:
+    """End a process that torchrun started, its work done and written.
+
+    Threads of the connection may still run, and the interpreter's own end then aborts now and then.
+    """
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def world_size() -> int:

@@ -11,6 +11,7 @@ import pandas as pd
 from ...config import OneOf
 from ...data.prepared import Prepared
 from ...data.square import Square, extract
+from ...data.synthetic_truth import read_masks
 from ...errors import UserError
 from ...models.segmentation import DecoderOptions
 
@@ -50,8 +51,6 @@ class TruthMasks:
     def __init__(self, truth: Path, prepared: Prepared):
         if not (truth / "masks").is_dir():
             raise UserError(f"{truth}: no masks there; segmentation.masks `truth` needs synthetic data")
-        from ...data.phantom import read_masks
-
         order = pd.read_parquet(truth / "slices.parquet", columns=["image_id", "study_id", "order"])
         images = order.sort_values("order").groupby("study_id")["image_id"].agg(list)
         slices = prepared.slices

@@ -27,9 +27,9 @@ ALIGNMENT = ("source", "rotation", "target")
 class EmbeddingOptions(SelectorOptions):
     """How embeddings of different folds are made comparable."""
 
-    embedding_space: Annotated[str, OneOf(("pooled", "aligned", "per_fold"))] = "pooled"
-    """pooled: as they are; aligned: mapped onto the first fold's space; per_fold: of one network each,
-    in-sample, to compare"""
+    embedding_space: Annotated[str, OneOf(("pooled", "aligned", "in_fold"))] = "pooled"
+    """pooled: as they are; aligned: mapped onto the first fold's space; in_fold: those of one network
+    alone, also of the slices it trained on"""
 
 
 @dataclass(frozen=True)

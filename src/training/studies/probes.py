@@ -5,10 +5,10 @@ import logging
 import numpy as np
 import torch
 
-from ...data.phantom import RECIPE, generate
 from ...data.preparation.options import Options
 from ...data.preparation.prepare import prepare
 from ...data.prepared import Prepared
+from ...data.synthetic_truth import RECIPE
 from ...files import fingerprint
 from ..kinds import kind_of
 from ..runs import Run
@@ -55,6 +55,8 @@ def probe_embeddings(run: Run, prepared: Prepared, device: torch.device, log: lo
 
 def synthetic_probes(run: Run, size: int) -> Prepared:
     """The prepared synthetic probe set, at the data set's size; made where missing."""
+    from ...data.phantom import generate  # the whole generator, which few runs need
+
     home = run.settings.checkpoints / "probes" / str(size)
     generate(home / "raw", STUDIES, SEED, preset="realistic", size=size)
     prepare(home / "raw", home / "clean", Options(size=size, folds=2))

@@ -8,6 +8,7 @@ from ...config import Count, OneOf, StrictModel
 from ...models.boosting import Boosting
 from ...models.stackers import StackerOptions, refuse_idle
 from ..engine.training_config import TrainingConfig
+from ..losses import MASKED_LOSSES
 from ..slices.views import ViewName
 from .embedding_spaces import EmbeddingOptions
 from .slice_positions import POSITIONS
@@ -63,6 +64,8 @@ class StackerConfig(TrainingConfig, StudyDrawOptions, StackerOptions, EmbeddingO
     """of run"""
     batch_size: Count = 16
     """studies of a batch, of all processes together"""
+    loss: Annotated[str, OneOf(MASKED_LOSSES)] = "metric"
+    """of slices; metric: the contest's; bce: `any` counts once"""
     boosting: Boosting = Boosting()
     """in place of the network where the stacker is boosting"""
     tta_reverse: bool = False
@@ -100,6 +103,7 @@ class StackerConfig(TrainingConfig, StudyDrawOptions, StackerOptions, EmbeddingO
             return self
         names = ("noise", "crop", "subsample", "reverse", "slice_dropout", "tta_reverse")
         idle = {name: getattr(self, name) for name in names} | {
+            "loss": self.loss != "metric",
             "view_use draw": self.view_use == "draw", "seeds": self.seeds > 1,
             "bag_epochs": self.bag_epochs > 1, "ema_decay": self.ema_decay is not None,
         }  # fmt: skip

@@ -21,7 +21,7 @@ from ..engine.curves import curve_writer
 from ..engine.loop import Task, train
 from ..engine.precision import Batch, autocast, autocast_type, to_device
 from ..engine.state import Progress
-from ..losses import weighted_bce
+from ..losses import MASKED_LOSSES, weighted_bce
 from ..runs import Run, training_fingerprint
 from .embedding_spaces import DeviceMap, EmbeddingMap
 from .stacker_config import StackerConfig
@@ -148,15 +148,16 @@ def fold_task(
 
 
 def stacker_loss(out: StackerOutput, batch: Batch, config: StackerConfig) -> torch.Tensor:
-    """The contest's metric on real slices, plus the weighted losses of the other heads.
+    """The loss of real slices, plus the weighted losses of the other heads.
 
     Of several processes each has a value whose mean over them is the loss of the whole batch.
     """
     labels, mask = batch["labels"], batch["mask"]
     over_slices, over_studies = batch["weight"]
-    loss = weighted_bce(out.slices, labels, mask)
+    of_slices = MASKED_LOSSES[config.loss]
+    loss = of_slices(out.slices, labels, mask)
     if out.first is not None and config.first_weight:
-        loss = loss + config.first_weight * weighted_bce(out.first, labels, mask)
+        loss = loss + config.first_weight * of_slices(out.first, labels, mask)
     loss = over_slices * loss
     of_study = (labels * mask[..., None]).amax(1)
     for logits, weight in ((out.study, config.study_weight), (out.instances, config.instance_weight)):

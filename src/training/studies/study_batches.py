@@ -7,10 +7,11 @@ import torch
 
 from ..engine import distributed
 from ..engine.precision import Batch
+from ..missing import interpolate
 from ..slices.slice_batches import prefetch
 from .stacker_config import StackerConfig
 from .study_draws import draw_hidden, draw_slices
-from .study_inputs import StudyInputs, interpolate
+from .study_inputs import StudyInputs
 
 
 class StudyBatches:

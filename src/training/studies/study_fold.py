@@ -19,6 +19,7 @@ from ...labels import LABELS
 from ...models.heads import probability_frame
 from ...targets import HEMORRHAGE
 from ..engine import distributed
+from ..missing import with_quarantined
 from ..provenance import check_alike, check_data, check_unchanged, origin
 from ..runs import Run
 from ..split import split_fold, unlabelled_slices
@@ -87,8 +88,7 @@ def fold_data(
     members = member_runs(run, prepared, config)
     made_from = origin(run, config, prepared, inputs=list(chain.from_iterable(members.values())))
     part = "oof"
-    if config.embedding_space == "per_fold":
-        log.warning("embedding_space per_fold is in-sample: for comparison only, never blended")
+    if config.embedding_space == "in_fold":
         members, part = {name: [own_fold(runs, run)] for name, runs in members.items()}, "train"
         for (stage1,) in members.values():
             predict_training_slices(stage1, prepared, device, log)
@@ -141,7 +141,7 @@ def predict_test_studies(run: Run, prepared: Prepared, device: torch.device, log
     if config.slice_dropout > 0:
         slices = with_quarantined(slices, prepared.slices)
     members = input_runs(run)
-    if config.embedding_space == "per_fold":
+    if config.embedding_space == "in_fold":
         members = {name: [own_fold(runs, run)] for name, runs in members.items()}
     folds = [dict(zip(members, runs, strict=True)) for runs in zip(*members.values(), strict=True)]
     mean = np.zeros((len(slices), len(LABELS)))
@@ -178,16 +178,6 @@ def load_predictor(
     networks = nn.ModuleList(build_from_config(config, space.out) for _ in range(count))
     networks = run.load_weights(networks).to(device)
     return lambda table: predict_studies(networks, table, space, config, device)
-
-
-def with_quarantined(usable: pd.DataFrame, slices: pd.DataFrame) -> pd.DataFrame:
-    """Test slices, and between them the quarantined ones whose study and position are known, as `missing`."""
-    bad = slices[(slices["split"] == "test") & (slices["status"] == "quarantined")]
-    placed = usable.groupby("study_id")["position_mm"].apply(lambda z: z.notna().all())
-    bad = bad[bad["position_mm"].notna() & bad["study_id"].isin(placed.index[placed])]
-    table = pd.concat([usable.assign(missing=False), bad.assign(missing=True)])
-    # equal positions keep the order of the usable slices; studies without positions have no missing slices
-    return table.sort_values(["study_id", "position_mm", "order"], kind="stable", ignore_index=True)
 
 
 def member_runs(run: Run, prepared: Prepared, config: StackerConfig) -> dict[str, list[Run]]:

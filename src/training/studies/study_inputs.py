@@ -1,7 +1,8 @@
 """Stage-2 inputs: what stage-1 runs say of every slice, by study.
 
-Stage 2 trains on out-of-fold outputs only: a slice's inputs come from the network that did not train on it
-(`embedding_space: per_fold` excepted, which is there to show what that would cost).
+Stage 2 trains on out-of-fold outputs: a slice's inputs come from the network that did not train on it. With
+`embedding_space: in_fold` a stacker trains on what one network says of its own training slices; its held-out
+predictions are as honest, for neither network nor stacker saw those studies.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ from scipy.special import logit
 
 from ...errors import UserError
 from ...labels import LABELS
+from ..missing import interpolate
 from ..runs import Run
 from .slice_positions import slice_positions
 from .stacker_config import StackerConfig
@@ -160,17 +162,3 @@ def _mean_table(run: Run, parts: Sequence[str]) -> pd.DataFrame:
 def _mean_array(copies: Sequence[np.ndarray]) -> np.ndarray:
     """float16; of a single copy, itself."""
     return copies[0] if len(copies) == 1 else np.mean(copies, 0, dtype=np.float32).astype(np.float16)
-
-
-def interpolate(values: np.ndarray, missing: np.ndarray) -> np.ndarray:
-    """(s, k) with rows `missing` (s,) replaced by the line between their neighbours, zero where all miss."""
-    known = np.flatnonzero(~missing)
-    if not len(known):
-        return np.zeros_like(values)
-    filled = values.copy()
-    for row in np.flatnonzero(missing):
-        after = np.searchsorted(known, row)
-        low, high = known[max(after - 1, 0)], known[min(after, len(known) - 1)]
-        share = 0.0 if high == low else (row - low) / (high - low)
-        filled[row] = (1 - share) * values[low] + share * values[high]
-    return filled

@@ -11,6 +11,7 @@ import pandas as pd
 import pydicom
 import pytest
 
+from src.data.folds import link_patients
 from src.data.preparation import packing
 from src.data.preparation.options import Options
 from src.data.preparation.prepare import prepare
@@ -315,6 +316,36 @@ def test_a_study_of_two_patients_is_quarantined(raw, tmp_path):
     prepare(raw, tmp_path / "clean", SMALL)
     for number in (100, 101, 102):
         assert cause_of(tmp_path / "clean", image_name(number)) == "study of several patients: ID_s1"
+    folds = Prepared(tmp_path / "clean").folds.set_index("patient_id")["fold"]
+    assert link_patients(Prepared(tmp_path / "clean").slices)[["ID_p0", "ID_p1"]].nunique() == 1
+    assert "ID_p1" not in folds or folds["ID_p0"] == folds["ID_p1"]
+
+
+def test_copies_link_patients_though_they_are_quarantined(raw, tmp_path):
+    """The copy of a slice of patient 0 stands in a study that names patients 1 and 2."""
+    for number, patient, values in ((100, "ID_p1", 0), (101, "ID_p2", 7)):
+        data = dataset(image_name(number), stored_values(values), patient=patient, study="ID_s1", z=5.0)
+        write(raw / "stage_2_train" / f"{image_name(number)}.dcm", data)
+    prepare(raw, tmp_path / "clean", SMALL)
+    slices = Prepared(tmp_path / "clean").slices.set_index("image_id")
+    copied, original = image_name(100), image_name(0)
+    assert cause_of(tmp_path / "clean", copied) == "study of several patients: ID_s1"
+    assert slices.loc[copied, "pixel_hash"] == slices.loc[original, "pixel_hash"]
+    assert not slices.loc[copied, "blank"]
+    groups = link_patients(slices.reset_index())
+    assert groups[["ID_p0", "ID_p1", "ID_p2"]].nunique() == 1 and groups.nunique() == 3
+    folds = Prepared(tmp_path / "clean").folds.set_index("patient_id")["fold"]
+    assert folds["ID_p0"] == folds["ID_p2"]
+
+
+def test_a_quarantined_file_that_cannot_be_decoded_has_no_hash(raw, tmp_path):
+    path = raw / "stage_2_train" / f"{image_name(1)}.dcm"
+    path.write_bytes(path.read_bytes()[:-100])
+    infinite = dataset(image_name(2), stored_values(2), patient="ID_p0", study="ID_s0", intercept="inf")
+    write(raw / "stage_2_train" / f"{image_name(2)}.dcm", infinite)
+    prepare(raw, tmp_path / "clean", SMALL)
+    slices = Prepared(tmp_path / "clean").slices.set_index("image_id").loc[[image_name(1), image_name(2)]]
+    assert (slices["status"] == "quarantined").all() and slices[["pixel_hash", "blank"]].isna().all(axis=None)
 
 
 def test_a_copy_in_the_other_folder_is_told_by_its_pixels(raw, tmp_path):

@@ -28,8 +28,9 @@ def trained(batches, **options):
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "adam", "sgd"])
-def test_accumulated_batches_are_one_batch(optimizer):
-    options = {"optimizer": optimizer, "clip_norm": 1.0}
+@pytest.mark.parametrize("norm", [1.0, None])  # without clipping SGD sees the size of the gradient
+def test_accumulated_batches_are_one_batch(optimizer, norm):
+    options = {"optimizer": optimizer, "clip_norm": norm, "lr": 1e-3}
     torch.testing.assert_close(
         trained([X[:4], X[4:]], accumulation=2, **options), trained([X], **options), rtol=1e-4, atol=1e-6
     )
@@ -47,6 +48,30 @@ def test_clipping_scales_the_gradient_to_its_norm():
     free, clipped = (trained([X], optimizer="sgd", clip_norm=norm) for norm in (None, 0.5))
     assert layer.weight.grad.norm() > 10
     torch.testing.assert_close(clipped, free * 0.5 / layer.weight.grad.norm())
+
+
+def test_the_weights_to_predict_with_are_the_moving_average_buffers_and_all():
+    """The first step is copied; the k-th after it moves the average by 1 - min(decay, (1 + k) / (10 + k))."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 1))
+    config = TrainingConfig(lr=0.1, schedule="constant", warmup=0.0, ema_decay=0.25)
+    state = TrainingState(network, lambda model, batch: model(batch["x"]).square().mean(), config, CPU, 6)
+    expected = {}
+    for step in range(6):
+        x = torch.randn(8, 3, generator=torch.Generator().manual_seed(step)) + step
+        state.step({"ids": ["x"] * 8, "x": x}, step)
+        rate = 1 - min(0.25, (1 + step) / (10 + step)) if step else 1.0
+        for name, value in network.state_dict().items():
+            old = expected.get(name, value)
+            expected[name] = old + rate * (value - old) if value.is_floating_point() else value.clone()
+    found = state.weights().state_dict()
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value)
+    for name in ("0.weight", "1.running_mean", "1.running_var"):
+        assert not torch.allclose(found[name], network.state_dict()[name]), name
+    plain = TrainingState(network, state.loss, TrainingConfig(), CPU, 6)
+    assert plain.weights() is network
 
 
 @pytest.mark.parametrize(("last", "kind"), [(True, torch.channels_last), (False, torch.contiguous_format)])

@@ -1,6 +1,7 @@
 """A fold of stage 1 from prepared data to its run folder."""
 
 import logging
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -12,13 +13,15 @@ from src.data.prepared import Prepared
 from src.errors import UserError
 from src.evaluation.metrics import weighted_log_loss
 from src.labels import LABELS
+from src.models.backbones import create_backbone
 from src.models.slice_classifier import build_slice_classifier
 from src.settings import load_settings
+from src.training.provenance import is_done
 from src.training.runs import Run
-from src.training.slices.kind import KIND, predict_slices
+from src.training.slices.kind import KIND, SLICES, predict_slices
 from src.training.slices.slice_config import SliceConfig
 from src.training.slices.views import VIEWS
-from tests.training.prepared import write_clean, write_settings
+from tests.training.prepared import image_name, rewrite, write_clean, write_settings
 
 CPU, LOG = torch.device("cpu"), logging.getLogger("ich.test")
 SMALL = {"backbone": "test_resnet", "pretrained": False, "image_size": 32, "epochs": 1, "batch_size": 8}
@@ -116,6 +119,60 @@ def test_no_slice_to_predict_gives_empty_tables(settings):
         build_slice_classifier(config), Prepared(settings.clean), [], config, CPU
     )
     assert logits.shape == (0, 6) and embeddings.shape == (0, 96)
+
+
+def test_of_a_grown_test_part_only_new_and_changed_studies_are_predicted(tmp_path):
+    settings = load_settings(write_settings(tmp_path))
+    write_clean(settings.clean)
+    run, config = fold(settings, "grown")
+    given = []
+
+    def counted(model, prepared, ids, *more):
+        given.append(list(ids))
+        return predict_slices(model, prepared, ids, *more)
+
+    counting = replace(SLICES, predict=counted).as_kind()
+    names = {study: [image_name(study, order) for order in range(5)] for study in (6, 7)}
+
+    def predicted():
+        counting.predict(run, Prepared(settings.clean), CPU, LOG)
+        return run.predictions("test"), pd.DataFrame(
+            np.array(run.embeddings("test")), run.predictions("test").index
+        )
+
+    before = predicted()
+    assert given == [[*names[6], *names[7]]]
+
+    def grown(slices):
+        new = slices[slices["study_id"] == "study07"].assign(study_id="study99")
+        new = new.assign(image_id=[f"new_{order}" for order in range(5)])
+        return pd.concat([slices.replace({"pixel_hash": {"6-3": "mended"}}), new])
+
+    rewrite(settings.clean, "slices.parquet", grown)
+    after = predicted()
+    assert given[1:] == [[*names[6], *(f"new_{order}" for order in range(5))]]
+    assert list(after[0].index) == [*names[6], *names[7], *given[1][5:]]
+    for old, new in zip(before, after, strict=True):
+        pd.testing.assert_frame_equal(new.loc[names[7]], old.loc[names[7]])
+        np.testing.assert_array_equal(new.loc[given[1][5:]], old.loc[names[7]])  # the same pixels
+    predicted()
+    assert len(given) == 2
+    counting.train(run, Prepared(settings.clean), config.model_copy(update={"seed": 1}), CPU, LOG, False)
+    predicted()
+    assert len(given[-1]) == 15 and len(given) == 4  # the held-out slices, and the whole test part
+
+
+def test_a_weights_file_that_changed_since_training_is_named(settings, tmp_path):
+    file = tmp_path / "weights.pth"
+    torch.save(create_backbone("test_resnet", 3, False).state_dict(), file)
+    run, config = fold(settings, "from_file", pretrained=str(file))
+    assert is_done(run, config, Prepared(settings.clean))
+    torch.manual_seed(99)  # other random numbers
+    torch.save(create_backbone("test_resnet", 3, False).state_dict(), file)
+    with pytest.raises(
+        UserError, match=r"from has changed since \(.*weights.pth\); delete that folder and run"
+    ):
+        is_done(run, config, Prepared(settings.clean))
 
 
 def test_a_label_without_a_positive_works_and_is_said(settings, caplog):

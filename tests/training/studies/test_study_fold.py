@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import shutil
 import subprocess
 import sys
 
@@ -22,6 +23,7 @@ from src.training.runs import Run
 from src.training.slices.slice_config import SliceConfig
 from src.training.studies import stacker_networks
 from src.training.studies import study_fold as stage2
+from src.training.studies.stacker_config import StackerConfig
 from tests.conftest import ROOT
 from tests.training.finished import finish, predict
 from tests.training.prepared import rewrite, sign
@@ -178,7 +180,7 @@ def test_a_patient_planted_in_two_folds_is_refused(home):
 def test_one_patient_under_two_names_in_two_folds_is_refused(home):
     same_slice = {"1-0": "0-0"}  # as patient p000's
     rewrite(home.clean, "slices.parquet", lambda slices: slices.replace({"pixel_hash": same_slice}))
-    with pytest.raises(UserError, match=r"identical slices are spread over folds, such as p000, p001"):
+    with pytest.raises(UserError, match=r"are spread over folds, such as p000, p001"):
         fit(home)
 
 
@@ -368,17 +370,36 @@ def test_quarantined_slices_are_predicted_from_their_neighbours(home):
     assert not (plain.folder / "missing.parquet").exists()
 
 
-def test_in_sample_inputs_are_what_each_fold_says_of_its_own_training_slices(home, caplog):
-    with caplog.at_level(logging.WARNING):
-        run = fit(home, embedding_space="per_fold")
-    assert "in-sample: for comparison only" in caplog.text
-    stage2.predict_test_studies(run, Prepared(home.clean), CPU, LOG)
-    assert len(run.predictions("test")) > 0
+def test_an_in_fold_stacker_predicts_the_test_part_by_its_own_network(home):
+    run, prepared = fit(home, embedding_space="in_fold"), Prepared(home.clean)
+    stage2.predict_test_studies(run, prepared, CPU, LOG)
+    own, stacker = {m: [Run(m, run.fold, home)] for m in MEMBERS}, run.read_config(StackerConfig)
+    inputs = stage2.StudyInputs(stage2.unlabelled_slices(prepared), own, "test", stacker)
+    answers = 1 / (1 + np.exp(-stage2.load_predictor(run, stacker, inputs, CPU)(inputs)))
+    np.testing.assert_allclose(run.predictions("test"), answers, atol=1e-6)
 
 
 def test_a_member_that_is_incomplete_names_its_command(home):
     (Run(MEMBERS[1], 2, home).folder / "metrics.json").unlink()
     with pytest.raises(UserError, match=r"missing 1, run: python train_stage1.py .*/b.json --fold 2"):
+        fit(home)
+
+
+def test_members_that_were_trained_on_other_data_are_refused(home):
+    rewrite(home.clean, "slices.parquet", shuffle_training_labels)
+    with pytest.raises(UserError, match=r"a/fold0: was trained on other prepared data than .*clean_data; tr"):
+        fit(home)
+
+
+def test_members_whose_folds_differ_or_that_were_copied_are_refused(home):
+    outputs = Run(MEMBERS[1], 2, home)
+    finish(outputs, SliceConfig(backbone="test_resnet", lr=0.5), Prepared(home.clean))
+    with pytest.raises(
+        UserError, match=r"b: folds 0 and 2 were trained with different .* \(lr 0.0003, 0.5\)"
+    ):
+        fit(home)
+    shutil.copytree(Run(MEMBERS[0], 2, home).folder, outputs.folder, dirs_exist_ok=True)
+    with pytest.raises(UserError, match="b/fold2: is a copy of x/stage1/a/fold2"):
         fit(home)
 
 

@@ -6,9 +6,10 @@ import torch
 
 from src.errors import UserError
 from src.labels import LABELS
+from src.training.missing import interpolate
 from src.training.runs import Run
 from src.training.studies.slice_positions import slice_positions
-from src.training.studies.study_inputs import StudyInputs, interpolate
+from src.training.studies.study_inputs import StudyInputs
 from tests.training.stage2_tables import MEMBER, config, settings_below, table, write
 
 ANY = LABELS.index("any")

@@ -1,0 +1,134 @@
+"""What is blended: the complete runs of an experiment, their predictions and the labels, aligned by key."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from ..data.contest_csv import read_long
+from ..data.folds import link_patients
+from ..data.prepared import Prepared
+from ..data.synthetic_truth import TEST_LABELS_CSV, is_synthetic
+from ..errors import UserError
+from ..evaluation.alignment import positions
+from ..labels import LABELS
+from ..settings import Settings
+from ..training.provenance import check_alike, check_data, check_unchanged
+from ..training.runs import Run, runs_of
+from ..training.split import labelled_slices, unlabelled_slices
+from .ensemble_config import EnsembleConfig
+from .external import read_external
+from .scoring import Part
+
+Predictions = tuple[pd.DataFrame, pd.DataFrame]  # held-out and test, index image_id, columns LABELS
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """Everything of an experiment that is judged; all predictions are of the same images."""
+
+    prepared: Prepared
+    slices: pd.DataFrame  # the whole of slices.parquet
+    groups: pd.Series  # image_id -> group of linked patients
+    runs: list[Run]
+    members: dict[str, Predictions]
+    fixed: dict[str, pd.DataFrame]  # test predictions that join with the weights of ensemble.json
+    held_out: Part
+    hidden: Part | None  # the test slices, where the labels of a synthetic data set are at hand
+    synthetic: bool
+
+
+def gather(settings: Settings, name: str, config: EnsembleConfig) -> Gathered:
+    """Every member must cover the same folds; a missing fold or test prediction is a UserError with the
+    command that makes it, a table of other images one that names them.
+    """
+    prepared = Prepared(settings.clean)
+    slices = prepared.slices
+    groups = slices.set_index("image_id")["patient_id"].map(link_patients(slices)).rename("group")
+    runs = experiment_runs(settings, prepared, name, config)
+    external = read_external(config.external, slices)
+    members = run_predictions(runs)
+    members |= {member: (oof, test) for member, (oof, test) in external.items() if oof is not None}
+    fixed = {member: test for member, (oof, test) in external.items() if oof is None}
+    labels = labelled_slices(prepared).set_index("image_id")[list(LABELS)].astype("int8")
+    labels = labels.loc[next(iter(members.values()))[0].index.sort_values()]
+    test_ids = pd.Index(unlabelled_slices(prepared)["image_id"])
+    for member, (oof, _) in members.items():
+        positions(labels.index, oof.index, f"{member}, held-out predictions")
+    tests = {member: test for member, (_, test) in members.items()}
+    for member, test in (tests | fixed).items():
+        positions(test_ids, test.index, f"{member}, test predictions")
+    hidden = hidden_labels(settings, test_ids)
+    options = (groups, config.replicates, config.seed)
+    return Gathered(
+        prepared, slices, groups, runs, members, fixed,
+        held_out=Part(labels, *options),
+        hidden=None if hidden is None else Part(hidden, *options),
+        synthetic=is_synthetic(settings.raw),
+    )  # fmt: skip
+
+
+def run_predictions(runs: Sequence[Run]) -> dict[str, Predictions]:
+    """Of every run the held-out predictions of all its folds, and the mean of their test predictions."""
+    folds: dict[str, list[Run]] = {}
+    for run in runs:
+        folds.setdefault(run.name, []).append(run)
+    return {
+        name: (
+            pd.concat([run.predictions("oof") for run in own]),
+            sum(run.predictions("test") for run in own) / len(own),
+        )
+        for name, own in folds.items()
+    }
+
+
+def experiment_runs(settings: Settings, prepared: Prepared, name: str, config: EnsembleConfig) -> list[Run]:
+    """The complete runs to blend, every member with the same folds and with test predictions."""
+    runs = complete_runs(settings, name, config.members)
+    folds = {run.fold for run in runs}
+    for member in dict.fromkeys(run.name for run in runs):
+        for fold in sorted(folds - {run.fold for run in runs if run.name == member}):
+            run = Run(member, fold, settings)
+            raise UserError(f"{run}: is missing, and others have this fold; run: {run.command}")
+    for member in dict.fromkeys(run.name for run in runs):
+        check_alike([run for run in runs if run.name == member])
+    for run in runs:
+        check_data(run, prepared)
+        check_unchanged(run)
+        if not run.has("test", prepared.test_fingerprint):
+            experiment = run.name.split("/")[0]
+            raise UserError(
+                f"{run.folder}: has no test.parquet of these data; run: python predict.py "
+                f"experiments/{experiment}{settings.flag}"
+            )
+    return runs
+
+
+def complete_runs(settings: Settings, name: str, members: Sequence[str] | None) -> list[Run]:
+    """Every complete fold of an experiment, or of the members that its ensemble.json names."""
+    if members is None:
+        runs = [run for run in runs_of(settings, name) if run.complete]
+        if not runs:
+            raise UserError(
+                f"{settings.models / name}: holds no complete run; train the configurations of "
+                f"experiments/{name}"
+            )
+        return runs
+    experiments = dict.fromkeys(member.split("/")[0] for member in members)
+    found = [run for experiment in experiments for run in runs_of(settings, experiment)]
+    runs = [run for run in found if run.complete and run.name in members]
+    if unknown := sorted(set(members) - {run.name for run in runs}):
+        known = sorted({run.name for run in found if run.complete})
+        raise UserError(
+            f"ensemble.json: members {', '.join(unknown)} have no complete fold below {settings.models}; "
+            f"train them first, or name runs that are complete ({', '.join(known) or 'none'})"
+        )
+    return runs
+
+
+def hidden_labels(settings: Settings, test_ids: pd.Index) -> pd.DataFrame | None:
+    """The labels of the usable test slices that lie beside a synthetic data set; None beside a real one."""
+    path = settings.raw / TEST_LABELS_CSV
+    if not path.exists() or not len(test_ids):
+        return None
+    return read_long(path, labels=True).loc[test_ids]
