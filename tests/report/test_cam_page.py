@@ -42,7 +42,8 @@ def explainer(clean, masks=True, **options):
 
 
 def test_subtypes_take_turns_and_a_study_shows_once_for_each():
-    predicted = pd.DataFrame(0.1, list("abcdef"), SUBTYPES)
+    predicted = pd.DataFrame(0.1, list("abcdef"), LABELS)
+    predicted.loc["f", "any"] = 0.9  # asks for no turn
     predicted["epidural"] = [0.9, 0.8, 0.7, 0.1, 0.1, 0.1]
     predicted["subdural"] = [0.2, 0.1, 0.1, 0.4, 0.5, 0.3]
     study = pd.Series([1, 1, 2, 2, 3, 3], list("abcdef"))
