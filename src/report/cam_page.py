@@ -116,7 +116,7 @@ def choose(predicted: pd.DataFrame, study: pd.Series, count: int) -> list[str]:
     predicted: probabilities, index image_id; study: of every image.
     """
     pools = []
-    for label in predicted:
+    for label in predicted.columns.drop("any", errors="ignore"):  # which its subtypes bring along
         ranked = predicted[label].sort_values(ascending=False, kind="stable").index
         pools.append(ranked[~study[ranked].duplicated()])
     turns = [pool[turn] for turn in range(max(map(len, pools))) for pool in pools if turn < len(pool)]
@@ -209,8 +209,7 @@ def main() -> None:
     masks = None if arguments.masks is None else open_mask_source(arguments.masks, settings.raw, prepared)
     model = trained.load_weights(build_slice_classifier(config, pretrained=False))
     explainer = Explainer(model, prepared, config, choose_device(arguments.device), masks)
-    candidates = predicted.drop(columns="any", errors="ignore")  # which its subtypes bring along
-    image_ids = arguments.images or choose(candidates, labels["study_id"], arguments.slices)
+    image_ids = arguments.images or choose(predicted, labels["study_id"], arguments.slices)
     gray = is_gray(prepared.slices)
     shown = [
         pictures(explained, columns, GRAY_LEVELS if gray else BRAIN, arguments.maps)

@@ -42,7 +42,8 @@ def explainer(clean, masks=True, **options):
 
 
 def test_subtypes_take_turns_and_a_study_shows_once_for_each():
-    predicted = pd.DataFrame(0.1, list("abcdef"), SUBTYPES)
+    predicted = pd.DataFrame(0.1, list("abcdef"), LABELS)
+    predicted.loc["f", "any"] = 0.9  # asks for no turn
     predicted["epidural"] = [0.9, 0.8, 0.7, 0.1, 0.1, 0.1]
     predicted["subdural"] = [0.2, 0.1, 0.1, 0.4, 0.5, 0.3]
     study = pd.Series([1, 1, 2, 2, 3, 3], list("abcdef"))
@@ -171,7 +172,7 @@ def test_the_page_stands_alone(home, tmp_path, monkeypatch, capsys):
     for text in (
         "mine/stage1/net fold 0", "test_resnet", "backbone.layer4.0", "9 channels of 48 x 48",
         "slices -1, +0, +1", "brain window, center 40 HU, width 80 HU", "40 / 80, 80 / 200, 40 / 380",
-        "mask of all bleeding", "held out; labels: ", "mean rank correlation", "(3 slices)",
+        "mask of all bleeding", "held out; labels: ", "mean rank correlation", "(n = 3, flat maps",
     ):  # fmt: skip
         assert text in page
     assert "SYNTHETIC" not in page and "a.html: 3 slices, 4 maps of each" in capsys.readouterr().out
