@@ -201,12 +201,12 @@ def compare(settings: Settings, prepared: Prepared, folds: Sequence[int], done: 
 
 def page(result: dict[str, Any]) -> str:
     """results/systems.md."""
-    kind = "SYNTHETIC data: these scores say nothing about patients. " if result["synthetic"] else ""
+    kind = "**SYNTHETIC data: these scores say nothing about patients.** " if result["synthetic"] else ""
     first = result["rows"][0]
     lines = [
         "# The published systems at a small size",
         "",
-        f"Generated from results/systems.json by `make systems`. **{kind}**Fold {result['folds']}, seed 0: "
+        f"Generated from results/systems.json by `make systems`. {kind}Fold {result['folds']}, seed 0: "
         f"{first['slices']:,} held-out slices of {first['studies']} studies and {first['patients']} "
         f"patients; "
         f"prevalence baseline {first['baseline']:.4f}, accuracy of predicting nothing "

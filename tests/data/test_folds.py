@@ -91,15 +91,16 @@ def test_a_common_study_links_its_patients_and_a_missing_one_nobody():
     slices.loc[slices.index[slices["patient_id"] == "P004"][0], "study_id"] = "S001"
     slices.loc[slices["patient_id"].isin(["P002", "P003"]), "study_id"] = None
     slices.loc[slices.index[slices["patient_id"] == "P005"][0], "pixel_hash"] = "4-1"  # a slice of P004's
+    slices.loc[slices.index[slices["patient_id"] == "P003"][0], "pixel_hash"] = "0-1"  # one of P000's
     groups = link_patients(slices)
     assert groups["P001"] == groups["P004"] == groups["P005"]
-    assert groups.nunique() == 4
+    assert groups["P000"] == groups["P003"]
+    assert groups.nunique() == 3
     folds = assign_folds(slices, 2, seed=0).set_index("patient_id")["fold"]
     assert folds[["P001", "P004", "P005"]].nunique() == 1
+    moved = folds.where(folds.index != "P004", 1 - folds["P004"]).reset_index()
     with pytest.raises(UserError, match="1 groups of patients with identical slices or a common study"):
-        check_folds(slices, folds.drop("P004").reset_index().assign(fold=[0, 1, 0, 1, 1]).pipe(
-            lambda table: pd.concat([table, pd.DataFrame({"patient_id": ["P004"], "fold": [0]})])
-        ))  # fmt: skip
+        check_folds(slices, moved)
 
 
 def test_a_leak_is_refused():

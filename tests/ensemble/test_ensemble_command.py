@@ -15,7 +15,8 @@ from scipy.special import expit, logit
 
 from src.data.contest_csv import read_long
 from src.data.prepared import Prepared
-from src.ensemble.ensemble_config import FILLINGS
+from src.ensemble.ensemble_config import FILLINGS, EnsembleConfig
+from src.ensemble.gather import gather
 from src.ensemble.quarantined import GUESSES
 from src.evaluation.blend import Blend
 from src.evaluation.bootstrap import bootstrap_weighted_log_loss
@@ -227,6 +228,19 @@ def test_every_way_to_combine_ends_in_a_submission_of_the_saved_blend(home, monk
     members["external/team"] = theirs.loc[members["tiny/stage1/a"].index]
     again = blend.apply({name: members[name] for name in blend.weights.index})
     pd.testing.assert_frame_equal(submitted.loc[again.index], again, atol=2e-6, check_names=False)
+
+
+def test_a_run_says_of_a_test_slice_the_mean_of_its_folds_and_of_a_training_slice_its_own(home):
+    settings = load_settings(home / "SETTINGS.json")
+    gathered = gather(settings, "tiny", EnsembleConfig())
+    for name in NOISE:
+        oof, test = gathered.members[name]
+        parts = [Run(name, k, settings).predictions("test") for k in range(FOLDS)]
+        assert not np.allclose(parts[0], parts[1])
+        pd.testing.assert_frame_equal(test, (parts[0] + parts[1] + parts[2]) / 3)
+        for k in range(FOLDS):
+            own = Run(name, k, settings).predictions("oof")
+            pd.testing.assert_frame_equal(oof.loc[own.index], own)
 
 
 def test_trees_stack_where_weights_cannot_say_it(home, monkeypatch):

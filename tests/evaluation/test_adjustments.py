@@ -61,6 +61,18 @@ def test_a_known_distortion_is_undone():
     assert (platt.slope, platt.intercept) == (pytest.approx(0.5, abs=0.02), pytest.approx(1.0, abs=0.05))
 
 
+def test_few_cases_do_not_make_a_line_as_steep_as_can_be():
+    """Two values, perfectly ranked: the line meets Platt's targets, 4/5 for 3 positives, 1/9 for 7 others."""
+    y = np.arange(10) < 3
+    line = fit_platt("any", y, 1 / (1 + np.exp(np.where(y, -1.0, 1.0))))
+    high, low = np.log(4), np.log(1 / 8)  # logits of 4/5 and 1/9
+    assert line.slope == pytest.approx((high - low) / 2, rel=1e-6)
+    assert line.intercept == pytest.approx((high + low) / 2, rel=1e-6)
+    temperature = fit_temperature("any", y, 1 / (1 + np.exp(np.where(y, -1.0, 1.0))))
+    mean = (3 * 4 / 5 + 7 * 8 / 9) / 10  # of the targets, seen from the side each case lies on
+    assert temperature.slope == pytest.approx(np.log(mean / (1 - mean)), rel=1e-6)
+
+
 def test_isotonic_curves_rise_and_stay_off_the_ends():
     y, p = distorted(2.0, 1.0)
     step = fit_isotonic("any", y, p)
