@@ -1,0 +1,144 @@
+"""Every kind that reads pixels trains, predicts and comes back from its run folder, for its targets."""
+
+import logging
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from src.config import parse_config
+from src.data.prepared import Prepared
+from src.errors import UserError
+from src.labels import LABELS
+from src.models.heads import logits_of, probabilities
+from src.settings import load_settings
+from src.targets import HEMORRHAGE, find_targets
+from src.training.kinds import load_kind
+from src.training.losses import head_losses
+from src.training.provenance import is_done
+from src.training.runs import Run
+from tests.training.prepared import rewrite, write_clean, write_settings
+
+CPU, LOG = torch.device("cpu"), logging.getLogger("ich.test")
+SMALL = {"backbone": "test_resnet", "pretrained": False, "image_size": 32, "epochs": 1}
+SITES = ["deep", "lobar", "subtentorial"]
+
+
+@pytest.fixture
+def settings(tmp_path):
+    settings = load_settings(write_settings(tmp_path))
+    write_clean(settings.clean)
+    return settings
+
+
+def train(settings, kind, name="x", **values):
+    run = Run(f"tiny/stage1/{name}", 0, settings)
+    loaded = load_kind(kind)
+    config = parse_config(loaded.config, {**SMALL, "kind": kind, **values}, name)
+    loaded.train(run, Prepared(settings.clean), config, CPU, LOG, False)
+    loaded.predict(run, Prepared(settings.clean), CPU, LOG)
+    return run, config
+
+
+@pytest.mark.parametrize(("stored", "width"), [("encoder", 96), ("context", 16), ("both", 112)])
+def test_a_sequence_predicts_slices_and_stores_what_is_asked(settings, stored, width):
+    run, config = train(settings, "sequence", context={"hidden": 8}, embeddings=stored, batch_size=2)
+    oof, test = run.predictions("oof"), run.predictions("test")
+    assert oof.index.name == "image_id" and tuple(oof.columns) == LABELS and (len(oof), len(test)) == (15, 10)
+    assert run.embeddings("oof").shape == (15, width) and run.embeddings("test").shape == (10, width)
+    assert is_done(run, config, Prepared(settings.clean))
+    few = list(oof.index[[7, 2]])  # whichever slices are asked for, their whole study is read
+    again, _ = load_kind("sequence").outputs(run, Prepared(settings.clean), few, CPU)
+    np.testing.assert_allclose(again, oof.loc[few], rtol=1e-5)
+
+
+@pytest.mark.parametrize("choice", ["evenly", "first"])
+def test_a_video_predicts_studies(settings, choice):
+    run, _ = train(settings, "video", targets="presence", frames=3, frame_choice=choice, batch_size=2)
+    oof, test = run.predictions("oof"), run.predictions("test")
+    assert oof.index.name == "study_id" and list(oof.columns) == ["presence"]
+    assert (len(oof), len(test)) == (3, 2) and run.embeddings("oof").shape == (3, 96)
+    metrics = run.metrics()
+    assert metrics["targets"] == "presence" and metrics["heads"][0]["rows"] == 3
+
+
+def test_studies_with_labels_of_their_own_alone_can_be_trained_on(settings):
+    labels = dict.fromkeys(LABELS)
+    rewrite(settings.clean, "slices.parquet", lambda slices: slices.assign(**labels))
+    studies = pd.read_parquet(settings.clean / "studies.parquet")
+    with pytest.raises(UserError, match="no label presence for these studies"):
+        train(settings, "video", targets="presence", frames=2, batch_size=2)
+    from src.files import file_sha256, read_json, write_json, write_parquet
+
+    write_parquet(settings.clean / "studies.parquet", studies.assign(any=[0, 1] * 4))
+    manifest = read_json(settings.clean / "manifest.json")
+    manifest["tables"]["studies.parquet"] = file_sha256(settings.clean / "studies.parquet")
+    write_json(settings.clean / "manifest.json", manifest)
+    run, _ = train(settings, "video", "own", targets="presence", frames=2, batch_size=2)
+    assert len(run.predictions("oof")) == 3
+
+
+def test_two_heads_are_trained_and_the_location_is_asked_only_where_there_is_one(settings):
+    def located(slices):
+        sites = pd.DataFrame(0, slices.index, SITES)
+        bleeds = slices["any"].fillna(0) == 1
+        for row, image in enumerate(slices.index[bleeds]):
+            sites.loc[image, SITES[row % 3]] = 1
+        return slices.assign(**sites)
+
+    rewrite(settings.clean, "slices.parquet", located)
+    run, _ = train(settings, "slice", targets="presence_and_location", batch_size=8, location_weight=0.5)
+    oof = run.predictions("oof")
+    assert list(oof.columns) == ["presence", *SITES] and len(oof) == 15
+    np.testing.assert_allclose(oof[SITES].sum(axis=1), 1)
+    first, second = run.metrics()["heads"]
+    assert first["rows"] == 15 and second["rows"] == 6 and np.sum(second["confusion"]) == 6
+    slices = Prepared(settings.clean).slices.set_index("image_id").loc[oof.index]
+    y, p = slices["any"].to_numpy(float), oof["presence"].to_numpy()
+    assert first["log_loss"] == pytest.approx(-np.mean(y * np.log(p) + (1 - y) * np.log(1 - p)))
+    given = slices[slices["any"] == 1].index
+    own = (oof.loc[given, SITES].to_numpy() * slices.loc[given, SITES].to_numpy()).sum(1)
+    assert second["log_loss"] == pytest.approx(-np.log(own).mean())
+
+
+def test_other_targets_than_the_data_have_say_what_there_is(settings):
+    with pytest.raises(UserError, match=r"no label deep, lobar, subtentorial .*they have presence"):
+        train(settings, "slice", targets="presence_and_location", batch_size=8)
+
+
+def test_a_run_starts_from_the_same_fold_of_another_and_stands_on_it(settings):
+    source, _ = train(settings, "slice", "a", batch_size=8)
+    run, config = train(settings, "slice", "b", batch_size=8, pretrained="run:tiny/stage1/a", lr=1e-30)
+    first, second = (
+        r.load_weights(load_kind("slice").build(config, pretrained=False)) for r in (source, run)
+    )
+    torch.testing.assert_close(first.backbone.conv1.weight, second.backbone.conv1.weight)
+    assert run.made_from["inputs"] == {"tiny/stage1/a/fold0": source.fingerprint}
+    train(settings, "slice", "a", batch_size=8, seed=5)
+    with pytest.raises(UserError, match=r"has changed since \(tiny/stage1/a/fold0\)"):
+        is_done(run, config, Prepared(settings.clean))
+    with pytest.raises(UserError, match=r"starts from tiny/stage1/gone fold 0, which is not complete; run"):
+        train(settings, "slice", "c", batch_size=8, pretrained="run:tiny/stage1/gone")
+
+
+def test_logits_become_probabilities_and_come_back():
+    targets = find_targets("presence_and_location")
+    logits = torch.tensor([[0.3, 1.0, -1.0, 0.5]], dtype=torch.float64)
+    p = probabilities(logits, targets)
+    assert p[0, 0].item() == pytest.approx(1 / (1 + np.exp(-0.3)))
+    np.testing.assert_allclose(p[0, 1:], np.exp([1, -1, 0.5]) / np.exp([1, -1, 0.5]).sum())
+    torch.testing.assert_close(probabilities(logits_of(p, targets), targets), p)
+    assert find_targets("hemorrhage") is HEMORRHAGE and HEMORRHAGE.columns == LABELS
+
+
+def test_a_head_that_is_not_asked_has_no_loss():
+    targets, nan = find_targets("presence_and_location"), float("nan")
+    logits = torch.tensor([[2.0, 1.0, 0.0, 0.0], [-1.0, 5.0, 5.0, 5.0]])
+    labels = torch.tensor([[1.0, 1.0, 0.0, 0.0], [0.0, nan, nan, nan]])
+    presence, location = head_losses(logits, labels, targets)
+    expected = (np.log1p(np.exp(-2)) + np.log1p(np.exp(-1))) / 2
+    assert presence.item() == pytest.approx(expected, rel=1e-5)
+    assert location.item() == pytest.approx(-1 + np.log(np.e + 2), rel=1e-5)
+    _, none = head_losses(logits[1:], labels[1:], targets)
+    assert none.item() == 0
