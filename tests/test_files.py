@@ -75,5 +75,5 @@ def test_values_that_were_overwritten_are_noticed(tmp_path):
     data = path.read_bytes()
     for start in range(100, 700, 60):
         path.write_bytes(data[:start] + bytes(50) + data[start + 50 :])
-        with pytest.raises(UserError, match="a.parquet: damaged"):
+        with pytest.raises(UserError, match=r"a.parquet: damaged"):
             read_parquet(path)

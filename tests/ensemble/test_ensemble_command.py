@@ -13,6 +13,8 @@ from scipy.special import expit
 
 from src.data.contest_csv import read_long
 from src.data.prepared import Prepared
+from src.ensemble.ensemble_config import EnsembleConfig
+from src.ensemble.experiment import evaluate_experiment
 from src.evaluation.blend import Blend
 from src.evaluation.metrics import weighted_log_loss
 from src.files import write_csv, write_json, write_parquet
@@ -213,6 +215,15 @@ def test_every_way_to_combine_ends_in_a_submission_of_the_saved_blend(home, monk
     pd.testing.assert_frame_equal(submitted.loc[again.index], again, atol=2e-6, check_names=False)
 
 
+def test_a_run_says_of_a_test_slice_the_mean_of_its_folds(home):
+    settings = load_settings(home / "SETTINGS.json")
+    found = evaluate_experiment(settings, "tiny", EnsembleConfig(replicates=100, steps=()))
+    for name in NOISE:
+        folds = [Run(name, k, settings).predictions("test") for k in range(FOLDS)]
+        pd.testing.assert_frame_equal(found.members[name].test, sum(folds) / FOLDS, check_names=False)
+        assert np.abs(folds[0] - found.members[name].test).max(axis=None) > 0.1
+
+
 def test_trees_stack_where_weights_cannot_say_it(home, monkeypatch):
     """Our second run says when the first is to be believed."""
     settings, (_, logits) = load_settings(home / "SETTINGS.json"), make_slices()
@@ -266,9 +277,7 @@ def test_an_image_that_could_not_be_read_gets_what_the_configuration_says(home, 
 
 
 @pytest.mark.parametrize("part", ["metrics.json", "test.parquet"])
-def test_a_member_without_a_fold_or_a_prediction_names_the_command_to_be_pasted(
-    home, monkeypatch, capsys, part
-):
+def test_a_member_without_a_fold_or_a_prediction_names_the_command(home, monkeypatch, capsys, part):
     settings = load_settings(home / "SETTINGS.json")
     (Run("tiny/stage2/s", 1, settings).folder / part).unlink()
     line = refused(home, monkeypatch, capsys)
