@@ -310,9 +310,7 @@ def test_an_image_that_could_not_be_read_gets_what_the_configuration_says(home, 
 
 
 @pytest.mark.parametrize("part", ["metrics.json", "test.parquet"])
-def test_a_member_without_a_fold_or_a_prediction_names_the_command_to_be_pasted(
-    home, monkeypatch, capsys, part
-):
+def test_a_member_without_a_fold_or_a_prediction_names_the_command(home, monkeypatch, capsys, part):
     settings = load_settings(home / "SETTINGS.json")
     (Run("tiny/stage2/s", 1, settings).folder / part).unlink()
     line = refused(home, monkeypatch, capsys)

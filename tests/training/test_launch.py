@@ -1,6 +1,7 @@
 """Which folds are trained and predicted: nothing stale, nothing twice; folds in processes stop together."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -250,6 +251,15 @@ def test_a_damaged_file_is_named_with_the_remedy(home, file, how):
     assert str(path) in str(error.value)
 
 
+def test_trees_that_were_edited_are_refused(home):
+    path = run(home, TREES, 1).folder / "model.txt"
+    path.write_text(re.sub(r"(leaf_value=-?)\d", r"\g<1>7", path.read_text(), count=1))
+    with pytest.raises(
+        UserError, match=r"model\.txt: is not the file that training wrote; delete .*fold1 and"
+    ):
+        predict(home)
+
+
 def test_a_complete_fold_without_its_weights_says_how_to_get_them(home):
     (run(home, A).folder / "model.safetensors").unlink()
     for step in (predict, blend, lambda home: train(home, A)):
@@ -271,7 +281,7 @@ def test_a_copy_of_a_run_under_another_name_joins_nothing(home):
 
 
 COUNTER = """
-import signal, sys, time
+import os, signal, sys, time
 from pathlib import Path
 
 seen, here = [], Path(__file__).parent / sys.argv[-1]
@@ -280,7 +290,7 @@ here.with_suffix(".ready").touch()
 while not seen:
     time.sleep(0.01)
 time.sleep(0.5)  # for a second signal to come
-here.write_text(str(len(seen)))
+here.write_text(f"{len(seen)} {os.getpgrp() == os.getpid()}")
 """
 PARENT = """
 from src.settings import load_settings
@@ -310,7 +320,7 @@ def start(command, **options):
 
 
 def test_an_interrupt_of_the_whole_group_reaches_every_process_once(tmp_path):
-    """As a terminal's Ctrl-C does, which signals the parent and whatever is in its group."""
+    """As a terminal's Ctrl-C does, which signals the parent and whatever is in its group: no child is."""
     counter = tmp_path / "counter.py"
     counter.write_text(COUNTER)
     program = PARENT.format(settings=str(write_settings(tmp_path)), counter=str(counter))
@@ -318,7 +328,7 @@ def test_an_interrupt_of_the_whole_group_reaches_every_process_once(tmp_path):
     wait_for(lambda: all((tmp_path / f"{k}.ready").exists() for k in (0, 1)), process)
     os.killpg(process.pid, signal.SIGINT)
     assert process.communicate(timeout=60)[0] == "stopped\n"
-    assert [(tmp_path / str(k)).read_text() for k in (0, 1)] == ["1", "1"]
+    assert [(tmp_path / str(k)).read_text() for k in (0, 1)] == ["1 True"] * 2
     assert not (tmp_path / "2.ready").exists()  # the third was not begun
 
 
