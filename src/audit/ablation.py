@@ -22,6 +22,7 @@ from scipy import stats
 
 from ..command_line import command_line, positive, run, start_logging
 from ..config import StrictModel, load_config
+from ..data.folds import link_patients
 from ..data.prepared import Prepared
 from ..errors import UserError
 from ..evaluation.bootstrap import Interval, PatientBootstrap
@@ -148,7 +149,8 @@ def main() -> None:
                 ]
             )
             losses.setdefault(path.stem, []).append(row_losses(truth[list(LABELS)], frame) @ WEIGHTS)
-    found = compare(losses, arguments.base, truth["patient_id"].to_numpy())
+    groups = truth["patient_id"].map(link_patients(prepared.slices))
+    found = compare(losses, arguments.base, groups.to_numpy())
     print(table(found, arguments.base))
     if arguments.out:
         write_json(arguments.out, as_json(found, arguments))

@@ -191,8 +191,8 @@ def read_real(predictions: Path, images: Sequence[Path]) -> tuple[dict[str, np.n
     patient_of = known.drop_duplicates("Image").set_index("Image")["PatientID"]
     with np.load(predictions) as saved:
         order = [saved["classes"].tolist().index(label) for label in LABELS]
-        names = saved["image"].astype(str)
-        rows = np.isin(names, patient_of.index)
+        names = pd.Index(saved["image"].astype(str))
+        rows = names.isin(patient_of.index)
         table = {name: saved[name][rows][:, order] for name in ("labels", "preds")}
     return table, pd.factorize(patient_of.loc[names[rows]])[0]
 
@@ -352,8 +352,8 @@ def as_json(differences: pd.DataFrame) -> dict[str, Any]:
     for count in table.columns.unique(0):
         found[str(count)] = {
             rule: {
-                **{key: float(table.loc[rule, (count, key)]) for key in ("mean", "se")},
-                "populations": by_population.loc[count, rule].to_dict(),
+                **{key: round(float(table.loc[rule, (count, key)]), 7) for key in ("mean", "se")},
+                "populations": by_population.loc[count, rule].round(7).to_dict(),
             }
             for rule in table.index
         }
