@@ -12,12 +12,17 @@ import torch
 from src.config import load_config, parse_config
 from src.data.prepared import Prepared
 from src.models.slice_classifier import build_slice_classifier
-from src.training.slices.kind import predict_slices, training_loss
+from src.training.kinds import load_run_config
+from src.training.runs import Run
+from src.training.sequences.kind import SEQUENCES
+from src.training.slices.kind import SLICES, training_loss
 from src.training.slices.slice_batches import SliceBatches
 from src.training.slices.slice_config import SliceConfig
 from src.training.split import labelled_slices
+from src.training.videos.kind import VIDEOS
 from tests.conftest import ROOT
 from tests.training.prepared import write_clean
+from tests.training.stage2_tables import settings_below
 
 CONFIGS = sorted((ROOT / "experiments").glob("*/stage1/*.json"))
 KINDS = {"conv": "test_convnext", "maxvit": "test_vit", "efficient": "test_efficientnet"}
@@ -30,31 +35,48 @@ def prepared(tmp_path_factory):
     return Prepared(folder)
 
 
+PIXEL_KINDS = {"slice": SLICES, "sequence": SEQUENCES, "video": VIDEOS}
+CPU = torch.device("cpu")
+
+
 def small(config):
     """The same recipe with a small network, small images and a small batch."""
-    kind = next((v for k, v in KINDS.items() if k in config.backbone), "test_resnet")
     values = json.loads(config.model_dump_json()) | {
-        "backbone": kind, "pretrained": False, "image_size": 64, "batch_size": 4, "precision": "fp32",
-        "min_brain_range": 0.0, "drop_path": 0.0,
+        "image_size": 64, "batch_size": 4 if config.kind == "slice" else 2, "precision": "fp32",
     }  # fmt: skip
-    return parse_config(SliceConfig, values, "small")
+    if config.kind == "slice":
+        values["min_brain_range"] = 0.0
+    if isinstance(config.backbone, str):
+        network = next((v for k, v in KINDS.items() if k in config.backbone), "test_resnet")
+        values |= {"backbone": network, "pretrained": False, "drop_path": 0.0}
+    else:
+        trunks = [
+            {"backbone": "test_resnet", "pretrained": False, "project": trunk["project"] and 8}
+            for trunk in values["backbone"]["trunks"]
+        ]
+        values["backbone"] |= {"trunks": trunks, "depth": 1, "heads": 4}
+        if values["backbone"]["embed_dim"] != "concat":
+            values["backbone"]["embed_dim"] = 16
+    return parse_config(type(config), values, "small")
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: f"{path.parts[-3]}/{path.stem}")
 def test_a_configuration_builds_trains_a_batch_and_predicts(path, prepared):
-    config = load_config(SliceConfig, path)
+    _, config = load_run_config(path, "stage1")
+    kind = PIXEL_KINDS[config.kind]
     with torch.device("meta"):
-        assert build_slice_classifier(config, pretrained=False).embedding_size >= 64
+        assert kind.build(config, pretrained=False).embedding_size >= 64
     config = small(config)
-    model = build_slice_classifier(config).train()
-    batch = next(iter(SliceBatches(prepared, labelled_slices(prepared), config).epoch(0)))
-    loss = training_loss(config)(model, batch)
+    model = kind.build(config).train()
+    training, run = labelled_slices(prepared), Run("x/stage1/y", 0, settings_below(prepared.folder))
+    batch = next(iter(kind.batches(run, prepared, training, config, CPU).epoch(0)))
+    loss = kind.loss(config)(model, batch)
     loss.backward()
     assert torch.isfinite(loss)
     gradients = [parameter.grad for parameter in model.parameters() if parameter.requires_grad]
     assert all(g is not None and torch.isfinite(g).all() for g in gradients)
-    logits, embeddings = predict_slices(model, prepared, batch["ids"], config, torch.device("cpu"))
-    assert logits.shape == (4, 6) and embeddings.shape == (4, model.embedding_size)
+    logits, embeddings = kind.predict(model, prepared, batch["ids"], config, CPU)
+    assert logits.shape == (len(batch["ids"]), 6) and len(embeddings) == len(batch["ids"])
 
 
 BASELINE = [path for path in CONFIGS if path.parts[-3] == "baseline"]
