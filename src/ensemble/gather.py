@@ -95,6 +95,7 @@ def experiment_runs(settings: Settings, prepared: Prepared, name: str, config: E
     for run in runs:
         check_data(run, prepared)
         check_unchanged(run)
+    for run in runs:
         if not run.has("test", prepared.test_fingerprint):
             experiment = run.name.split("/")[0]
             raise UserError(

@@ -218,8 +218,8 @@ def test_predictions_of_the_test_part_are_the_mean_over_stage_1_folds(home):
 )
 def test_killed_and_continued_equals_uninterrupted_with_bags_and_seeds(home, options, monkeypatch):
     expected = fit(home, "x/stage2/whole", **options)
-    calls, deadly = [], [4, 9, 14]
-    real = stacker_networks.weighted_bce
+    calls, deadly = [], [3, 6, 8]
+    real = stacker_networks.stacker_loss
 
     def mortal(*arguments):
         calls.append(1)
@@ -227,7 +227,7 @@ def test_killed_and_continued_equals_uninterrupted_with_bags_and_seeds(home, opt
             raise MemoryError
         return real(*arguments)
 
-    monkeypatch.setattr(stacker_networks, "weighted_bce", mortal)
+    monkeypatch.setattr(stacker_networks, "stacker_loss", mortal)
     for _ in deadly:
         with pytest.raises(MemoryError):
             fit(home, "x/stage2/cut", checkpoint_steps=2, **options)
