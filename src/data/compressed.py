@@ -33,6 +33,7 @@ _NO_END = "truncated: its compressed pixels have no end marker"
 _DAMAGED = "damaged pixels: "
 # what libjpeg says where it goes on with pixels of its own
 INVENTED = re.compile(r"Corrupt JPEG data: [^\n]*|Premature end of JPEG[^\n]*")
+_RLE_SURPLUS = re.compile(r"(\d+) vs\. (\d+) bytes expected")  # what pydicom remarks and leaves at that
 _lock = threading.Lock()
 
 
@@ -56,9 +57,9 @@ def decode(data: bytes, at: int, syntax: str, layout: Layout) -> np.ndarray:
     """
     stream, kind = _codestream(_fragments(data, at), syntax)
     if kind in (JPEG, JPEG_LS):
-        _check_size(layout, *_jpeg_size(stream))
+        _check_frame(layout, _jpeg_frame(stream))
     elif kind in (JPEG_2000, HTJ2K):
-        _check_size(layout, *_jpeg_2000_size(stream))
+        _check_frame(layout, _jpeg_2000_frame(stream))
     with messages() as said:
         values = _decoded(stream, kind, layout)
     if found := INVENTED.search(said()):
@@ -97,7 +98,7 @@ def messages() -> Iterator:
 
 def check_jpeg(stream: bytes) -> None:
     """Raises ValueError for a JPEG without its end marker."""
-    _jpeg_size(stream)
+    _jpeg_frame(stream)
 
 
 def _fragments(data: bytes, at: int) -> list[bytes]:
@@ -153,6 +154,8 @@ def _segments(stream: bytes, at: int, last: int) -> Iterator[tuple[int, int]]:
         if stream[at + 1] == 0xFF:  # a fill byte
             at += 1
             continue
+        if stream[at + 1] < 0x4F or 0xD0 <= stream[at + 1] <= 0xD9:  # these have no length
+            raise ValueError(f"{_DAMAGED}a marker within its header that belongs elsewhere")
         yield stream[at + 1], at + 2
         if stream[at + 1] == last:
             return
@@ -169,24 +172,34 @@ def _frame_marker(stream: bytes) -> int | None:
     return None
 
 
-def _jpeg_size(stream: bytes) -> tuple[int, int]:
-    """Rows (0: not stated) and columns of a whole JPEG or JPEG-LS codestream. Raises ValueError."""
-    size = None
-    for marker, at in _segments(stream, 2, 0xDA):
-        if marker in _FRAMES and at + 7 <= len(stream):
-            size = struct.unpack_from(">HH", stream, at + 3)
+class _Frame(NamedTuple):
+    """What a codestream says of its image."""
+
+    rows: int  # 0: not stated
+    columns: int
+    components: int
+    bits: int
+
+
+def _jpeg_frame(stream: bytes) -> _Frame:
+    """The frame of a whole JPEG or JPEG-LS codestream. Raises ValueError."""
+    frame, scan = None, 0
+    for marker, scan in _segments(stream, 2, 0xDA):
+        if marker in _FRAMES and scan + 8 <= len(stream):
+            bits, rows, columns, components = struct.unpack_from(">BHHB", stream, scan + 2)
+            frame = _Frame(rows, columns, components, bits)
     # after the start of the scan no other bytes read like the end marker
-    if stream.rfind(b"\xff\xd9") < at:
+    if stream.rfind(b"\xff\xd9") < scan:
         raise ValueError(_NO_END)
-    if size is None:
+    if frame is None:
         raise ValueError(f"{_DAMAGED}no frame header")
-    return size
+    return frame
 
 
-def _jpeg_2000_size(stream: bytes) -> tuple[int, int]:
-    """Rows and columns of a whole JPEG 2000 codestream, within a JP2 file or not. Raises ValueError."""
+def _jpeg_2000_frame(stream: bytes) -> _Frame:
+    """The frame of a whole JPEG 2000 codestream, within a JP2 file or not. Raises ValueError."""
     start = stream.find(b"\xff\x4f\xff\x51")
-    if start < 0 or start + 24 > len(stream):
+    if start < 0 or start + 43 > len(stream):
         raise ValueError(_NO_END)
     *_, (_, after) = _segments(stream, start + 2, 0x90)
     at = after - 2
@@ -199,15 +212,22 @@ def _jpeg_2000_size(stream: bytes) -> tuple[int, int]:
     if at < 0 or stream[at : at + 2] != b"\xff\xd9":
         raise ValueError(_NO_END)
     columns, rows, left, top = struct.unpack_from(">4I", stream, start + 8)
-    return rows - top, columns - left
+    components, depth = struct.unpack_from(">HB", stream, start + 40)
+    return _Frame(rows - top, columns - left, components, (depth & 0x7F) + 1)
 
 
-def _check_size(layout: Layout, rows: int, columns: int) -> None:
-    if (rows or layout.rows, columns) != layout[:2]:
+def _check_frame(layout: Layout, frame: _Frame) -> None:
+    """Raises ValueError where the codestream is not of the image that the header describes. Decoders trust
+    it, and end the process where it says what cannot be.
+    """
+    if frame.components != 1:
+        raise ValueError(f"colour image: its compressed pixels have {frame.components} components")
+    if (frame.rows or layout.rows, frame.columns) != layout[:2]:
         stated = f"{layout.rows} x {layout.columns}"
-        raise ValueError(
-            f"size mismatch: Rows x Columns is {stated}, its compressed pixels are {rows} x {columns}"
-        )
+        found = f"{frame.rows} x {frame.columns}"
+        raise ValueError(f"size mismatch: Rows x Columns is {stated}, its compressed pixels are {found}")
+    if not 2 <= frame.bits <= layout.allocated:
+        raise ValueError(f"{_DAMAGED}{frame.bits} bits, of {layout.allocated} allocated")
 
 
 def _decoded(stream: bytes, kind: str, layout: Layout) -> np.ndarray:
@@ -216,8 +236,8 @@ def _decoded(stream: bytes, kind: str, layout: Layout) -> np.ndarray:
     from pydicom.uid import UID
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(record=True) as remarks:
+            warnings.simplefilter("always")
             values, _ = get_decoder(UID(kind)).as_array(
                 encapsulate([stream]),
                 decoding_plugin=LIBRARY[kind],
@@ -234,4 +254,7 @@ def _decoded(stream: bytes, kind: str, layout: Layout) -> np.ndarray:
             )
     except Exception as error:  # decoders raise whatever their libraries do
         raise ValueError(f"{_DAMAGED}{LIBRARY[kind]} does not decode them") from error
+    for decoded, expected in _RLE_SURPLUS.findall(" ".join(str(remark.message) for remark in remarks)):
+        if int(decoded) > int(expected) + 2:  # two bytes may pad
+            raise ValueError(f"{_DAMAGED}they decode to {decoded} bytes of {expected}")
     return values

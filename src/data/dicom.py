@@ -108,6 +108,8 @@ def read_header(data: bytes, quick: bool = True) -> RawHeader:
 
 def _stored(data: bytes, raw: RawHeader) -> tuple[np.ndarray, Layout]:
     samples, photometric = raw.values[_SLOT["samples_per_pixel"]], _text(raw, "photometric")
+    if not photometric:
+        raise ValueError("missing tag: PhotometricInterpretation")
     if samples not in (None, b"", b"\1\0") or not photometric.startswith("MONOCHROME"):
         raise ValueError(f"colour image: {photometric}")
     if raw.values[_SLOT["frames"]] is not None and _decimal(raw, "frames", 1) > 1:

@@ -55,6 +55,7 @@ _SLOTS = {
     for slot, ((group, element), (_, _, vr)) in enumerate(ELEMENTS.items())
 }
 _RESCALE_TYPE = FIELDS.index("rescale_type")
+_CHARACTER_SET = 0x0008 | 0x0005 << 16
 _META_SYNTAX = 0x0002 | 0x0010 << 16
 _PIXEL_DATA = 0x7FE0 | 0x0010 << 16
 # What makes a file no image in HU of one slice: a table of values, and an Enhanced CT's shared and per-frame
@@ -157,11 +158,11 @@ def _walk_explicit(data: bytes, at: int) -> RawHeader | None:
         elif vr in _LONG_VRS:
             (length,) = _u32(data, at)
             at += 4
-            if length == _UNDEFINED or tag in _TO_PYDICOM:
+            if length == _UNDEFINED or _unusual(tag, data, at, length):
                 return None
             if tag == _PIXEL_DATA:
                 return RawHeader(values, EXPLICIT, at, length) if _is_hu(values) else None
-        elif vr not in _SHORT_VRS or tag == _PIXEL_DATA:
+        elif vr not in _SHORT_VRS or tag == _PIXEL_DATA or _unusual(tag, data, at, length):
             return None
         at += length
 
@@ -179,9 +180,18 @@ def _walk_implicit(data: bytes, at: int) -> RawHeader | None:
             values[slot[0]] = data[at : at + length]
         elif tag == _PIXEL_DATA:
             return RawHeader(values, IMPLICIT, at, length) if _is_hu(values) else None
-        elif tag & 0xFFFF == 0xFFFE or tag in _TO_PYDICOM:  # a delimiter outside any sequence
+        elif _unusual(tag, data, at, length):
             return None
         at += length
+
+
+def _unusual(tag: int, data: bytes, at: int, length: int) -> bool:
+    """Whether an element that is not wanted needs pydicom all the same: it changes what the file is, is a
+    delimiter outside any sequence, or a character set with a zero within, which pydicom refuses.
+    """
+    if tag == _CHARACTER_SET:
+        return b"\0" in data[at : at + length].rstrip(b"\0 ")
+    return tag in _TO_PYDICOM or tag & 0xFFFF == 0xFFFE
 
 
 def _is_hu(values: list[bytes | None]) -> bool:
@@ -195,36 +205,45 @@ def read_with_pydicom(data: bytes) -> RawHeader:
     A file without preamble or transfer syntax is read, and one whose meta group states the wrong encoding.
     """
     meta, data, at = _opened(data)
-    stated = _meta_text(meta, 0x00020010)
     if len(data) < at + 8:
         raise ValueError(_CUT)
     explicit, little = _encoding(data, at)
     elements, end, failed = _parse(data, at, explicit, little, lambda tag: tag == 0x7FE00010)
     if data[128:132] != b"DICM" and not {0x00080016, 0x00080018, 0x00280010} & elements.keys():
         raise ValueError(NO_DICOM)
+    _check_kind(elements)
+    values = _values(elements)
+    if values[_RESCALE_TYPE] == b"US" and _meta_text(meta, 0x00020012).startswith(GDCM):
+        values[_RESCALE_TYPE] = b""
+    stated = _meta_text(meta, 0x00020010)
+    if data[end : end + 4] == (b"\xe0\x7f\x10\0" if little else b"\x7f\xe0\0\x10"):
+        return RawHeader(values, *_pixels(data, end, explicit, little, stated))
+    if end < len(data):
+        raise ValueError("unreadable DICOM: a delimiter outside any sequence ends its header")
+    if failed or not _whole(elements, len(data)):
+        raise ValueError(_CUT)
+    return RawHeader(values, stated, -1, 0)
+
+
+def _check_kind(elements: dict[int, Any]) -> None:
+    """Raises ValueError for what is no image in HU of one slice, whatever its other elements say."""
     if _MODALITY_LUT in elements:
         raise ValueError("not HU: the values are those of a ModalityLUTSequence")
     if elements.keys() & set(_GROUPS):
         raise ValueError("multi-frame: an Enhanced CT file, made for many images")
-    encodings = _text_encodings(elements)
-    values = [
-        _encoded(elements.get(group << 16 | element), vr, encodings)
-        for (group, element), (_, _, vr) in ELEMENTS.items()
-    ]
-    if values[_RESCALE_TYPE] == b"US" and _meta_text(meta, 0x00020012).startswith(GDCM):
-        values[_RESCALE_TYPE] = b""
-    if len(data) < end + 12:
-        if failed or not _whole(elements, len(data)):
-            raise ValueError(_CUT)
-        return RawHeader(values, stated, -1, 0)
-    if data[end : end + 4] not in (b"\xe0\x7f\x10\0", b"\x7f\xe0\0\x10"):
-        raise ValueError("unreadable DICOM: a delimiter outside any sequence ends its header")
-    offset, length = _pixel_place(data, end, explicit, little)
+
+
+def _pixels(data: bytes, at: int, explicit: bool, little: bool, stated: str) -> tuple[str, int, int]:
+    """Transfer syntax, offset and length of PixelData, whose element starts at `at`. Raises ValueError."""
+    try:
+        offset, length = _pixel_place(data, at, explicit, little)
+    except struct.error:
+        raise ValueError(_CUT) from None
     plain = stated in ("", IMPLICIT, EXPLICIT, BIG_ENDIAN, DEFLATED)
     if length == _UNDEFINED or (not plain and data[offset : offset + 4] == ITEM):
-        return RawHeader(values, "" if plain else stated, offset, len(data) - offset)
+        return "" if plain else stated, offset, len(data) - offset
     found = (EXPLICIT if explicit else IMPLICIT) if little else BIG_ENDIAN
-    return RawHeader(values, DEFLATED if stated == DEFLATED else found, offset, length)
+    return DEFLATED if stated == DEFLATED else found, offset, length
 
 
 def inflated(data: bytes) -> bytes:
@@ -272,6 +291,8 @@ def _parse(
                 file, not explicit, little, stop_when=lambda tag, vr, length: until(tag)
             ):
                 found[int(element.tag)] = element
+    except ValueError as error:
+        raise ValueError(f"bad tag: SpecificCharacterSet ({error})") from None
     except Exception:  # pydicom has no common base for what damaged data make it raise
         return found, len(data), True
     return found, file.tell(), False
@@ -290,18 +311,27 @@ def _pixel_place(data: bytes, at: int, explicit: bool, little: bool) -> tuple[in
     """Offset and stated length of the value of the element PixelData at `at`."""
     order, vr = "<" if little else ">", data[at + 4 : at + 6]
     if explicit and vr in _LONG_VRS:
-        return at + 12, struct.unpack(f"{order}I", data[at + 8 : at + 12].ljust(4, b"\0"))[0]
+        return at + 12, struct.unpack_from(f"{order}I", data, at + 8)[0]
     if explicit and vr.isalpha() and vr.isupper():
-        return at + 8, struct.unpack(f"{order}H", data[at + 6 : at + 8])[0]
-    return at + 8, struct.unpack(f"{order}I", data[at + 4 : at + 8])[0]
+        return at + 8, struct.unpack_from(f"{order}H", data, at + 6)[0]
+    return at + 8, struct.unpack_from(f"{order}I", data, at + 4)[0]
 
 
-def _text_encodings(elements: dict[int, Any]) -> list[str]:
-    """Python's names of the file's character sets."""
+def _values(elements: dict[int, Any]) -> list[bytes | None]:
+    """The elements that are wanted, as `RawHeader` has them."""
+    encodings = _text_encodings(elements.get(0x00080005))
+    return [
+        _encoded(elements.get(group << 16 | element), vr, encodings)
+        for (group, element), (_, _, vr) in ELEMENTS.items()
+    ]
+
+
+def _text_encodings(element: Any) -> list[str]:
+    """Python's names of the character sets in SpecificCharacterSet."""
     from pydicom.charset import convert_encodings
 
-    value = getattr(elements.get(0x00080005), "value", None) or b""
-    names = [part.strip() for part in bytes(value).decode("latin-1").split("\\")]
+    value = getattr(element, "value", None) or b""
+    names = [part.strip(" \0") for part in bytes(value).decode("latin-1").split("\\")]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return convert_encodings(names)
@@ -346,9 +376,10 @@ def _converted(element: Any, vr: str) -> bytes:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             value = convert_raw_data_element(element).value if element.is_raw else element.value
+            parts = value if hasattr(value, "__iter__") and not isinstance(value, (str, bytes)) else [value]
+            text = "\\".join(map(str, parts))
     except Exception:  # as in _parse
-        value = "?"
+        return b"?"
     if vr == "US" and isinstance(value, int) and 0 <= value < 1 << 16:
         return struct.pack("<H", value)
-    parts = value if hasattr(value, "__iter__") and not isinstance(value, (str, bytes)) else [value]
-    return "\\".join(str(part) for part in parts).encode("utf-8", "replace")
+    return text.encode("utf-8", "replace")

@@ -1,11 +1,20 @@
 """Small DICOM files in RSNA's tag set, and folders in RSNA's layout, for tests."""
 
+import copy
+import io
+import tempfile
 import warnings
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pydicom
-from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.dataelem import RawDataElement
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_dataset
+from pydicom.sequence import Sequence
+from pydicom.tag import Tag
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from src.labels import LABELS
@@ -129,3 +138,115 @@ def write_label_table(path: Path, positives: dict[str, set[str]]) -> None:
 def pydicom_hu(data: pydicom.Dataset) -> np.ndarray:
     """HU by pydicom's own arithmetic, float64."""
     return data.pixel_array * float(data.RescaleSlope) + float(data.RescaleIntercept)
+
+
+def file_bytes(data: FileDataset) -> bytes:
+    """The file as `write` writes it."""
+    file = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        data.save_as(file, enforce_file_format=True)
+    return file.getvalue()
+
+
+def with_bytes(data: FileDataset, keyword: str, value: bytes) -> FileDataset:
+    """The dataset with an element's value exactly as given, but for a blank that makes its length even."""
+    value += b" " * (len(value) % 2)
+    element = data[keyword]
+    data[keyword] = RawDataElement(Tag(keyword), element.VR, len(value), value, 0, False, True)
+    return data
+
+
+def body(data: Dataset, implicit: bool = False, little: bool = True) -> bytes:
+    """The elements of a dataset without the file's meta group."""
+    file = DicomBytesIO()
+    file.is_implicit_VR, file.is_little_endian = implicit, little
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        write_dataset(file, Dataset(data))
+    return file.getvalue()
+
+
+def compressed(syntax: str, stored: np.ndarray | None = None) -> FileDataset:
+    """A dataset compressed by GDCM, whose names of syntaxes these are."""
+    import gdcm
+
+    data = dataset("1.2.3", stored)
+    with tempfile.TemporaryDirectory() as folder:
+        path = str(write(Path(folder) / "a.dcm", data))
+        reader, change, writer = gdcm.ImageReader(), gdcm.ImageChangeTransferSyntax(), gdcm.ImageWriter()
+        reader.SetFileName(path)
+        change.SetTransferSyntax(gdcm.TransferSyntax(getattr(gdcm.TransferSyntax, syntax)))
+        assert reader.Read()
+        change.SetInput(reader.GetImage())
+        assert change.Change()
+        writer.SetFile(reader.GetFile())
+        writer.SetImage(change.GetOutput())
+        writer.SetFileName(path)
+        assert writer.Write()
+        packed = pydicom.dcmread(path)
+    data.file_meta.TransferSyntaxUID = packed.file_meta.TransferSyntaxUID
+    return with_codestream(data, codestream(packed))
+
+
+def with_codestream(data: FileDataset, stream: bytes) -> FileDataset:
+    """The dataset with one fragment as its pixels."""
+    data.PixelData = pydicom.encaps.encapsulate([stream])
+    data["PixelData"].VR = "OB"
+    data["PixelData"].is_undefined_length = True
+    return data
+
+
+def codestream(data: FileDataset) -> bytes:
+    return next(pydicom.encaps.generate_frames(data.PixelData, number_of_frames=1))
+
+
+def encodings() -> dict[str, bytes]:
+    """One image as a file in every encoding that is read, under metas that are right, wrong or absent."""
+    plain = dataset("1.2.3")
+    files = {implicit: file_bytes(dataset("1.2.3", implicit=implicit)) for implicit in (False, True)}
+    start = {implicit: len(files[implicit]) - len(body(plain, implicit)) for implicit in (False, True)}
+    meta = {implicit: files[implicit][: start[implicit]] for implicit in (False, True)}
+    called = {
+        kind: meta[False].replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2.%d\0" % kind)
+        for kind in (2, 9)
+    }
+    item = Dataset()
+    item.PatientID = "not the patient"
+    nested = dataset("1.2.3", ReferencedImageSequence=Sequence([item]))
+    defined = file_bytes(nested)
+    nested["ReferencedImageSequence"].is_undefined_length = True
+    deflated = meta[False].replace(b"UI\x14\x001.2.840.10008.1.2.1\0", b"UI\x16\x001.2.840.10008.1.2.1.99")
+    packer = zlib.compressobj(wbits=-15)
+    rle = dataset("1.2.3")
+    rle.compress(pydicom.uid.RLELossless)
+    return {
+        "explicit": files[False],
+        "implicit": files[True],
+        "explicit under implicit": meta[True] + body(plain),
+        "implicit under explicit": meta[False] + body(plain, implicit=True),
+        "without preamble": body(plain, implicit=True),
+        "without preamble, explicit": body(plain),
+        "without preamble, with meta": files[False][132:],
+        "without meta": bytes(128) + b"DICM" + body(plain),
+        "big endian": bytes(128) + b"DICM" + body(big_endian(plain), little=False),
+        "little endian called big": called[2] + body(plain),
+        "plain called compressed": called[9] + body(plain),
+        "deflated": deflated + packer.compress(body(plain)) + packer.flush(),
+        "not deflated": deflated + body(plain),
+        "sequence": defined,
+        "undefined length": file_bytes(nested),
+        "more after the pixels": files[False] + body(item),
+        "RLE": file_bytes(rle),
+        "JPEG Lossless": file_bytes(compressed("JPEGLosslessProcess14_1")),
+        "JPEG-LS": file_bytes(compressed("JPEGLSLossless")),
+        "JPEG 2000": file_bytes(compressed("JPEG2000Lossless")),
+    }
+
+
+def big_endian(data: FileDataset) -> Dataset:
+    """A copy whose pixels are in big-endian words."""
+    turned = copy.deepcopy(Dataset(data))
+    turned.PixelData = np.frombuffer(data.PixelData, "<i2").astype(">i2").tobytes()
+    turned["PixelData"].VR = "OW"
+    return turned
