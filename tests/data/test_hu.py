@@ -45,6 +45,35 @@ def test_the_wrap_fix_leaves_other_files_alone():
     assert image.values[0].tolist() == [40, 4000] and not image.wrap_fixed
 
 
+@pytest.mark.parametrize("intercept", [0, 1])
+def test_metal_in_a_12_bit_image_is_no_wrap(intercept):
+    """Values up to 4095 HU are possible; a twentieth of a head as dense as 3096 HU is not."""
+    stored = np.full((20, 20), 40, dtype=np.uint16)
+    stored[0, :19] = 3100  # 19 of 400, less than a twentieth
+    header = {"slope": 1, "intercept": intercept, "bits_stored": 12, "signed": False}
+    image = to_hu(stored, **header)
+    assert image.range == (40 + intercept, 3100 + intercept) and not image.wrap_fixed
+    stored[0, 19] = 3100
+    assert to_hu(stored, **header).range == (-996, 40)
+    metal = to_hu(np.full((4, 4), 4000, np.uint16), **header)
+    assert metal.range == (4000 + intercept,) * 2 and not metal.wrap_fixed
+
+
+def test_padding_written_as_a_negative_number_into_unsigned_values():
+    header = {"slope": 1, "intercept": -1024, "bits_stored": 16, "signed": False}
+    assert hu_of([63536, 1064, 40], np.uint16, **header) == [-3024, 40, -984]  # 63536 is -2000
+    assert hu_of([63536, 1064], np.uint16, **(header | {"slope": 0.5})) == [-2024, -492]
+    # of two values beyond int16, or one that is nearer to zero than air, nobody knows
+    assert hu_of([63536, 40000], np.uint16, **header) == [32767, 32767]
+    assert hu_of([65535, 1064], np.uint16, **header) == [32767, 40]
+
+
+def test_values_of_32_bits_saturate_too():
+    header = {"slope": 1, "bits_stored": 32, "intercept": -1024}
+    assert hu_of([4294967295, 0, 1064], np.uint32, signed=False, **header) == [32767, -1024, 40]
+    assert hu_of([-2147483648, 7], np.int32, signed=True, **header) == [-32768, -1017]
+
+
 def test_a_12_bit_sign_is_extended():
     # 4095 in 12 signed bits is -1, 2048 is -2048
     assert hu_of([4095, 2048, 2047], np.int16, slope=1, intercept=0, bits_stored=12, signed=True) == [
