@@ -39,7 +39,7 @@ def test_a_gap_in_a_picture_is_damage(capfd):
         jpeg[:middle] + jpeg[middle + 37 :],
         png[: len(png) // 2] + bytes(4) + png[len(png) // 2 + 4 :],
     ):
-        with pytest.raises(ValueError, match="^damaged pixels: "):
+        with pytest.raises(ValueError, match=r"^damaged pixels: "):
             gray_pixels(damaged)
     assert capfd.readouterr().err == ""  # nothing of what libjpeg says
 

@@ -85,18 +85,15 @@ def _match(
     further files of an image, and pictures beside its DICOM file.
     """
     found = {name: sorted(sources, key=_is_picture) for name, sources in files.items()}
-    rows = pd.DataFrame(
-        {
-            "image_id": list(found),
-            "path": [printable(sources[0]) for sources in found.values()],
-            "source": [sources[0] for sources in found.values()],
-        }
-    )
+    first = [sources[0] for sources in found.values()]
+    pictures = [_is_picture(source) for source in first]
+    used = [None if picture else source for source, picture in zip(first, pictures, strict=True)]
+    paths = [printable(source) for source in first]
+    # as objects: a path may hold bytes that pandas' text cannot
+    rows = pd.DataFrame({"image_id": list(found), "path": paths, "source": pd.Series(used, dtype=object)})
     rows["cause"] = None
     rows.loc[~rows["image_id"].isin(wanted), "cause"] = f"not in the table: {TABLES[split]} does not name it"
-    pictures = rows["source"].map(_is_picture).astype(bool)
     rows.loc[pictures, "cause"] = rows.loc[pictures, "path"].map(other_format)
-    rows["source"] = rows["source"].mask(pictures, None)
     absent = wanted.difference(rows["image_id"], sort=False)
     reason = "no file: named in " + TABLES[split]
     missing = pd.DataFrame({"image_id": absent, "path": None, "source": None, "cause": reason})
