@@ -61,6 +61,43 @@ def test_wrong_usage_is_2(arguments):
     assert run(*arguments).returncode == 2
 
 
+def test_flags_that_are_not_given_are_those_of_the_prepared_folder(tmp_path):
+    write_rsna(tmp_path / "raw")
+    where = ["--settings", settings(tmp_path), "--jobs", 1]
+    assert run(*where, "--size", 256, "--crop", "--folds", 2, "--limit", 4).returncode == 0
+    packs = sorted((tmp_path / "clean" / "volumes").iterdir())
+    again = run(*where)
+    assert again.returncode == 0 and "flags not given stay as it was prepared" in again.stderr
+    assert Prepared(tmp_path / "clean").manifest["settings"]["limit"] == 4
+    refused = run(*where, "--no-crop")
+    assert (refused.returncode, refused.stdout) == (1, "") and refused.stderr.count("\n") == 1
+    assert "crop True -> False would remake all its volumes" in refused.stderr
+    assert sorted((tmp_path / "clean" / "volumes").iterdir()) == packs
+    assert run(*where, "--no-crop", "--again", "--limit", "all").returncode == 0
+    found = Prepared(tmp_path / "clean").manifest["settings"]
+    assert (found["size"], found["crop"], found["folds"], found["limit"]) == (256, False, 2, None)
+
+
+def test_folds_and_folders_that_cannot_be_are_one_line(tmp_path):
+    write_rsna(tmp_path / "raw")
+    for clean, folds, said in (
+        ("clean", 1, "two folds at least"),
+        ("raw", 2, "which is never written to"),
+        ("SETTINGS.json", 2, "a file, not a folder"),
+    ):
+        result = run("--settings", settings(tmp_path, CLEAN_DATA_DIR=clean), "--folds", folds, "--jobs", 1)
+        assert (result.returncode, result.stdout) == (1, "")
+        assert said in result.stderr.splitlines()[-1] and "Traceback" not in result.stderr
+    assert not (tmp_path / "clean").exists()
+
+
+def test_the_space_that_is_needed_and_taken_is_said(tmp_path):
+    write_rsna(tmp_path / "raw")
+    result = run("--settings", settings(tmp_path), "--size", 256, "--folds", 2, "--jobs", 1)
+    assert "volumes: needs about 0.0 GB, " in result.stderr and " GB are free" in result.stderr
+    assert "5 patients, 0.00 GB" in result.stdout
+
+
 def test_help_is_quick_and_imports_nothing_heavy():
     program = "import sys, runpy; sys.argv = ['prepare_data.py', '--help']\n"
     program += "try: runpy.run_path('prepare_data.py', run_name='__main__')\n"

@@ -92,17 +92,18 @@ def read_diagnoses(path: Path) -> pd.DataFrame:
     table = table.drop_duplicates()
     labels = table.set_index(KEYS)[list(names)].rename(columns=names)
     if not labels.index.is_unique:
-        raise UserError(
-            f"{path}: {labels.index[labels.index.duplicated()][0]} has two rows that differ; keep one"
-        )
+        patient, number = labels.index[labels.index.duplicated()][0]
+        raise UserError(f"{path}: patient {patient}, slice {number} has two rows that differ; keep one")
     if not labels.isin((0, 1)).all(axis=None):
         raise UserError(f"{path}: a label is neither 0 nor 1; correct it")
     labels["any"] = labels.max(axis=1)
     if "No_Hemorrhage" in table:
         wrong = labels.index[labels["any"].to_numpy() != 1 - table["No_Hemorrhage"].to_numpy()]
         if len(wrong):
+            patient, number = wrong[0]
             raise UserError(
-                f"{path}: patient, slice {wrong[0]}: No_Hemorrhage contradicts the five types; correct it"
+                f"{path}: patient {patient}, slice {number}: No_Hemorrhage contradicts the five types; "
+                "correct it"
             )
     fracture = whole_numbers(table["Fracture_Yes_No"]).to_numpy() if "Fracture_Yes_No" in table else pd.NA
     labels["fracture"] = fracture

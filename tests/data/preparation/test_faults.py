@@ -224,7 +224,7 @@ def test_whatever_a_parser_raises_is_this_file_s_matter(raw, monkeypatch):
 def test_names_that_are_not_utf8_are_shown_and_lost_by_nobody(tmp_path, name):
     raw = write_rsna(tmp_path / "raw", studies=2, slices=1, test_studies=1)
     odd = os.fsencode(raw / "stage_2_train") + b"/Sch\xe4del.dcm"
-    os.rename(write(raw / "x.dcm", dataset("1.2.3")), odd)
+    os.rename(write(raw / "x.dcm", dataset("1.2.3", stored_values(77))), odd)
     prepare(raw, tmp_path / "clean", Options(dataset=name, size=256, folds=2))
     slices = Prepared(tmp_path / "clean").slices.set_index("image_id")
     if name == "rsna":

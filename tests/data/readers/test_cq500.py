@@ -138,3 +138,28 @@ def test_wrong_tables_are_refused(tmp_path, raw):
         change.to_csv(tmp_path / "reads.csv", index=False)
         with pytest.raises(UserError, match=message):
             read_reads(tmp_path / "reads.csv")
+
+
+def test_studies_are_known_by_their_number_and_what_is_left_out_has_a_row(tmp_path):
+    """Below a folder that is called like a study; a study that the table lacks, and files of none."""
+    root = tmp_path / "CQ500-CT-9 archive" / "raw"
+    for study in (1, 2, 3):
+        write_series(root, study, "CT Plain")
+    write(root / "stray" / "x.dcm", dataset("1.2.9", stored_values(9)))
+    (root / "icon.bmp").write_bytes(b"BM")
+    write_reads(root, {1: {"ICH": (1, 1, 0)}, 2: {}})
+    table = root / "reads.csv"
+    table.write_text(table.read_text().replace("CQ500-CT-1,", "CQ500-CT-001,"))
+    prepare(root, tmp_path / "clean", OPTIONS)
+    prepared = Prepared(tmp_path / "clean")
+    slices = prepared.slices.set_index("image_id")
+    assert (slices.loc[slices["study_id"].isin(["CQ500-CT-1", "CQ500-CT-2"]), "status"] == "ok").sum() == 32
+    assert set(slices.loc[slices["study_id"] == "CQ500-CT-3", "cause"]) == {
+        "not in the table: reads.csv does not name the study"
+    }
+    assert slices.loc["stray/x", "cause"] == "no study: no CQ500-CT-<n> in the path"
+    assert slices.loc["icon.bmp", "cause"] == "other format: .bmp is not read here" and len(slices) == 50
+    studies = prepared.studies.set_index("study_id")
+    assert studies["any"].dropna().to_dict() == {"CQ500-CT-1": 1, "CQ500-CT-2": 0}
+    series = pd.read_csv(tmp_path / "clean" / "series.csv").set_index("study_id")
+    assert "reads.csv does not name the study" in series.loc["CQ500-CT-3", "reason"]

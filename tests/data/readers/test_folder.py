@@ -1,9 +1,11 @@
 """Class folders: two heads' targets, patients kept together, clear errors."""
 
 import json
+import os
 
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
 
 from src.data.preparation.options import Options
@@ -93,3 +95,32 @@ def test_colour_and_broken_pictures_are_quarantined(raw, tmp_path):
     (raw / "normal" / "p1" / "b.jpg").write_text("no picture")
     manifest = prepare(raw, tmp_path / "clean", OPTIONS)
     assert manifest["quarantined"] == {"colour image": 1, "unreadable image": 1}
+
+
+@pytest.mark.parametrize(
+    ("pattern", "said"),
+    [("p(", "no regular expression"), ("p[0-9]+", "no group; put the patient's part in parentheses")],
+)
+def test_a_pattern_that_names_no_patient_is_refused(raw, tmp_path, pattern, said):
+    config = tmp_path / "folder.json"
+    config.write_text(json.dumps({"patient_regex": pattern}))
+    with pytest.raises(UserError, match=rf"folder\.json: patient_regex: .*{said}"):
+        prepare(raw, tmp_path / "clean", Options(**vars(OPTIONS) | {"folder_config": str(config)}))
+
+
+def test_odd_names_and_damaged_and_other_pictures_are_rows(raw, tmp_path):
+    whole = (raw / "normal" / "p1" / "s1.png").read_bytes()
+    (raw / "normal" / "p1" / "cut.png").write_bytes(whole[:-20])
+    cv2.imwrite(str(raw / "normal" / "p1" / "zeros.jpg"), np.random.default_rng(0).integers(0, 256, (40, 40)))
+    jpeg = (raw / "normal" / "p1" / "zeros.jpg").read_bytes()
+    (raw / "normal" / "p1" / "zeros.jpg").write_bytes(jpeg[:-200] + bytes(200))
+    (raw / "normal" / "p1" / "other.tif").write_bytes(b"II*\0")
+    (raw / "normal" / "p1" / "slice\u00b2.png").write_bytes(whole)
+    os.rename(raw / "normal" / "p1" / "s2.png", os.fsencode(raw) + b"/normal/p1/Sch\xe4del.png")
+    prepare(raw, tmp_path / "clean", OPTIONS)
+    slices = Prepared(tmp_path / "clean").slices.set_index("image_id")
+    assert slices.loc["normal/p1/cut", "cause"] == "truncated: the file ends within its picture"
+    assert slices.loc["normal/p1/zeros", "cause"] == "truncated: its compressed pixels have no end marker"
+    assert slices.loc[["normal/p1/slice\u00b2", "normal/p1/Sch\\xe4del"], "status"].tolist() == ["ok", "ok"]
+    quarantine = pd.read_csv(tmp_path / "clean" / "quarantine.csv").set_index("image_id")
+    assert quarantine.loc["normal/p1/other.tif", "cause"] == "other format: .tif is not read here"

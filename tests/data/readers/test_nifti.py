@@ -1,6 +1,7 @@
 """Folders of NIfTI volumes: a real template of the head in HU, and what can be wrong with a file."""
 
 import gzip
+import os
 import struct
 from pathlib import Path
 
@@ -159,3 +160,65 @@ def test_volumes_of_one_name_are_called_by_their_whole_names(tmp_path):
     volumes = open_volumes(tmp_path / "clean")
     assert volumes.study_ids == ["a.nii", "a.nii.gz"]
     assert (volumes.slice("a.nii/2") == 1).all() and (volumes.slice("a.nii.gz/2") == 2).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "cause"),
+    [
+        (
+            lambda data: data[:42] + (-5).to_bytes(2, "little", signed=True) + data[44:],
+            "not one volume: its sh",
+        ),
+        (
+            lambda data: data[:70] + (32).to_bytes(2, "little") + data[72:],
+            "not HU: the voxels are complex val",
+        ),
+        (
+            lambda data: data[:70] + (128).to_bytes(2, "little") + data[72:],
+            "not HU: the voxels are colour val",
+        ),
+        (
+            lambda data: data[:280] + np.full(12, np.nan, "<f4").tobytes() + data[328:],
+            "bad header: its affine",
+        ),
+        (lambda data: data[:280] + bytes(48) + data[328:], "bad header: its affine matrix places no voxels"),
+        (
+            lambda data: data[:42] + (30000).to_bytes(2, "little") + data[44:],
+            "truncated: the file has 2752 of",
+        ),
+        (lambda data: data[:344] + b"nope" + data[348:], "unreadable NIfTI: "),
+        (lambda data: data[:70] + (9999).to_bytes(2, "little") + data[72:], "unreadable NIfTI: "),
+    ],
+    ids=["negative", "complex", "colour", "NaN", "flat", "large", "magic", "type"],
+)
+def test_headers_that_cannot_be_are_one_row(tmp_path, change, cause):
+    raw = tmp_path / "raw"
+    good = save(raw / "good.nii", np.arange(1200, dtype=np.int16).reshape(20, 20, 3)).read_bytes()
+    bad = change(good)
+    if cause.startswith("not HU"):  # as large as its type
+        bits = 64 if "complex" in cause else 24
+        bad = bad[:72] + bits.to_bytes(2, "little") + bad[74:] + bytes(20 * 20 * 3 * 8)
+    (raw / "bad.nii").write_bytes(bad)
+    prepare(raw, tmp_path / "clean", OPTIONS)
+    slices = Prepared(tmp_path / "clean").slices
+    assert (slices["status"] == "ok").sum() == 3
+    (found,) = slices["cause"].dropna()
+    assert found.startswith(cause)
+
+
+def test_other_files_among_volumes_have_a_row_and_a_pipe_is_not_waited_for(tmp_path):
+    raw = tmp_path / "raw"
+    save(raw / "good.nii", np.arange(1200, dtype=np.int16).reshape(20, 20, 3))
+    os.rename(save(raw / "x.nii", np.ones((20, 20, 2), np.int16)), os.fsencode(raw) + b"/Sch\xe4del.nii")
+    for name in ("old.hdr", "old.img", "scan.dcm"):
+        (raw / name).write_bytes(b"x")
+    os.mkfifo(raw / "pipe.nii")
+    prepare(raw, tmp_path / "clean", OPTIONS)
+    slices = Prepared(tmp_path / "clean").slices.set_index("image_id")
+    assert slices["status"].eq("ok").sum() == 5 and slices.loc["Sch\\xe4del/2", "status"] == "ok"
+    assert slices["cause"].dropna().to_dict() == {
+        "old.hdr": "other format: .hdr is not read here",
+        "old.img": "other format: .img is not read here",
+        "scan": "other format: .dcm is not read here",
+        "pipe/1": "not a file: a pipe",
+    }

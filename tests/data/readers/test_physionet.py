@@ -16,7 +16,7 @@ from src.data.readers.physionet import read_demographics, read_diagnoses
 from src.data.volumes import open_volumes
 from src.errors import UserError
 from src.labels import SUBTYPES
-from tests.data.dicom_files import dataset, write
+from tests.data.dicom_files import dataset, stored_values, write
 
 nibabel = pytest.importorskip("nibabel")
 
@@ -240,3 +240,148 @@ def test_wrong_diagnoses_are_refused(tmp_path, row, message):
 def test_a_folder_of_another_kind_is_refused(tmp_path):
     with pytest.raises(UserError, match="neither ct_scans/ nor Patients_CT/"):
         prepare(tmp_path, tmp_path / "clean", OPTIONS)
+
+
+def test_masks_that_do_not_fit_their_scans_are_rows_and_are_not_stored(tmp_path, volume):
+    """Of another slice count, of another size, damaged, and without a scan."""
+    raw, options = tmp_path / "raw", Options(dataset="physionet", size=256, folds=2)
+    write_nifti(raw, volume)
+    affine = np.diag([0.5, 0.5, 5.0, 1.0])
+    for folder, patient, values in (
+        ("ct_scans", "051", volume + 2),
+        ("ct_scans", "052", volume + 3),
+        ("masks", "050", np.zeros((20, 24, 2), np.uint8)),
+        ("masks", "051", np.zeros((20, 20, 3), np.uint8)),
+        ("masks", "060", np.zeros((20, 24, 3), np.uint8)),
+    ):
+        nibabel.save(nibabel.Nifti1Image(values, affine), raw / folder / f"{patient}.nii")
+    (raw / "masks" / "052.nii").write_bytes(b"no volume")
+    rows = {(patient, number): CLEAR for patient in range(49, 53) for number in (1, 2, 3)} | {
+        (49, 2): SUBDURAL
+    }
+    write_table(raw / "hemorrhage_diagnosis_raw_ct.csv", rows)
+    manifest = prepare(raw, tmp_path / "clean", options)
+    assert manifest["images"]["train"] == 12 and manifest["quarantined"] == {"mask": 6}
+    assert set(Prepared(tmp_path / "clean").masks.image_ids) == {f"ct_scans/049/{n}" for n in (1, 2, 3)}
+    quarantine = pd.read_csv(tmp_path / "clean" / "quarantine.csv").set_index("image_id")["cause"]
+    assert quarantine["masks/050.nii"] == "mask: it has 2 slices, its scan 3"
+    assert quarantine["ct_scans/051/2"] == "mask: it is 20 x 20, its image 24 x 20"
+    assert quarantine["masks/052.nii"].startswith("mask: unreadable NIfTI")
+    assert quarantine["masks/060.nii"] == "mask: its image is not there"
+    assert prepare(raw, tmp_path / "clean", options) == manifest
+
+
+def test_a_mask_stored_from_the_other_end_is_laid_on_the_right_slices(tmp_path, volume):
+    raw = tmp_path / "raw"
+    write_nifti(raw, volume)
+    lesion = np.zeros((20, 24, 3), np.uint8)
+    lesion[5, 6, 0] = 255  # the first slice
+    turned = nibabel.Nifti1Image(lesion[..., ::-1], np.array(
+        [[0.5, 0, 0, 0], [0, 0.5, 0, 0], [0, 0, -5.0, 10.0], [0, 0, 0, 1]]
+    ))  # fmt: skip
+    nibabel.save(turned, raw / "masks" / "049.nii")
+    prepare(raw, tmp_path / "clean", Options(dataset="physionet", size=256, folds=2))
+    masks = Prepared(tmp_path / "clean").masks
+    assert [bool(masks.slice(f"ct_scans/049/{n}").any()) for n in (1, 2, 3)] == [True, False, False]
+
+
+def picture(path, side: int = 40, level: int = 7) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), np.random.default_rng(level).integers(0, 256, (side, side)).astype(np.uint8))
+
+
+def test_suffixes_and_names_of_the_jpeg_release(tmp_path):
+    raw = tmp_path / "raw"
+    brain = raw / "Patients_CT" / "049" / "brain"
+    picture(brain / "14.JPG", level=1)
+    picture(brain / "14_HGE_Seg.jpg")
+    picture(brain / "15.jpg", level=2)
+    picture(brain / "15_HGE_Seg.jpg", side=30)
+    picture(brain / "16_HGE_Seg.jpg")
+    picture(brain / "cover.jpg")
+    picture(raw / "Patients_CT" / "049" / "bone" / "14.jpg")
+    picture(raw / "Patients_CT" / "050" / "brain" / "1.jpg", level=3)
+    (brain / "17.bmp").write_bytes(b"BM")
+    rows = {(49, 14): SUBDURAL, (49, 15): CLEAR, (50, 1): CLEAR}
+    write_table(raw / "hemorrhage_diagnosis.csv", rows)
+    prepare(raw, tmp_path / "clean", Options(dataset="physionet", size=256, folds=2))
+    prepared = Prepared(tmp_path / "clean")
+    assert prepared.masks.image_ids == ["Patients_CT/049/brain/14"]
+    assert prepared.slices["status"].eq("ok").sum() == 3
+    quarantine = pd.read_csv(tmp_path / "clean" / "quarantine.csv").set_index("image_id")["cause"]
+    assert quarantine.str.replace("Patients_CT/", "").to_dict() == {
+        "Patients_CT/049/brain/15": "mask: it is 30 x 30, its image 40 x 40",
+        "Patients_CT/049/brain/16_HGE_Seg.jpg": "mask: its image is not there",
+        "Patients_CT/049/brain/17.bmp": "other format: .bmp is not read here",
+        "Patients_CT/049/brain/cover.jpg": (
+            "wrong name: 049/brain/cover is no number, as the data set's names are"
+        ),
+        "Patients_CT/049/bone/14.jpg": "other series: the brain window is used",
+    }
+
+
+def test_single_slices_have_the_size_of_their_files(tmp_path):
+    raw = tmp_path / "raw"
+    for patient in (49, 50):
+        values = np.arange(256 * 200, dtype=np.int16).reshape(256, 200) // 100 + patient
+        write(raw / "hemo_subset" / f"{patient:03d}_21.dcm", dataset(f"1.{patient}", values))
+    (raw / "hemo_subset" / "051_1.dcm").write_bytes(b"")
+    write(raw / "hemo_subset" / "notes.dcm", dataset("1.9", stored_values(5)))
+    write_table(raw / "labels.csv", {(49, 21): CLEAR, (50, 21): CLEAR})
+    prepare(raw, tmp_path / "clean", Options(dataset="physionet", size=256, folds=2))
+    slices = Prepared(tmp_path / "clean").slices.set_index("image_id")
+    assert slices.loc["hemo_subset/049_21", ["rows", "columns"]].tolist() == [
+        200,
+        256,
+    ]  # turned by 90 degrees
+    assert slices.loc["hemo_subset/051_1", "cause"] == "empty file"
+    assert slices.loc["hemo_subset/notes", "cause"].startswith("wrong name: notes is no number")
+
+
+def test_numbers_and_repeated_rows_of_the_tables_are_read_as_they_are_meant(tmp_path):
+    table = tmp_path / "t.csv"
+    table.write_text(f"{HEADER}\n49.0,1,{CLEAR}\n49,2.0,{SUBDURAL}\n49,2,{SUBDURAL}\n")
+    labels = read_diagnoses(table)
+    assert labels.index.tolist() == [(49, 1), (49, 2)] and labels["any"].tolist() == [0, 1]
+    table.write_text(f"{HEADER}\n49,1,{CLEAR}\n49,1,{SUBDURAL}\n")
+    with pytest.raises(UserError, match="patient 49, slice 1 has two rows that differ; keep one"):
+        read_diagnoses(table)
+    table.write_text(f"{HEADER}\nforty,1,{CLEAR}\n")
+    with pytest.raises(UserError, match="PatientNumber is 'forty' in a row; expected a whole number"):
+        read_diagnoses(table)
+
+
+def test_demographics_in_other_units_twice_and_without_a_column(tmp_path):
+    path = tmp_path / "Patient_demographics.csv"
+    rows = [
+        "49,35,Male",
+        "50.0,3 months,Female",
+        "51,2 weeks,",
+        "52,unknown,Male",
+        "49,35,Male",
+        "53,1,Male",
+        "53,2,Male",
+    ]
+    path.write_text("\n".join(['"Patient Number","Age\n(years)",Gender', *rows, "total,,"]) + "\n")
+    table = read_demographics(path)
+    assert table["age_years"].dropna().to_dict() == pytest.approx(
+        {"049": 35, "050": 0.25, "051": 14 / 365.25}
+    )
+    assert table["sex"].dropna().to_dict() == {"049": "Male", "050": "Female", "052": "Male", "053": "Male"}
+    assert table.index.is_unique and len(table) == 5
+    path.write_text("Patient Number\n49\n")
+    assert read_demographics(path).loc["049"].isna().all()
+    path.write_text("Number,Gender\n49,Male\n")
+    with pytest.raises(UserError, match="the column Patient Number is missing"):
+        read_demographics(path)
+
+
+def test_two_files_of_one_patient_both_have_rows(tmp_path, volume):
+    raw = tmp_path / "raw"
+    write_nifti(raw, volume)
+    shutil.copy(raw / "ct_scans" / "050.nii", raw / "ct_scans" / "50x.nii")
+    nibabel.save(nibabel.load(raw / "ct_scans" / "050.nii"), raw / "ct_scans" / "050.nii.gz")
+    manifest = prepare(raw, tmp_path / "clean", Options(dataset="physionet", size=256, folds=2))
+    assert manifest["images"]["train"] == 6
+    assert manifest["quarantined"] == {"duplicate image": 3, "wrong name": 1}
+    assert Prepared(tmp_path / "clean").slices["image_id"].is_unique
