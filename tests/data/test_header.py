@@ -75,3 +75,12 @@ def test_a_header_cut_off_is_noticed(tmp_path):
     data = write(tmp_path / "a.dcm", dataset()).read_bytes()
     with pytest.raises(EndOfData):
         walk(data[:400])
+
+
+def test_a_length_that_reads_like_a_vr_is_left_to_pydicom(tmp_path):
+    """The first element of an implicit file is 16705 bytes long, 0x4141, and pydicom takes AA for a VR."""
+    data = write(tmp_path / "a.dcm", dataset(implicit=True)).read_bytes()
+    start = data.index(b"\x08\0\x18\0")
+    long = b"\x08\0\x01\0" + (0x4141).to_bytes(4, "little") + bytes(0x4141)
+    assert walk(data) is not None
+    assert walk(data[:start] + long + data[start:]) is None
