@@ -60,6 +60,7 @@ def test_one_series_a_study_is_used_and_every_choice_is_logged(raw, tmp_path, ca
     assert manifest["quarantined"] == {"other series": 40 + 16 + 20 + 3 + 16} and len(slices) == 131
     thin = slices[slices["series"] == "CT PLAIN THIN"]
     assert set(thin["cause"]) == {"other series: CT PLAIN THIN, another series was preferred"}
+    assert used["pixel_hash"].notna().all() and thin["pixel_hash"].isna().all()  # not decoded for nothing
     log = pd.read_csv(tmp_path / "clean" / "series.csv").set_index(["study_id", "series"])
     assert log["reason"].to_dict() == {
         ("CQ500-CT-1", "CT BONE"): "unsuitable: name",
