@@ -46,6 +46,8 @@ class PixelKind:
     batches: Callable[[Run, Prepared, pd.DataFrame, Any, torch.device], Batches]
     loss: Callable[[Any], Callable[[nn.Module, Batch], torch.Tensor]]
     predict: Callable[[nn.Module, Prepared, list[str], Any, torch.device], Outputs]
+    # (run, prepared, config): training and held-out rows, where that is not by patient alone
+    split: Callable[[Run, Prepared, Any], tuple[pd.DataFrame, pd.DataFrame]] | None = None
 
     @property
     def key(self) -> str:
@@ -74,7 +76,10 @@ def train_pixel_fold(
     targets = config.predicted
     columns = list(targets.columns)
     prepared = with_locations(prepared, config.site_labels, run.settings.raw)
-    training, held_out = split_fold(prepared, run.fold, targets, kind.unit)
+    if kind.split is None:
+        training, held_out = split_fold(prepared, run.fold, targets, kind.unit)
+    else:
+        training, held_out = kind.split(run, prepared, config)
     batches = kind.batches(run, prepared, training, config, device)
     _say(log, kind, config, training, held_out, run.fold, device)
     torch.manual_seed(config.seed)  # the same start in every fold keeps the folds' embeddings comparable

@@ -76,6 +76,9 @@ class SliceConfig(PixelConfig, SamplingOptions):
     """of run"""
     segmentation: Segmentation | None = None
     """an auxiliary task: draw the blood too"""
+    split: Annotated[str, OneOf(("patient", "slice"))] = "patient"
+    """what is held out: patient: a fold; slice: a tenth of all slices at random, a LEAK, to show what it
+    feigns"""
 
     @model_validator(mode="after")
     def _masks_stay(self) -> "SliceConfig":
@@ -84,4 +87,10 @@ class SliceConfig(PixelConfig, SamplingOptions):
             raise ValueError("segmentation: masks are not mixed; set augmentation.cutmix and mixup to 0")
         if self.sampling == "balanced" and self.predicted is not HEMORRHAGE:
             raise ValueError("sampling balanced: of the six labels; take another one")
+        if (self.replication, self.split) != ("none", "patient") and self.predicted is HEMORRHAGE:
+            raise ValueError("replication and split: of presence and location; the six labels have neither")
+        if self.replication == "paper" and self.split != "slice":
+            raise ValueError(
+                'replication paper: copies before a split by slice, a leak; say "split": "slice"'
+            )
         return self
