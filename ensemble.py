@@ -5,6 +5,7 @@
 
 Reads the run folders (out-of-fold and test predictions) and the sample submission in RAW_DATA_DIR; writes
 submission.csv, blend.json, scores.json, commands.txt and report.html to SUBMISSION_DIR/<experiment>/.
+Runs of other targets than the six labels are scored and reported, and neither blended nor submitted.
 """
 
 from argparse import Namespace
@@ -17,47 +18,22 @@ def main() -> None:
     arguments = parse_arguments()
     start_logging(arguments.quiet)
     if arguments.score is None:
-        blend(arguments)
+        evaluate(arguments)
     else:
         from src.evaluation.submission import score_file
 
         print(score_file(arguments.score, arguments.labels).text())
 
 
-def blend(arguments: Namespace) -> None:
+def evaluate(arguments: Namespace) -> None:
     """The whole of step 5."""
-    from src.ensemble.ensemble_config import load_ensemble
-    from src.ensemble.experiment import evaluate_experiment
-    from src.ensemble.reproduce import reproduction_commands
-    from src.ensemble.submit import write_experiment_submission
-    from src.files import write_json, write_text
-    from src.report.run_report import write_report
-    from src.report.score_table import score_table
+    from src.report.submission_folder import write_submission_folder
     from src.settings import load_settings
-    from src.training.runs import experiment_name
 
     settings = load_settings(arguments.settings)
-    name = experiment_name(arguments.experiment)
-    config = load_ensemble(arguments.experiment)
-    experiment = evaluate_experiment(settings, name, config, arguments.jobs)
-    folder = settings.submissions / name
-    filled = write_experiment_submission(experiment, settings.raw, folder / "submission.csv")
-    quarantined = [] if filled is None else filled.astype(str).to_dict("records")
-    write_json(folder / "blend.json", experiment.fitted.to_dict() | {"quarantined": quarantined})
-    commands = reproduction_commands(
-        settings, Path(arguments.experiment), arguments.settings, list(experiment.members),
-        experiment.config.external,
-    )  # fmt: skip
-    write_text(folder / "commands.txt", "\n".join(commands) + "\n")
-    write_report(folder / "report.html", experiment)
-    write_json(folder / "scores.json", experiment.scores())
+    text = write_submission_folder(settings, Path(arguments.experiment), arguments.jobs)
     if not arguments.quiet:
-        print(score_table(experiment))
-        for row in quarantined:
-            print("{image_id}: quarantined ({cause}), got: {value}".format(**row))
-        print("\n  ".join(["the same again:", *commands]))
-        submission = "no test part, no submission" if filled is None else folder / "submission.csv"
-        print(f"submission: {submission}\nreport:     {folder / 'report.html'}")
+        print(text)
 
 
 def parse_arguments() -> Namespace:

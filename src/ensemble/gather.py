@@ -13,6 +13,8 @@ from ..errors import UserError
 from ..evaluation.alignment import positions
 from ..labels import LABELS
 from ..settings import Settings
+from ..targets import Targets
+from ..training.kinds import kind_of
 from ..training.provenance import check_alike, check_data, check_unchanged
 from ..training.runs import Run, runs_of
 from ..training.split import labelled_slices, unlabelled_slices
@@ -80,6 +82,23 @@ def run_predictions(runs: Sequence[Run]) -> dict[str, Predictions]:
         )
         for name, own in folds.items()
     }
+
+
+def experiment_targets(settings: Settings, name: str, config: EnsembleConfig) -> Targets:
+    """What every run of an experiment predicts; UserError where they predict different things."""
+    found: dict[Targets, list[str]] = {}
+    for run in complete_runs(settings, name, config.members):
+        found.setdefault(run.read_config(kind_of(run).config).predicted, []).append(run.name)
+    if len(found) > 1:
+        named = "; ".join(
+            f"{', '.join(targets.columns)}: {', '.join(dict.fromkeys(names))}"
+            for targets, names in found.items()
+        )
+        raise UserError(
+            f"{name}: its runs have different targets, which no score has in common ({named}); name those of "
+            f"one kind under members in experiments/{name}/ensemble.json"
+        )
+    return next(iter(found))
 
 
 def experiment_runs(settings: Settings, prepared: Prepared, name: str, config: EnsembleConfig) -> list[Run]:

@@ -20,7 +20,6 @@ from .ensemble_config import External
 def reproduction_commands(
     settings: Settings,
     experiment: Path,
-    settings_file: Path | str,
     members: Sequence[str],
     external: Mapping[str, External],
 ) -> list[str]:
@@ -30,8 +29,7 @@ def reproduction_commands(
     Keys that a run was trained with and its file does not say now are given by --set; a file that is gone is
     named in a comment. Predictions made elsewhere have no command: their files are checked by SHA-256.
     """
-    root = experiment.parent
-    tail = "" if str(settings_file) == "SETTINGS.json" else f" --settings {shlex.quote(str(settings_file))}"
+    root, tail = experiment.parent, settings.flag
     runs = _with_their_inputs(settings, [m for m in members if not m.startswith("external/")])
     read = [file for files in external.values() for file in (files.oof, files.test) if file is not None]
     lines = [_check(file) for file in read]

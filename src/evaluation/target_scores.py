@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 
 from ..targets import HEMORRHAGE, Head, Targets
-from .alignment import positions
+from .alignment import positions, series_values
+from .bootstrap import Interval, PatientBootstrap
 from .confusion import binary_metrics, confusion_matrix, macro_metrics, outcome_counts
 from .metrics import SCORING_EPS, held_out_scores, log_losses
 from .roc import auc
@@ -32,20 +33,43 @@ def scores_of(targets: Targets, labels: pd.DataFrame, probabilities: pd.DataFram
     }
 
 
+def score_interval(
+    targets: Targets, labels: pd.DataFrame, probabilities: pd.DataFrame, patients: pd.Series, **options: float
+) -> Interval:
+    """The `score` of `scores_of` with its patient-cluster bootstrap interval.
+
+    `patients` is key -> patient for at least the rows of `labels`; `options` go to PatientBootstrap.
+    """
+    order = positions(labels.index, probabilities.index, "predictions")
+    probabilities = probabilities if order is None else probabilities.iloc[order]
+    sums = []
+    for head in targets.heads:
+        asked, y, p = _asked(head, labels, probabilities)
+        losses = np.zeros(len(labels))
+        losses[asked] = _row_losses(head, y, p)
+        sums += [losses, asked.astype(np.float64)]
+    bootstrap = PatientBootstrap(series_values(patients, labels.index, "patients"), **options)
+    return bootstrap.interval(np.stack(sums, axis=1), _sum_of_means)
+
+
+def _sum_of_means(sums: np.ndarray) -> np.ndarray:
+    """(..., 2 heads) of loss and rows by turns -> (...); a head that nothing asks costs nothing."""
+    losses, rows = sums[..., ::2], sums[..., 1::2]
+    return np.divide(losses, rows, out=np.zeros_like(losses), where=rows > 0).sum(-1)
+
+
 def head_scores(head: Head, labels: pd.DataFrame, probabilities: pd.DataFrame) -> dict[str, Any]:
     """Log loss and the shares at a threshold of .5, or of the likeliest class, over the rows asked."""
     columns = list(head.columns)
-    asked = labels[columns].notna().all(axis=1).to_numpy()
-    y = labels.loc[asked, columns].to_numpy(np.float64)
-    p = probabilities.loc[asked, columns].to_numpy(np.float64)
+    _, y, p = _asked(head, labels, probabilities)
     if not len(y):
         return {"columns": columns, "rows": 0, "log_loss": 0.0, "baseline": 0.0}
     rates = np.broadcast_to(y.mean(0), y.shape)
     found = {
         "columns": columns,
         "rows": len(y),
-        "log_loss": _log_loss(head, y, p),
-        "baseline": _log_loss(head, y, rates),
+        "log_loss": float(_row_losses(head, y, p).mean()),
+        "baseline": float(_row_losses(head, y, rates).mean()),
     }
     if head.exclusive:
         matrix = confusion_matrix(y.argmax(1), p.argmax(1), len(columns))
@@ -57,10 +81,20 @@ def head_scores(head: Head, labels: pd.DataFrame, probabilities: pd.DataFrame) -
     return found
 
 
-def _log_loss(head: Head, y: np.ndarray, p: np.ndarray) -> float:
+def _asked(
+    head: Head, labels: pd.DataFrame, probabilities: pd.DataFrame
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(n,) bool: rows that this head is asked, and the (m, columns) labels and probabilities of those."""
+    columns = list(head.columns)
+    asked = labels[columns].notna().all(axis=1).to_numpy()
+    return asked, *(table.loc[asked, columns].to_numpy(np.float64) for table in (labels, probabilities))
+
+
+def _row_losses(head: Head, y: np.ndarray, p: np.ndarray) -> np.ndarray:
+    """(n, columns) twice -> (n,) log losses."""
     if head.exclusive:
-        return float(-(y * np.log(np.clip(p, SCORING_EPS, 1))).sum(1).mean())
-    return float(log_losses(y, p).mean(0) @ np.array(head.shares))
+        return -(y * np.log(np.clip(p, SCORING_EPS, 1))).sum(1)
+    return log_losses(y, p) @ np.array(head.shares)
 
 
 def _plain(values: dict[str, Any]) -> dict[str, float | None]:

@@ -13,7 +13,7 @@ from ..labels import LABEL_WEIGHTS, LABELS
 from . import data_section, figures, label_tables
 from .data_pictures import data_pictures
 from .pages import render_page
-from .run_section import duration, provenance, run_rows
+from .run_section import duration, learning_figures, provenance, run_rows
 from .score_table import SYNTHETIC, fixed_members, score_rows
 
 ABSENT = "–"
@@ -33,15 +33,7 @@ def write_report(path: Path | str, experiment: Experiment) -> None:
 
 def render_report(experiment: Experiment) -> str:
     """The page as text."""
-    filters = {
-        "score": lambda value: number(value, 4),
-        "decimals": number,
-        "interval": interval,
-        "percent": percent,
-        "count": lambda value: f"{value:,}",
-        "duration": duration,
-    }
-    return render_page("run_report.html", filters, **_contents(experiment))
+    return render_page("run_report.html", FILTERS, **_contents(experiment))
 
 
 def number(value: float | None, digits: int) -> str:
@@ -58,6 +50,16 @@ def interval(bounds: tuple[float, float] | None, digits: int = 4) -> str:
 
 def percent(share: float | None, digits: int = 1) -> str:
     return ABSENT if share is None else f"{100 * share:.{digits}f} %"
+
+
+FILTERS = {
+    "score": lambda value: number(value, 4),
+    "decimals": number,
+    "interval": interval,
+    "percent": percent,
+    "count": lambda value: f"{value:,}",
+    "duration": duration,
+}
 
 
 def _contents(experiment: Experiment) -> dict[str, Any]:
@@ -85,16 +87,13 @@ def _contents(experiment: Experiment) -> dict[str, Any]:
         "guesses": GUESSES,
         "runs": runs,
         "seconds": sum(row["seconds"] for row in runs),
-        "learning": {
-            row["name"]: figures.learning_figure(row["name"], row["stage"], row["histories"])
-            for row in runs
-            if row["histories"]
-        },
+        "learning": learning_figures(runs),
         "provenance": provenance(experiment.runs),
         "data": data_section.part_counts(experiment.slices),
         "shared_patients": data_section.shared_patients(experiment.slices),
         "prevalence": data_section.prevalence_rows(experiment),
         "folds": data_section.fold_rows(experiment),
+        "fold_numbers": sorted({run.fold for run in experiment.runs}),
         "defects": data_section.defect_rows(experiment.slices, experiment.prepared.manifest),
         "pictures": data_pictures(experiment.prepared),
     }

@@ -1,9 +1,12 @@
 """What the report says about the training runs: scores by fold, time, and what the numbers were made with."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from markupsafe import Markup
+
 from ..training.runs import Run
+from .figures import learning_figure
 
 FACTS = {
     "git": "code",
@@ -31,6 +34,15 @@ def run_rows(runs: Sequence[Run]) -> list[dict[str, Any]]:
         if metrics["history"]:
             row["histories"][run.fold] = metrics["history"]
     return list(rows.values())
+
+
+def learning_figures(rows: Sequence[Mapping[str, Any]]) -> dict[str, Markup]:
+    """Run -> picture of its learning curves, of the runs that trained by epochs."""
+    return {
+        row["name"]: learning_figure(row["name"], row["stage"], row["histories"])
+        for row in rows
+        if row["histories"]
+    }
 
 
 def provenance(runs: Sequence[Run]) -> dict[str, list[str]]:

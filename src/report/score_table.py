@@ -1,6 +1,6 @@
 """The score table: one row for the baseline, every run, the mean and the blend."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,8 +66,6 @@ def score_table(experiment: Experiment) -> str:
     count = scores["slices"]
     header = ["", f"held out ({count['oof']:,} slices)", f"hidden test ({count['test']:,} slices)"]
     table = [header[: len(parts) + 1], *cells]
-    widths = [max(len(line[column]) for line in table) for column in range(len(parts) + 1)]
-    lines = ["  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)) for line in table]
     title = (
         f"{scores['experiment']}: weighted log loss, eps {scores['eps']:g}, share of the baseline, "
         "95 % patient-cluster bootstrap interval"
@@ -75,7 +73,14 @@ def score_table(experiment: Experiment) -> str:
     remarks = [SYNTHETIC] if experiment.synthetic else []
     if fixed := experiment.config.fixed:
         remarks.append(fixed_members(fixed))
-    return "\n".join(line.rstrip() for line in [title, *remarks, *lines])
+    return "\n".join([title, *remarks, *aligned(table)])
+
+
+def aligned(table: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of text whose columns stand below each other."""
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    lines = ("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)) for line in table)
+    return [line.rstrip() for line in lines]
 
 
 def fixed_members(weights: Mapping[str, float]) -> str:

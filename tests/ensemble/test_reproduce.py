@@ -20,7 +20,7 @@ from tests.training.prepared import rewrite, write_clean, write_settings
 
 @pytest.fixture
 def settings(tmp_path):
-    settings = load_settings(write_settings(tmp_path))
+    settings = load_settings(write_settings(tmp_path).rename(tmp_path / "other.json"))
     write_clean(settings.clean)
     options = {"dataset": "rsna", "size": 256, "crop": True, "folds": 2, "seed": 0, "limit": None}
     change_manifest(settings.clean, settings=options)
@@ -37,7 +37,8 @@ def complete(settings, name, config, folds=(0, 1)):
         finish(Run(name, fold, settings), config, Prepared(settings.clean))
 
 
-def test_what_a_run_reads_comes_first_and_overrides_are_spelled_out(settings, tmp_path):
+def test_what_a_run_reads_comes_first_and_overrides_are_spelled_out(settings, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     trained = SliceConfig(backbone="resnet18", lr=0.5)
     complete(settings, "x/stage1/a", trained)
     complete(settings, "x/stage1/unused", trained)
@@ -50,16 +51,16 @@ def test_what_a_run_reads_comes_first_and_overrides_are_spelled_out(settings, tm
     file.write_text("abc")
     external = {"team": External(oof=str(file), test=str(file))}
     members = ["x/stage2/s", "external/team"]
-    found = reproduction_commands(settings, root / "x", "S.json", members, external)
+    found = reproduction_commands(settings, root / "x", members, external)
     digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # of abc, FIPS 180-2
     assert found == [
         *[f"echo '{digest}  {file}' | sha256sum --check"] * 2,
-        "python prepare_data.py --size 256 --crop --folds 2 --settings S.json",
-        f"python train_stage1.py {root}/x/stage1/a.json --set lr=0.5 --settings S.json",
+        "python prepare_data.py --size 256 --crop --folds 2 --settings other.json",
+        f"python train_stage1.py {root}/x/stage1/a.json --set lr=0.5 --settings other.json",
         f"# {root}/x/stage2/s.json is gone; its content: {settings.models}/x/stage2/s/fold1/config.json",
-        f"python train_stage2.py {root}/x/stage2/s.json --fold 1 --settings S.json",
-        f"python predict.py {root}/x --settings S.json",
-        f"python ensemble.py {root}/x --settings S.json",
+        f"python train_stage2.py {root}/x/stage2/s.json --fold 1 --settings other.json",
+        f"python predict.py {root}/x --settings other.json",
+        f"python ensemble.py {root}/x --settings other.json",
     ]
 
 
@@ -73,8 +74,6 @@ def test_a_run_on_other_prepared_data_is_refused(settings):
 def test_folds_of_data_that_grew_are_given_by_their_file(settings, tmp_path):
     complete(settings, "x/stage1/a", SliceConfig(backbone="resnet18"))
     change_manifest(settings.clean, folds_grew=True)
-    lines = reproduction_commands(settings, tmp_path / "x", "SETTINGS.json", ["x/stage1/a"], {})
-    assert (
-        lines[0]
-        == f"python prepare_data.py --size 256 --crop --folds 2 --folds-file {settings.clean}/folds.csv"
-    )
+    lines = reproduction_commands(settings, tmp_path / "x", ["x/stage1/a"], {})
+    options = f"--size 256 --crop --folds 2 --folds-file {settings.clean}/folds.csv"
+    assert lines[0] == f"python prepare_data.py {options} --settings {settings.file}"

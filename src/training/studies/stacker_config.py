@@ -7,6 +7,7 @@ from pydantic import model_validator
 from ...config import Count, OneOf, StrictModel
 from ...models.boosting import Boosting
 from ...models.stackers import StackerOptions, refuse_idle
+from ...targets import HEMORRHAGE, Targets
 from ..engine.training_config import TrainingConfig
 from ..losses import MASKED_LOSSES
 from ..slices.views import ViewName
@@ -74,6 +75,11 @@ class StackerConfig(TrainingConfig, StudyDrawOptions, StackerOptions, EmbeddingO
     """average the networks at the end of the last epochs"""
     seeds: Count = 1
     """average networks trained from seed, seed + 1, ..."""
+
+    @property
+    def predicted(self) -> Targets:
+        """The six labels, as its members."""
+        return HEMORRHAGE
 
     @model_validator(mode="after")
     def _inputs_fit(self) -> "StackerConfig":

@@ -1,0 +1,83 @@
+"""An experiment of other targets than the six labels: its runs are scored and reported, never blended."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from ..data.folds import link_patients
+from ..data.prepared import Prepared
+from ..data.synthetic_truth import is_synthetic
+from ..data.target_labels import target_labels
+from ..evaluation.bootstrap import Interval
+from ..evaluation.metrics import SCORING_EPS
+from ..evaluation.target_scores import score_interval, scores_of
+from ..settings import Settings
+from ..targets import KEYS, Targets, Unit
+from ..training.runs import Run
+from .ensemble_config import EnsembleConfig
+from .gather import experiment_runs, run_predictions
+
+
+@dataclass(frozen=True)
+class TargetMember:
+    """A run's held-out predictions, each by a network that did not see the patient, and their scores."""
+
+    unit: Unit  # what a row is; runs on images and on studies may stand side by side
+    labels: pd.DataFrame
+    oof: pd.DataFrame
+    found: dict[str, Any]  # as in metrics.json, over all folds
+    score: Interval  # 95 % patient-cluster bootstrap
+    patients: int
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "unit": self.unit,
+            "patients": self.patients,
+            "oof": self.score.estimate,
+            "interval": [self.score.low, self.score.high],
+            **{key: self.found[key] for key in ("rows", "baseline", "heads")},
+        }
+
+
+@dataclass(frozen=True)
+class TargetExperiment:
+    """What scores.json and the report of such an experiment are made from."""
+
+    name: str
+    config: EnsembleConfig
+    targets: Targets
+    synthetic: bool
+    runs: list[Run]
+    members: dict[str, TargetMember]
+
+    def scores(self) -> dict[str, Any]:
+        """The content of scores.json."""
+        return {
+            "experiment": self.name,
+            "targets": self.targets.name,
+            "data": "synthetic" if self.synthetic else "real",
+            "eps": SCORING_EPS,
+            "members": {name: member.to_json() for name, member in self.members.items()},
+        }
+
+
+def evaluate_target_experiment(
+    settings: Settings, name: str, config: EnsembleConfig, targets: Targets
+) -> TargetExperiment:
+    """Score the held-out predictions of every run; all have the same folds, or it is a UserError."""
+    prepared = Prepared(settings.clean)
+    runs = experiment_runs(settings, prepared, name, config)
+    groups = prepared.slices["patient_id"].map(link_patients(prepared.slices))
+    options = {"replicates": config.replicates, "seed": config.seed}
+
+    def scored(oof: pd.DataFrame) -> TargetMember:
+        unit = next(unit for unit, key in KEYS.items() if key == oof.index.name)
+        labels = target_labels(prepared, targets, unit).loc[oof.index]
+        keys = prepared.slices[oof.index.name]
+        own = groups.set_axis(keys)[~keys.duplicated().to_numpy()].loc[oof.index]
+        score = score_interval(targets, labels, oof, own, **options)
+        return TargetMember(unit, labels, oof, scores_of(targets, labels, oof), score, own.nunique())
+
+    members = {run: scored(oof) for run, (oof, _) in run_predictions(runs).items()}
+    return TargetExperiment(name, config, targets, is_synthetic(settings.raw), runs, members)
