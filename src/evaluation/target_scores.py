@@ -1,5 +1,6 @@
 """The scores of a run's targets: the contest's metric for the six labels, log loss and shares for others."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,10 @@ from .bootstrap import Interval, PatientBootstrap
 from .confusion import binary_metrics, confusion_matrix, macro_metrics, outcome_counts
 from .metrics import SCORING_EPS, held_out_scores, log_losses
 from .roc import auc
+
+SHARES = ("accuracy", "precision", "recall", "f1", "specificity")
+LOCATION = "location"  # what the columns of an exclusive head are called together
+Metrics = Callable[[np.ndarray], dict[str, np.ndarray]]  # counts (..., cells) -> (...) each
 
 
 def scores_of(targets: Targets, labels: pd.DataFrame, probabilities: pd.DataFrame) -> dict[str, Any]:
@@ -73,12 +78,40 @@ def head_scores(head: Head, labels: pd.DataFrame, probabilities: pd.DataFrame) -
     }
     if head.exclusive:
         matrix = confusion_matrix(y.argmax(1), p.argmax(1), len(columns))
-        return found | {"confusion": matrix.tolist(), **_plain(macro_metrics(matrix))}
+        return found | {"confusion": matrix.tolist(), **_plain(macro_metrics(matrix, "present"))}
     for column, name in enumerate(columns):
         counts = outcome_counts(y[:, column], p[:, column] >= 0.5)
         area = auc(y[:, column] == 1, p[:, column])
         found[name] = {"counts": list(counts), **_plain(binary_metrics(counts)), **_plain({"auc": area})}
     return found
+
+
+def share_intervals(
+    head: Head, labels: pd.DataFrame, probabilities: pd.DataFrame, patients: pd.Series, **options: float
+) -> dict[str, dict[str, Interval]]:
+    """Accuracy, precision, recall, F1 and specificity as in `head_scores`, with patient-cluster bootstrap
+    intervals, of every column; of an exclusive head of all columns together, by the name LOCATION.
+
+    labels and probabilities as in `scores_of`, in one order; patients and options as in `score_interval`.
+    """
+    asked, y, p = _asked(head, labels, probabilities)
+    bootstrap = PatientBootstrap(series_values(patients, labels.index, "patients"), **options)
+    classes = len(head.columns)
+
+    def intervals(cell: np.ndarray, cells: int, metrics: Metrics) -> dict[str, Interval]:
+        rows = np.zeros((len(labels), cells))
+        rows[np.flatnonzero(asked), cell] = 1
+        found = bootstrap.intervals(rows, lambda sums: np.stack([metrics(sums)[n] for n in SHARES], -1))
+        return dict(zip(SHARES, found, strict=True))
+
+    if head.exclusive:
+
+        def macro(sums: np.ndarray) -> dict[str, np.ndarray]:
+            return macro_metrics(sums.reshape(*sums.shape[:-1], classes, classes), "present")
+
+        return {LOCATION: intervals(classes * y.argmax(1) + p.argmax(1), classes**2, macro)}
+    cell = 2 * (y == 1) + (p >= 0.5)  # of TN, FP, FN, TP
+    return {name: intervals(cell[:, k], 4, binary_metrics) for k, name in enumerate(head.columns)}
 
 
 def _asked(
