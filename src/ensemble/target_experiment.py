@@ -25,14 +25,19 @@ from .gather import experiment_runs, run_predictions
 class TargetMember:
     """A run's held-out predictions, each by a network that did not see the patient, and their scores."""
 
+    targets: Targets
     unit: Unit  # what a row is; runs on images and on studies may stand side by side
     labels: pd.DataFrame
     oof: pd.DataFrame
     found: dict[str, Any]  # as in metrics.json, over all folds
     score: Interval  # 95 % patient-cluster bootstrap
     shares: dict[str, dict[str, Interval]]  # column -> metric, likewise
-    patients: int
+    groups: pd.Series  # key -> patients that are linked
     leaks: bool  # split by slice: patients are on both sides
+
+    @property
+    def patients(self) -> int:
+        return self.groups.nunique()
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -80,20 +85,29 @@ def evaluate_target_experiment(
     groups = prepared.slices["patient_id"].map(link_patients(prepared.slices))
     options = {"replicates": config.replicates, "seed": config.seed}
 
-    def scored(name: str, oof: pd.DataFrame) -> TargetMember:
-        run = next(run for run in runs if run.name == name)
-        config = run.read_config(kind_of(run).config)
-        unit = next(unit for unit, key in KEYS.items() if key == oof.index.name)
-        located = with_locations(prepared, config.site_labels, settings.raw)
-        labels = target_labels(located, targets, unit).loc[oof.index]
-        keys = prepared.slices[oof.index.name]
-        own = groups.set_axis(keys)[~keys.duplicated().to_numpy()].loc[oof.index]
-        score = score_interval(targets, labels, oof, own, **options)
-        shares: dict[str, dict[str, Interval]] = {}
-        for head in targets.heads:
-            shares |= share_intervals(head, labels, oof, own, **options)
-        found, leaks = scores_of(targets, labels, oof), getattr(config, "split", "patient") == "slice"
-        return TargetMember(unit, labels, oof, found, score, shares, own.nunique(), leaks)
-
-    members = {run: scored(run, oof) for run, (oof, _) in run_predictions(runs).items()}
+    first = {run.name: run for run in reversed(runs)}
+    members = {
+        name: score_member(first[name], oof, settings, prepared, groups, **options)
+        for name, (oof, _) in run_predictions(runs).items()
+    }
     return TargetExperiment(name, config, targets, is_synthetic(settings.raw), runs, members)
+
+
+def score_member(
+    run: Run, oof: pd.DataFrame, settings: Settings, prepared: Prepared, groups: pd.Series, **options: float
+) -> TargetMember:
+    """Held-out predictions of a run, some of its folds or all; groups: of the rows of `prepared.slices`."""
+    config = run.read_config(kind_of(run).config)
+    targets, unit = config.predicted, next(unit for unit, key in KEYS.items() if key == oof.index.name)
+    located = with_locations(prepared, config.site_labels, settings.raw)
+    labels = target_labels(located, targets, unit).loc[oof.index]
+    keys = prepared.slices[oof.index.name]
+    own = groups.set_axis(keys)[~keys.duplicated().to_numpy()].loc[oof.index]
+    shares: dict[str, dict[str, Interval]] = {}
+    for head in targets.heads:
+        shares |= share_intervals(head, labels, oof, own, **options)
+    return TargetMember(
+        targets, unit, labels, oof, scores_of(targets, labels, oof),
+        score_interval(targets, labels, oof, own, **options), shares, own,
+        leaks=getattr(config, "split", "patient") == "slice",
+    )  # fmt: skip

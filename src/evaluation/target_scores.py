@@ -1,6 +1,5 @@
 """The scores of a run's targets: the contest's metric for the six labels, log loss and shares for others."""
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,6 @@ from .roc import auc
 
 SHARES = ("accuracy", "precision", "recall", "f1", "specificity")
 LOCATION = "location"  # what the columns of an exclusive head are called together
-Metrics = Callable[[np.ndarray], dict[str, np.ndarray]]  # counts (..., cells) -> (...) each
 
 
 def scores_of(targets: Targets, labels: pd.DataFrame, probabilities: pd.DataFrame) -> dict[str, Any]:
@@ -94,24 +92,63 @@ def share_intervals(
 
     labels and probabilities as in `scores_of`, in one order; patients and options as in `score_interval`.
     """
-    asked, y, p = _asked(head, labels, probabilities)
     bootstrap = PatientBootstrap(series_values(patients, labels.index, "patients"), **options)
-    classes = len(head.columns)
+    return {
+        name: dict(zip(SHARES, bootstrap.intervals(cells, _shares), strict=True))
+        for name, cells in _cells(head, labels, probabilities).items()
+    }
 
-    def intervals(cell: np.ndarray, cells: int, metrics: Metrics) -> dict[str, Interval]:
-        rows = np.zeros((len(labels), cells))
-        rows[np.flatnonzero(asked), cell] = 1
-        found = bootstrap.intervals(rows, lambda sums: np.stack([metrics(sums)[n] for n in SHARES], -1))
-        return dict(zip(SHARES, found, strict=True))
 
+def head_differences(
+    head: Head,
+    labels: pd.DataFrame,
+    first: pd.DataFrame,
+    second: pd.DataFrame,
+    patients: pd.Series,
+    **options: float,
+) -> dict[str, Interval]:
+    """First minus second, paired by patient, of the head's `log_loss` and of its SHARES, which an exclusive
+    head or one of a single column has; tables as in `share_intervals`.
+    """
+    bootstrap = PatientBootstrap(series_values(patients, labels.index, "patients"), **options)
+    asked, y, p = _asked(head, labels, first)
+    gaps = np.zeros(len(labels))
+    gaps[asked] = _row_losses(head, y, p) - _row_losses(head, y, _asked(head, labels, second)[2])
+    loss = bootstrap.interval(np.stack([gaps, asked], axis=1), _sum_of_means)
+    tables = [next(iter(_cells(head, labels, table).values())) for table in (first, second)]
+
+    def differences(sums: np.ndarray) -> np.ndarray:
+        one, other = np.split(sums, 2, axis=-1)
+        return _shares(one) - _shares(other)
+
+    shares = bootstrap.intervals(np.concatenate(tables, axis=1), differences)
+    return {"log_loss": loss, **dict(zip(SHARES, shares, strict=True))}
+
+
+def _cells(head: Head, labels: pd.DataFrame, probabilities: pd.DataFrame) -> dict[str, np.ndarray]:
+    """Of each column, or of the exclusive head: (n, k * k), 1 in the cell of the confusion matrix that a row
+    falls into, nowhere where it is not asked.
+    """
+    asked, y, p = _asked(head, labels, probabilities)
     if head.exclusive:
+        places = {LOCATION: (len(head.columns), y.argmax(1), p.argmax(1))}
+    else:
+        places = {name: (2, y[:, k] == 1, p[:, k] >= 0.5) for k, name in enumerate(head.columns)}
+    found = {}
+    for name, (classes, truth, called) in places.items():
+        found[name] = np.zeros((len(labels), classes**2))
+        found[name][np.flatnonzero(asked), classes * truth + called] = 1
+    return found
 
-        def macro(sums: np.ndarray) -> dict[str, np.ndarray]:
-            return macro_metrics(sums.reshape(*sums.shape[:-1], classes, classes), "present")
 
-        return {LOCATION: intervals(classes * y.argmax(1) + p.argmax(1), classes**2, macro)}
-    cell = 2 * (y == 1) + (p >= 0.5)  # of TN, FP, FN, TP
-    return {name: intervals(cell[:, k], 4, binary_metrics) for k, name in enumerate(head.columns)}
+def _shares(cells: np.ndarray) -> np.ndarray:
+    """(..., k * k) sums of `_cells` -> (..., 5) SHARES; of more than two classes means over those present."""
+    classes = round(cells.shape[-1] ** 0.5)
+    if classes == 2:
+        found = binary_metrics(cells)
+    else:
+        found = macro_metrics(cells.reshape(*cells.shape[:-1], classes, classes), "present")
+    return np.stack([found[name] for name in SHARES], axis=-1)
 
 
 def _asked(
