@@ -32,12 +32,19 @@ def head_mask(values: np.ndarray) -> tuple[np.ndarray | None, int]:
 
 
 def remove_holder(values: np.ndarray) -> np.ndarray:
-    """The slice with air outside the head's mask; HU inside are untouched."""
+    """The slice with air outside the head's mask and what it encloses; HU inside are untouched."""
     mask, _ = head_mask(values)
     if mask is None:
         return values
-    full = cv2.resize(mask, values.shape[::-1], interpolation=cv2.INTER_NEAREST)
+    full = cv2.resize(_without_holes(mask), values.shape[::-1], interpolation=cv2.INTER_NEAREST)
     return cv2.copyTo(values, full, np.full_like(values, AIR))
+
+
+def _without_holes(mask: np.ndarray) -> np.ndarray:
+    """The same with 1 wherever no way leads to the border: bones of the nose in its air, for one."""
+    around = np.pad(mask, 1)
+    cv2.floodFill(around, None, (0, 0), 2)
+    return (around[1:-1, 1:-1] != 2).view(np.uint8)
 
 
 def head_square(images: Sequence[np.ndarray], moves: Sequence[tuple[float, float]]) -> Square:

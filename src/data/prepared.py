@@ -3,6 +3,7 @@
 The columns are those of docs/data_card.md.
 """
 
+import copy
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,12 @@ class Prepared:
     def slices(self) -> pd.DataFrame:
         """One row an image, quarantined ones included, by study and order."""
         return read_parquet(self._checked(SLICES))
+
+    def joined(self, columns: pd.DataFrame) -> "Prepared":
+        """The same data with further columns of its slices; index image_id, NaN where an image has none."""
+        other = copy.copy(self)
+        other.slices = self.slices.join(columns, on="image_id")
+        return other
 
     @cached_property
     def studies(self) -> pd.DataFrame:

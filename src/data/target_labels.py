@@ -1,6 +1,7 @@
 """The labels of a run's targets, from the tables of a prepared data set."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -8,6 +9,19 @@ import pandas as pd
 from ..errors import UserError
 from ..targets import PRESENCE, Targets, Unit
 from .prepared import SLICES, STUDIES, Prepared
+from .synthetic_truth import LOCATION_FILES, read_locations
+
+LOCATIONS = ("prepared", "truth")  # where the location of a bleeding may be known from
+
+
+def with_locations(prepared: Prepared, source: str, raw: Path) -> Prepared:
+    """The same data with the location of every bleeding from one of LOCATIONS; raw: RAW_DATA_DIR."""
+    return prepared if source == "prepared" else prepared.joined(read_locations(raw.parent / "truth"))
+
+
+def location_files(source: str, raw: Path) -> list[Path]:
+    """What `with_locations` reads beside the prepared data."""
+    return [] if source == "prepared" else [raw.parent / "truth" / name for name in LOCATION_FILES]
 
 
 def target_labels(prepared: Prepared, targets: Targets, unit: Unit) -> pd.DataFrame:

@@ -1,6 +1,7 @@
 """An experiment of other targets than the six labels: its runs are scored and reported, never blended."""
 
 from dataclasses import dataclass
+from math import isnan
 from typing import Any
 
 import pandas as pd
@@ -8,12 +9,13 @@ import pandas as pd
 from ..data.folds import link_patients
 from ..data.prepared import Prepared
 from ..data.synthetic_truth import is_synthetic
-from ..data.target_labels import target_labels
+from ..data.target_labels import target_labels, with_locations
 from ..evaluation.bootstrap import Interval
 from ..evaluation.metrics import SCORING_EPS
-from ..evaluation.target_scores import score_interval, scores_of
+from ..evaluation.target_scores import score_interval, scores_of, share_intervals
 from ..settings import Settings
 from ..targets import KEYS, Targets, Unit
+from ..training.kinds import kind_of
 from ..training.runs import Run
 from .ensemble_config import EnsembleConfig
 from .gather import experiment_runs, run_predictions
@@ -23,12 +25,19 @@ from .gather import experiment_runs, run_predictions
 class TargetMember:
     """A run's held-out predictions, each by a network that did not see the patient, and their scores."""
 
+    targets: Targets
     unit: Unit  # what a row is; runs on images and on studies may stand side by side
     labels: pd.DataFrame
     oof: pd.DataFrame
     found: dict[str, Any]  # as in metrics.json, over all folds
     score: Interval  # 95 % patient-cluster bootstrap
-    patients: int
+    shares: dict[str, dict[str, Interval]]  # column -> metric, likewise
+    groups: pd.Series  # key -> patients that are linked
+    leaks: bool  # split by slice: patients are on both sides
+
+    @property
+    def patients(self) -> int:
+        return self.groups.nunique()
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -36,6 +45,11 @@ class TargetMember:
             "patients": self.patients,
             "oof": self.score.estimate,
             "interval": [self.score.low, self.score.high],
+            "leaks": self.leaks,
+            "shares": {
+                column: {name: [None if isnan(x) else x for x in share] for name, share in shares.items()}
+                for column, shares in self.shares.items()
+            },
             **{key: self.found[key] for key in ("rows", "baseline", "heads")},
         }
 
@@ -71,13 +85,29 @@ def evaluate_target_experiment(
     groups = prepared.slices["patient_id"].map(link_patients(prepared.slices))
     options = {"replicates": config.replicates, "seed": config.seed}
 
-    def scored(oof: pd.DataFrame) -> TargetMember:
-        unit = next(unit for unit, key in KEYS.items() if key == oof.index.name)
-        labels = target_labels(prepared, targets, unit).loc[oof.index]
-        keys = prepared.slices[oof.index.name]
-        own = groups.set_axis(keys)[~keys.duplicated().to_numpy()].loc[oof.index]
-        score = score_interval(targets, labels, oof, own, **options)
-        return TargetMember(unit, labels, oof, scores_of(targets, labels, oof), score, own.nunique())
-
-    members = {run: scored(oof) for run, (oof, _) in run_predictions(runs).items()}
+    first = {run.name: run for run in reversed(runs)}
+    members = {
+        name: score_member(first[name], oof, settings, prepared, groups, **options)
+        for name, (oof, _) in run_predictions(runs).items()
+    }
     return TargetExperiment(name, config, targets, is_synthetic(settings.raw), runs, members)
+
+
+def score_member(
+    run: Run, oof: pd.DataFrame, settings: Settings, prepared: Prepared, groups: pd.Series, **options: float
+) -> TargetMember:
+    """Held-out predictions of a run, some of its folds or all; groups: of the rows of `prepared.slices`."""
+    config = run.read_config(kind_of(run).config)
+    targets, unit = config.predicted, next(unit for unit, key in KEYS.items() if key == oof.index.name)
+    located = with_locations(prepared, config.site_labels, settings.raw)
+    labels = target_labels(located, targets, unit).loc[oof.index]
+    keys = prepared.slices[oof.index.name]
+    own = groups.set_axis(keys)[~keys.duplicated().to_numpy()].loc[oof.index]
+    shares: dict[str, dict[str, Interval]] = {}
+    for head in targets.heads:
+        shares |= share_intervals(head, labels, oof, own, **options)
+    return TargetMember(
+        targets, unit, labels, oof, scores_of(targets, labels, oof),
+        score_interval(targets, labels, oof, own, **options), shares, own,
+        leaks=getattr(config, "split", "patient") == "slice",
+    )  # fmt: skip

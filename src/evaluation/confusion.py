@@ -11,6 +11,8 @@ import numpy as np
 
 from ..errors import UserError
 
+UNDEFINED = ("zero", "dropped")
+
 
 class Counts(NamedTuple):
     """The cells of a binary confusion matrix."""
@@ -51,37 +53,50 @@ def binary_metrics(counts: np.ndarray | tuple[int, ...]) -> dict[str, np.ndarray
         "f1": (2 * tp, 2 * tp + fp + fn),
         "specificity": (tn, tn + fp),
     }
-    return {
-        name: np.divide(part, whole, out=np.full_like(whole, np.nan), where=whole > 0)
-        for name, (part, whole) in shares.items()
-    }
+    return {name: _share(part, whole) for name, (part, whole) in shares.items()}
 
 
 def settled(values: np.ndarray, undefined: str) -> np.ndarray:
     """(n,) with NaN set to 0 where `undefined` is "zero", left out where it is "dropped"."""
-    if undefined not in ("zero", "dropped"):
+    if undefined not in UNDEFINED:
         raise UserError(f"undefined is {undefined!r}; expected zero or dropped")
     return np.nan_to_num(values) if undefined == "zero" else values[~np.isnan(values)]
 
 
 def one_against_rest(matrix: np.ndarray) -> np.ndarray:
-    """(k, k) confusion matrix -> (k, 4) counts of each class against all others."""
+    """(..., k, k) confusion matrices -> (..., k, 4) counts of each class against all others."""
     matrix = np.asarray(matrix)
-    if matrix.ndim != 2 or len(set(matrix.shape)) != 1 or (matrix < 0).any():
+    if matrix.ndim < 2 or len(set(matrix.shape[-2:])) != 1 or (matrix < 0).any():
         raise UserError(f"{matrix.tolist()} is no confusion matrix; give a square matrix of counts")
-    tp = np.diag(matrix)
-    fp, fn = matrix.sum(axis=0) - tp, matrix.sum(axis=1) - tp
-    return np.stack([matrix.sum() - tp - fp - fn, fp, fn, tp], axis=1)
+    tp = np.diagonal(matrix, axis1=-2, axis2=-1)
+    fp, fn = matrix.sum(axis=-2) - tp, matrix.sum(axis=-1) - tp
+    return np.stack([matrix.sum(axis=(-2, -1))[..., None] - tp - fp - fn, fp, fn, tp], axis=-1)
 
 
-def macro_metrics(matrix: np.ndarray, undefined: str = "zero") -> dict[str, float]:
-    """(k, k) confusion matrix -> share of correct cases, and the other metrics as plain means over classes.
+def macro_metrics(matrix: np.ndarray, undefined: str = "zero") -> dict[str, np.ndarray]:
+    """(..., k, k) confusion matrices -> (...) share of correct cases, and the others as means over classes.
 
-    `undefined` as in `settled`, for classes without a case or a prediction; NaN where nothing is left.
+    `undefined` as in `settled`, for classes without a case or a prediction, or "present": classes without a
+    case are left out, and the precision of one that is never called is 0. NaN where nothing is left.
     """
-    matrix = np.asarray(matrix)
-    by_class = {
-        name: settled(values, undefined) for name, values in binary_metrics(one_against_rest(matrix)).items()
-    }
-    means = {name: float(values.mean()) if len(values) else np.nan for name, values in by_class.items()}
-    return {**means, "accuracy": float(np.trace(matrix) / matrix.sum()) if matrix.sum() else np.nan}
+    counts = one_against_rest(matrix)
+    by_class = binary_metrics(counts)
+    if undefined not in (*UNDEFINED, "present"):
+        raise UserError(f"undefined is {undefined!r}; expected zero, dropped or present")
+    if undefined == "present":
+        occurs, undefined = counts[..., 2:].sum(axis=-1) > 0, "dropped"
+        by_class = {name: np.where(occurs, np.nan_to_num(v), np.nan) for name, v in by_class.items()}
+    means = {name: _mean_of_classes(values, undefined) for name, values in by_class.items()}
+    right, cases = counts[..., 3].sum(axis=-1), counts.sum(axis=-1)[..., 0]
+    return {**means, "accuracy": _share(right, cases)}
+
+
+def _mean_of_classes(values: np.ndarray, undefined: str) -> np.ndarray:
+    known = np.ones_like(values) if undefined == "zero" else ~np.isnan(values)
+    return _share(np.nan_to_num(values).sum(axis=-1), known.sum(axis=-1))
+
+
+def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """NaN of nothing."""
+    part, whole = np.asarray(part, np.float64), np.asarray(whole, np.float64)
+    return np.divide(part, whole, out=np.full_like(whole, np.nan), where=whole > 0)

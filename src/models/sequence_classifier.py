@@ -17,6 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ..config import Count, Fraction, StrictModel
 from ..errors import UserError
 from .contexts import BiRecurrent
+from .heads import build_head
 from .slice_classifier import ClassifierOptions, SliceClassifier, build_encoder
 
 
@@ -72,7 +73,7 @@ class SequenceClassifier(SliceClassifier):
         if (lstm := options.context) is not None:
             self.context = BiRecurrent("lstm", self.embedding_size, lstm.hidden, lstm.layers, lstm.dropout)
             self.context_size = self.context.out
-        self.head = nn.Linear(self.context_size, len(self.targets.columns))
+        self.head = build_head(self.context_size, options, options.dropout)
 
     def forward(self, hu: torch.Tensor, windows: torch.Tensor, mask: torch.Tensor) -> SequenceOutput:
         """hu (k, n, h, w): the real slices of all studies in a row, k = mask.sum(), with their neighbours;

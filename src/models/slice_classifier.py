@@ -9,7 +9,7 @@ from torch import nn
 
 from ..config import Count, Fraction, OneOf
 from .backbones import create_backbone
-from .heads import TargetOptions, prior_logits
+from .heads import HiddenHeads, TargetOptions, build_head, prior_logits
 from .pooling import POOLINGS
 from .pretrained import weights_files, weights_record
 from .scopeformer import Scopeformer, ScopeformerConfig, build_scopeformer
@@ -30,7 +30,7 @@ class ClassifierOptions(ImageOptions, TargetOptions):
     pooling: Annotated[str, OneOf(POOLINGS)] = "backbone"
     """of the feature map; backbone: as timm defines the model; gem: a mean with a learned exponent"""
     dropout: Fraction = 0.0
-    """share of the embedding that is left out in training"""
+    """share of the embedding, or of the heads' hidden layers, that is left out in training"""
     dropout_samples: Count = 1
     """dropout masks whose logits are averaged in training"""
     drop_path: Fraction = 0.0
@@ -64,15 +64,21 @@ class SliceClassifier(nn.Module):
         self.windows, self.scale = build_images(options)
         self.backbone = backbone
         self.embedding_size = int(getattr(backbone, "head_hidden_size", None) or backbone.num_features)
-        self.dropout, self.dropout_samples = nn.Dropout(options.dropout), options.dropout_samples
+        # with a hidden layer dropout acts behind it instead
+        self.dropout = nn.Dropout(options.dropout if options.head_hidden is None else 0.0)
+        self.dropout_samples = options.dropout_samples
         self.targets = options.predicted
-        self.head = nn.Linear(self.embedding_size, len(self.targets.columns))
+        self.head = build_head(self.embedding_size, options, options.dropout)
         self.memory_format = torch.channels_last if options.channels_last else torch.contiguous_format
 
     def start_at(self, prevalence: torch.Tensor) -> None:
         """Begin with the rate of each column (columns,): the first steps need not learn how rare they are."""
+        logits = prior_logits(prevalence, self.targets)
         with torch.no_grad():
-            self.head.bias.copy_(prior_logits(prevalence, self.targets))
+            if isinstance(self.head, HiddenHeads):
+                self.head.start_at(logits)
+            else:
+                self.head.bias.copy_(logits)
 
     def forward(self, hu: torch.Tensor, windows: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """hu (b, s, h, w) int16 or float; windows (b or 1, n, 2) in HU -> logits (b, columns) and embeddings

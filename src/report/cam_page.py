@@ -22,6 +22,7 @@ from matplotlib.colors import to_hex
 
 from ..command_line import DEVICES, positive, run
 from ..data.prepared import Prepared
+from ..data.target_labels import with_locations
 from ..data.windows import BRAIN, GRAY
 from ..errors import UserError
 from ..evaluation.localisation import TOLERANCE, Localisation, MapScore, score_map, summarise
@@ -199,7 +200,8 @@ def main() -> None:
         raise UserError(f"{arguments.config}: its runs are no slice classifiers; give one of kind slice")
     config, prepared = trained.read_config(SliceConfig), Prepared(settings.clean)
     columns, predicted = list(config.predicted.columns), trained.predictions("oof")
-    labels = labelled_slices(prepared, config.predicted).set_index("image_id")
+    located = with_locations(prepared, config.site_labels, settings.raw)
+    labels = labelled_slices(located, config.predicted).set_index("image_id")
     if len(gone := predicted.index.difference(labels.index)):
         raise UserError(
             f"{trained.folder}: holds out {gone[0]}, which {settings.clean} has not; "

@@ -7,6 +7,7 @@ from typing import Any
 from .. import files
 from ..ensemble.target_experiment import TargetExperiment, TargetMember
 from ..evaluation.metrics import SCORING_EPS
+from ..evaluation.target_scores import LOCATION
 from .pages import render_page
 from .run_report import FILTERS
 from .run_section import learning_figures, provenance, run_rows
@@ -41,10 +42,10 @@ def head_rows(members: dict[str, TargetMember]) -> Iterator[dict[str, Any]]:
     """One row a column with its shares and its confusion matrix; one for all classes of an exclusive head."""
     for run, member in members.items():
         for head in member.found["heads"]:
-            row = {"run": run, "rows": head["rows"], **dict.fromkeys(SHARES)}
+            row = {"run": run, "rows": head["rows"], "spans": member.shares, **dict.fromkeys(SHARES)}
             if "confusion" in head:
                 cells = {"classes": head["columns"], "cells": head["confusion"]}
-                yield row | {"column": "location"} | cells | {key: head.get(key) for key in SHARES}
+                yield row | {"column": LOCATION} | cells | {key: head.get(key) for key in SHARES}
                 continue
             for column in head["columns"] if head["rows"] else ():
                 tn, fp, fn, tp = head[column]["counts"]

@@ -47,11 +47,12 @@ def head_losses(logits: torch.Tensor, labels: torch.Tensor, targets: Targets) ->
 
 
 def sum_of_heads(
-    logits: torch.Tensor, labels: torch.Tensor, targets: Targets, location_weight: float = 1.0
-) -> torch.Tensor:
-    """The first head's log loss plus `location_weight` times that of the others -> scalar."""
+    logits: torch.Tensor, labels: torch.Tensor, targets: Targets,
+    presence_weight: float = 1.0, location_weight: float = 1.0,
+) -> torch.Tensor:  # fmt: skip
+    """The first head's log loss and the sum of the others', each times its weight -> scalar."""
     first, *others = head_losses(logits, labels, targets)
-    return first + location_weight * sum(others)
+    return presence_weight * first + location_weight * sum(others)
 
 
 def score_loss(logits: torch.Tensor, labels: torch.Tensor, targets: Targets) -> torch.Tensor:
@@ -107,6 +108,8 @@ class LossOptions(StrictModel):
     most of it from what is still wrong"""
     focal_gamma: NotNegative = 2.0
     """how much focal turns to what is wrong"""
+    presence_weight: NotNegative = 1.0
+    """weight of the presence's loss, where the location is a target too"""
     location_weight: NotNegative = 1.0
     """weight of the location's loss, where that is a target"""
 
@@ -115,4 +118,5 @@ def build_loss(options: LossOptions, targets: Targets = HEMORRHAGE) -> Loss:
     """(logits, labels) (n, columns) -> scalar; `loss` names one of the six labels, others have their own."""
     if targets is HEMORRHAGE:
         return LOSSES[options.loss](options)
-    return partial(sum_of_heads, targets=targets, location_weight=options.location_weight)
+    weights = {"presence_weight": options.presence_weight, "location_weight": options.location_weight}
+    return partial(sum_of_heads, targets=targets, **weights)

@@ -14,6 +14,7 @@ from torch import nn
 
 from ..config import parse_config
 from ..data.prepared import Prepared, study_digests
+from ..data.target_labels import location_files, with_locations
 from ..errors import UserError
 from ..evaluation.target_scores import scores_of
 from ..files import parquet_made_from
@@ -45,6 +46,8 @@ class PixelKind:
     batches: Callable[[Run, Prepared, pd.DataFrame, Any, torch.device], Batches]
     loss: Callable[[Any], Callable[[nn.Module, Batch], torch.Tensor]]
     predict: Callable[[nn.Module, Prepared, list[str], Any, torch.device], Outputs]
+    # (run, prepared, config): training and held-out rows, where that is not by patient alone
+    split: Callable[[Run, Prepared, Any], tuple[pd.DataFrame, pd.DataFrame]] | None = None
 
     @property
     def key(self) -> str:
@@ -72,7 +75,11 @@ def train_pixel_fold(
     """Train one fold and write its run folder; continues where a killed run stopped."""
     targets = config.predicted
     columns = list(targets.columns)
-    training, held_out = split_fold(prepared, run.fold, targets, kind.unit)
+    prepared = with_locations(prepared, config.site_labels, run.settings.raw)
+    if kind.split is None:
+        training, held_out = split_fold(prepared, run.fold, targets, kind.unit)
+    else:
+        training, held_out = kind.split(run, prepared, config)
     batches = kind.batches(run, prepared, training, config, device)
     _say(log, kind, config, training, held_out, run.fold, device)
     torch.manual_seed(config.seed)  # the same start in every fold keeps the folds' embeddings comparable
@@ -91,7 +98,8 @@ def train_pixel_fold(
         found = predict_together(kind, model, prepared, ids, config, device)
         return float(score_loss(torch.from_numpy(found[0]), labels, targets))
 
-    made_from = origin(run, config, prepared, encoder_files(config), sources)
+    files = [*encoder_files(config), *location_files(config.site_labels, run.settings.raw)]
+    made_from = origin(run, config, prepared, files, sources)
     fingerprint = training_fingerprint(config, made_from)
     with curve_writer(config.tensorboard and distributed.is_first(), run.log_file.with_suffix("")) as curve:
         task = Task(model, batches, kind.loss(config), validate, curve)

@@ -26,6 +26,14 @@ def test_the_holder_becomes_air_and_the_head_stays():
     assert (cleaned[inside] == values[inside]).all()
 
 
+def test_what_the_head_encloses_stays():
+    values = head(holder=False)
+    row, column = np.mgrid[:512, :512]
+    values[np.hypot(row - 256, column - 256) < 50] = AIR + 24
+    values[250:262, 255:257] = 500  # a thin bone in a cavity of air
+    assert (remove_holder(values) == values).all()
+
+
 def test_an_empty_slice_is_kept():
     air = np.full((512, 512), -1000, dtype=np.int16)
     assert (remove_holder(air) == air).all()

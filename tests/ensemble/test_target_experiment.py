@@ -88,8 +88,17 @@ def test_both_heads_are_in_the_score_and_in_the_report(settings, tmp_path):
     (member,) = read_json(settings.submissions / "x/scores.json")["members"].values()
     assert member["oof"] == pytest.approx(-np.log(0.9) - np.log(0.6))
     assert member["heads"][1]["confusion"] == [[8, 0, 0], [0, 8, 0], [0, 0, 8]]
+    assert member["shares"]["location"]["recall"] == [1, 1, 1] and member["leaks"] is False
     page = (settings.submissions / "x/report.html").read_text()
     assert all(f"called {site}" in page for site in ("no presence", "presence", *SITES))
+
+
+def test_a_run_that_was_split_by_slice_is_called_a_leak(settings, tmp_path):
+    config = SliceConfig(backbone="resnet18", targets="presence", split="slice")
+    write_runs(settings, "x/stage1/leaky", config, right=1)
+    write_submission_folder(settings, tmp_path / "experiments/x", 1)
+    assert read_json(settings.submissions / "x/scores.json")["members"]["x/stage1/leaky"]["leaks"]
+    assert "LEAK: split by slice" in (settings.submissions / "x/report.html").read_text()
 
 
 def test_targets_are_never_mixed(settings):
@@ -98,9 +107,7 @@ def test_targets_are_never_mixed(settings):
     prepared = Prepared(settings.clean)
     run.save_predictions("oof", pd.DataFrame(0.5, pd.Index(["image00_0"], name="image_id"), list(LABELS)))
     finish(run, SliceConfig(backbone="resnet18"), prepared)
-    with pytest.raises(
-        UserError, match=r"different targets.*\(presence: x/stage1/p; .*six\)"
-    ):
+    with pytest.raises(UserError, match=r"different targets.*\(presence: x/stage1/p; .*six\)"):
         experiment_targets(settings, "x", EnsembleConfig())
     assert experiment_targets(settings, "x", EnsembleConfig(members=("x/stage1/six",))) == HEMORRHAGE
     assert experiment_targets(settings, "x", EnsembleConfig(members=("x/stage1/p",))) == PRESENCE

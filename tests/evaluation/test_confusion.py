@@ -95,6 +95,28 @@ def test_classes_without_cases_may_be_left_out():
     assert np.isnan(list(macro_metrics(np.zeros((2, 2), int), "dropped").values())).all()
 
 
+def test_a_class_that_does_not_occur_may_be_left_out_and_one_that_is_never_called_kept():
+    matrix = np.array([[3, 1, 0, 0], [0, 4, 0, 0], [2, 0, 0, 0], [0, 0, 0, 0]])
+    found = macro_metrics(matrix, "present")
+    assert found["recall"] == pytest.approx((3 / 4 + 1 + 0) / 3)
+    assert found["precision"] == pytest.approx((3 / 5 + 4 / 5 + 0) / 3)
+    assert found["specificity"] == pytest.approx((4 / 6 + 5 / 6 + 1) / 3)
+    assert found["accuracy"] == pytest.approx(7 / 10)
+    with pytest.raises(UserError, match="expected zero, dropped or present"):
+        macro_metrics(matrix, "all")
+
+
+def test_many_matrices_at_once_are_each_by_itself():
+    matrices = np.stack([HEAD_2, HEAD_2.T, np.eye(3, dtype=int)])
+    for undefined in ("zero", "dropped", "present"):
+        together = macro_metrics(matrices, undefined)
+        for number, matrix in enumerate(matrices):
+            alone = macro_metrics(matrix, undefined)
+            assert {name: values[number] for name, values in together.items()} == pytest.approx(
+                {name: float(value) for name, value in alone.items()}
+            )
+
+
 @pytest.mark.parametrize(
     "labels, predictions, message",
     [

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from src.errors import UserError
+from src.models.heads import probabilities
 from src.models.segmentation import DecoderOptions, masked_segmentation_loss
 from src.models.slice_classifier import ClassifierOptions, build_slice_classifier
 
@@ -19,6 +20,35 @@ def test_logits_are_the_head_of_the_embedding():
     model = build("test_resnet").eval()
     logits, embeddings = model(torch.zeros(1, 1, 64, 64, dtype=torch.int16), WINDOWS)
     torch.testing.assert_close(logits, embeddings @ model.head.weight.T + model.head.bias)
+
+
+def test_heads_with_a_hidden_layer_start_at_the_rates_and_drop_out_behind_it():
+    model = build("test_resnet", targets="presence_and_location", head_hidden=512, dropout=0.1).eval()
+    for head in model.head.heads:
+        torch.nn.init.zeros_(head[3].weight)
+        assert [type(layer).__name__ for layer in head] == ["Linear", "GELU", "Dropout", "Linear"]
+        assert head[2].p == 0.1
+    model.start_at(torch.tensor([0.25, 0.5, 0.3, 0.2]))
+    p = probabilities(model(torch.zeros(3, 1, 64, 64, dtype=torch.int16), WINDOWS)[0], model.targets)
+    torch.testing.assert_close(p.float(), torch.tensor([[0.25, 0.5, 0.3, 0.2]]).expand(3, 4))
+    assert model.dropout.p == 0
+
+
+@pytest.mark.parametrize(
+    ("backbone", "encoder", "width"),
+    [
+        ("vit_base_patch16_224", 85_798_656, 768),
+        ("resnet18", 11_176_512, 512),
+        ("vgg16", 134_260_544, 4096),
+    ],
+)
+def test_the_dual_task_networks_have_the_published_size(backbone, encoder, width):
+    options = {"targets": "presence_and_location", "head_hidden": 512, "image_size": 224}
+    with torch.device("meta"):
+        model = build(backbone, windows=((40, 80),) * 3, **options)
+    assert sum(p.numel() for p in model.backbone.parameters()) == encoder
+    heads = 2 * (width * 512 + 512) + (512 + 1) + (3 * 512 + 3)
+    assert sum(p.numel() for p in model.head.parameters()) == heads
 
 
 def test_windows_may_differ_from_sample_to_sample():

@@ -10,12 +10,13 @@ import torch
 from src.config import parse_config
 from src.data.prepared import Prepared
 from src.errors import UserError
+from src.files import write_parquet
 from src.labels import LABELS
 from src.models.heads import logits_of, probabilities
 from src.settings import load_settings
 from src.targets import HEMORRHAGE, find_targets
 from src.training.kinds import load_kind
-from src.training.losses import head_losses
+from src.training.losses import LossOptions, build_loss, head_losses
 from src.training.provenance import is_done
 from src.training.runs import Run
 from tests.training.prepared import rewrite, write_clean, write_settings
@@ -102,6 +103,28 @@ def test_two_heads_are_trained_and_the_location_is_asked_only_where_there_is_one
     assert second["log_loss"] == pytest.approx(-np.log(own).mean())
 
 
+def test_the_location_of_synthetic_bleeds_comes_from_the_truth_beside_the_raw_data(settings):
+    slices, folder = Prepared(settings.clean).slices, settings.raw.parent / "truth"
+    truth = slices[["image_id", "study_id"]].assign(any=slices["any"].fillna(0).astype(int))
+    for subtype in LABELS[:-1]:
+        truth[f"ml_{subtype}"] = truth["any"] * (subtype == "intraparenchymal")
+    write_parquet(folder / "slices.parquet", truth)
+    bleed = {"kind": "bleed", "name": "intraparenchymal", "x": 25.0, "y": -3.0, "z": 4.0}
+    places = pd.DataFrame({"study_id": slices["study_id"].unique()}).assign(**bleed)
+    places.loc[2, "y"] = -60.0
+    write_parquet(folder / "sites.parquet", places)
+    options = {"targets": "presence_and_location", "site_labels": "truth", "batch_size": 8}
+    run, config = train(settings, "slice", **options)
+    assert np.sum(run.metrics()["heads"][1]["confusion"], axis=1).tolist() == [4, 2, 0]
+    assert is_done(run, config, Prepared(settings.clean))
+    write_parquet(folder / "sites.parquet", places.assign(y=-60.0))
+    with pytest.raises(UserError, match=r"has changed since \(.*sites.parquet\)"):
+        is_done(run, config, Prepared(settings.clean))
+    (folder / "sites.parquet").unlink()
+    with pytest.raises(UserError, match=r"sites.parquet: missing; site_labels `truth` needs synthetic data"):
+        train(settings, "slice", "b", **options)
+
+
 def test_other_targets_than_the_data_have_say_what_there_is(settings):
     with pytest.raises(UserError, match=r"no label deep, lobar, subtentorial .*they have presence"):
         train(settings, "slice", targets="presence_and_location", batch_size=8)
@@ -130,6 +153,15 @@ def test_logits_become_probabilities_and_come_back():
     np.testing.assert_allclose(p[0, 1:], np.exp([1, -1, 0.5]) / np.exp([1, -1, 0.5]).sum())
     torch.testing.assert_close(probabilities(logits_of(p, targets), targets), p)
     assert find_targets("hemorrhage") is HEMORRHAGE and HEMORRHAGE.columns == LABELS
+
+
+@pytest.mark.parametrize(("presence", "location"), [(1.0, 1.0), (0.5, 2.0), (0.0, 1.0), (1.0, 0.0)])
+def test_both_terms_of_the_loss_have_a_weight(presence, location):
+    targets = find_targets("presence_and_location")
+    logits, labels = torch.tensor([[2.0, 1.0, 0.0, 0.0]]), torch.tensor([[1.0, 1.0, 0.0, 0.0]])
+    options = LossOptions(presence_weight=presence, location_weight=location)
+    expected = presence * np.log1p(np.exp(-2)) + location * np.log(1 + 2 * np.exp(-1))
+    assert build_loss(options, targets)(logits, labels).item() == pytest.approx(expected)
 
 
 def test_a_head_that_is_not_asked_has_no_loss():

@@ -77,6 +77,10 @@ class Augmentation(StrictModel):
     """probability of Gaussian blur"""
     blur_px: NotNegative = 1.5
     """largest standard deviation, pixels of the network's input"""
+    sharpen: Fraction = 0.0
+    """probability that the windowed image is sharpened"""
+    sharpness: NotNegative = 2.0
+    """sharpen: the image plus this less one times its difference from a blurred one; below 1 it blurs"""
     erase: Fraction = 0.0
     """probability of rectangles filled with air"""
     erase_holes: Annotated[tuple[Count, Count], AfterValidator(rising)] = (1, 4)
@@ -114,6 +118,7 @@ class Draw:
     partners: np.ndarray  # (n,) int64: number of the sample each is mixed with, never its own
     kept: np.ndarray  # (n,) float64: share of its labels a sample keeps; 1 where nothing is mixed in
     pastes: np.ndarray  # (n, 4) int64, as holes: what comes from the partner; without area it is mixup
+    sharpness: np.ndarray  # (n,) float64; 1 where nothing is sharpened
 
     def part(self, rows: np.ndarray | slice) -> "Draw":
         """The numbers of some samples."""
@@ -160,6 +165,7 @@ def draw(
         rng.random(n) < config.reverse,
         rng.integers(2**62, size=n),
         *_mixing(rng, config, n, size),
+        np.where(rng.random(n) < config.sharpen, config.sharpness, 1.0),
     )
 
 

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import nn
@@ -14,8 +15,10 @@ from ..engine.precision import Batch
 from ..losses import build_loss
 from ..pixel_fold import Outputs, PixelKind
 from ..runs import Run
+from ..split import labelled_slices, split_fold
 from .masks import open_mask_source
 from .prediction import predict_batches
+from .replication import copies, expected_twin_share, split_by_slice, twin_share
 from .sample_changes import on_device
 from .sampling import SAMPLINGS, trainable
 from .slice_batches import SliceBatches, plain_batches
@@ -33,7 +36,28 @@ def training_batches(
     masks = None
     if config.segmentation is not None:
         masks = open_mask_source(config.segmentation.masks, run.settings.raw, prepared)
-    return SliceBatches(prepared, trainable(training, config), config, device, masks)
+    training = trainable(training, config, prepared)
+    if config.replication == "minority":
+        training = training.loc[training.index.repeat(copies(training, config.predicted))]
+    return SliceBatches(prepared, training, config, device, masks)
+
+
+def split(run: Run, prepared: Prepared, config: SliceConfig) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Training and held-out slices of a fold; of the split that leaks every held-out image once."""
+    if config.split == "patient":
+        return split_fold(prepared, run.fold, config.predicted)
+    slices = labelled_slices(prepared, config.predicted)
+    times = np.ones(len(slices), np.int64)
+    if config.replication == "paper":
+        times = copies(slices, config.predicted)
+    training, test = split_by_slice(times, run.fold, config.seed)
+    log.warning(
+        "split by slice, a LEAK: patients are on both sides; of %d test rows, copies included, %.3f have an "
+        "exact copy among the %d training rows (expected: %.3f)",
+        test.sum(), twin_share(training, test), training.sum(), expected_twin_share(times),
+    )  # fmt: skip
+    training *= ~slices["conflicting_copy"].to_numpy(bool)
+    return slices.loc[slices.index.repeat(training)], slices[test > 0]
 
 
 def training_loss(config: SliceConfig) -> Callable[[nn.Module, Batch], torch.Tensor]:
@@ -66,6 +90,6 @@ def predict_slices(
 
 
 SLICES = PixelKind(
-    SliceConfig, "image", build_slice_classifier, training_batches, training_loss, predict_slices
+    SliceConfig, "image", build_slice_classifier, training_batches, training_loss, predict_slices, split
 )
 KIND = SLICES.as_kind()

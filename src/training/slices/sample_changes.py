@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from .intensity import add_noise, blur, erase, mix
+from .intensity import add_noise, blur, erase, mix, sharpen
 from .slice_config import SliceConfig
 from .warps import warp, warp_on_device
 
@@ -49,15 +49,20 @@ def finish(batch: Batch, config: SliceConfig) -> Batch:
     Single numbers come as lists, not as tensors: asking a GPU for one would wait for all its work.
     """
     changed, draws = dict(batch), config.augmentation
-    noise, seeds, softness = (changed.pop(name) for name in ("noise", "noise_seeds", "blur"))
+    noise, seeds, softness, sharpness = (
+        changed.pop(name) for name in ("noise", "noise_seeds", "blur", "sharpness")
+    )
     holes, mixing = changed.pop("holes"), changed.pop("mixing")
     hu = changed["hu"]
-    if draws.blur or draws.noise or "hu_scale" in changed:
+    if draws.blur or draws.noise or draws.sharpen or "hu_scale" in changed:
         hu = hu.float()
     if "hu_scale" in changed:
         scale, shift = (changed.pop(name).float().view(-1, 1, 1, 1) for name in ("hu_scale", "hu_shift"))
         hu = hu * scale + shift
-    hu = erase(add_noise(blur(hu, softness), noise, seeds), holes)
+    hu = add_noise(blur(hu, softness), noise, seeds)
+    if draws.sharpen:
+        hu = sharpen(hu, changed["windows"], sharpness)
+    hu = erase(hu, holes)
     if draws.cutmix or draws.mixup:
         hu, changed["labels"] = mix(hu, changed["labels"], mixing)
         changed["windows"] = changed["windows"][: len(hu)]  # without those who only lent their pixels

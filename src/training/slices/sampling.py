@@ -5,9 +5,12 @@ from typing import Annotated
 import numpy as np
 import pandas as pd
 
-from ...config import Count, NotNegative, OneOf, StrictModel
+from ...config import Count, Fraction, NotNegative, OneOf, StrictModel
+from ...data.prepared import Prepared
 from ...errors import UserError
 from ...labels import LABELS, SUBTYPES
+
+READ_AT_ONCE = 256  # slices
 
 
 class Sampler:
@@ -105,6 +108,23 @@ class SamplingOptions(StrictModel):
     """per_study and mid_slices: drawn from each study in an epoch"""
     min_brain_range: NotNegative = 0.0
     """HU within 0 to 80 that a training slice must span: leaves out blank ones"""
+    min_brain_share: Fraction = 0.0
+    """of the most brain that a slice of its study shows, what a training slice must show: stands in for a
+    choice of informative slices by hand"""
+    replication: Annotated[str, OneOf(("none", "minority", "paper"))] = "none"
+    """copies of rare classes of presence and location; minority: in the training part; paper: before a split
+    by slice, which leaks"""
+
+
+def brain_areas(prepared: Prepared, slices: pd.DataFrame) -> np.ndarray:
+    """(n,) share of each slice within 0 to 80 HU, or between black and white where it is a picture."""
+    white = np.where(slices["units"] == "gray", 255, 80)[:, None, None]
+    ids, areas = slices["image_id"].tolist(), np.empty(len(slices))
+    for start in range(0, len(ids), READ_AT_ONCE):
+        part = slice(start, start + READ_AT_ONCE)
+        values = prepared.volumes.slices(ids[part])
+        areas[part] = ((values > 0) & (values < white[part])).mean((1, 2))
+    return areas
 
 
 def build_sampler(slices: pd.DataFrame, options: SamplingOptions, seed: int) -> Sampler:
@@ -112,8 +132,14 @@ def build_sampler(slices: pd.DataFrame, options: SamplingOptions, seed: int) -> 
     return SAMPLINGS[options.sampling](slices, options, seed)
 
 
-def trainable(slices: pd.DataFrame, options: SamplingOptions) -> pd.DataFrame:
-    """Training slices that span at least `min_brain_range` HU within 0 to 80 (11th place's `brain_diff`)."""
+def trainable(slices: pd.DataFrame, options: SamplingOptions, prepared: Prepared) -> pd.DataFrame:
+    """Training slices that span at least `min_brain_range` HU within 0 to 80 (11th place's `brain_diff`) and
+    show `min_brain_share` of the most brain of their study.
+    """
+    if options.min_brain_share:
+        areas = pd.Series(brain_areas(prepared, slices), slices.index)
+        most = areas.groupby(slices["study_id"]).transform("max")
+        slices = slices[areas >= options.min_brain_share * most]
     if not options.min_brain_range:
         return slices
     span = slices["hu_max"].clip(0, 80) - slices["hu_min"].clip(0, 80)

@@ -219,7 +219,7 @@ class SliceBatches:
 
 def _as_tensors(numbers: Draw, config: PixelConfig) -> Batch:
     """What augmentation needs, by name; scale and shift of HU only where windows cannot take them."""
-    lists = {name: getattr(numbers, name).tolist() for name in ("noise", "noise_seeds", "blur")}
+    lists = {name: getattr(numbers, name).tolist() for name in ("noise", "noise_seeds", "blur", "sharpness")}
     arrays = {name: getattr(numbers, name) for name in ("matrices", "moves", "holes")}
     if config.learn_windows:
         arrays |= {"windows": numbers.windows, "hu_scale": numbers.hu_scale, "hu_shift": numbers.hu_shift}

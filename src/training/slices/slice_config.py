@@ -51,13 +51,21 @@ class PixelConfig(TrainingConfig, LossOptions, ReadingOptions, ClassifierOptions
                 check_count(f"augmentation.{name}", jitter, self.windows)
             if self.learn_windows and np.any(jitter):
                 raise ValueError(f"learn_windows: takes windows without augmentation.{name}; see hu_shift")
+        if self.learn_windows and draws.sharpen:
+            raise ValueError(
+                "learn_windows: has no fixed window to sharpen in; leave augmentation.sharpen out"
+            )
         mirrored = sorted(-k for k in self.neighbours) == sorted(self.neighbours)
         if not mirrored and (draws.reverse or "reverse" in self.tta):
             raise ValueError("reverse: needs the same neighbours on both sides, such as [-1, 0, 1]")
         if self.predicted is not HEMORRHAGE and self.loss != "metric":
             raise ValueError(f"loss {self.loss}: of the six labels; other targets have their own, `metric`")
-        if self.location_weight != 1.0 and self.targets != "presence_and_location":
-            raise ValueError("location_weight: of the targets presence_and_location only; leave it out")
+        weights = (self.presence_weight, self.location_weight)
+        if weights != (1.0, 1.0) and self.targets != "presence_and_location":
+            name = "presence_weight" if weights[0] != 1.0 else "location_weight"
+            raise ValueError(f"{name}: of the targets presence_and_location only; leave it out")
+        if weights == (0.0, 0.0):
+            raise ValueError("presence_weight and location_weight are both 0: nothing would be learned")
         return self
 
 
@@ -68,6 +76,9 @@ class SliceConfig(PixelConfig, SamplingOptions):
     """of run"""
     segmentation: Segmentation | None = None
     """an auxiliary task: draw the blood too"""
+    split: Annotated[str, OneOf(("patient", "slice"))] = "patient"
+    """what is held out: patient: a fold; slice: a tenth of all slices at random, a LEAK, to show what it
+    feigns"""
 
     @model_validator(mode="after")
     def _masks_stay(self) -> "SliceConfig":
@@ -76,4 +87,10 @@ class SliceConfig(PixelConfig, SamplingOptions):
             raise ValueError("segmentation: masks are not mixed; set augmentation.cutmix and mixup to 0")
         if self.sampling == "balanced" and self.predicted is not HEMORRHAGE:
             raise ValueError("sampling balanced: of the six labels; take another one")
+        if (self.replication, self.split) != ("none", "patient") and self.predicted is HEMORRHAGE:
+            raise ValueError("replication and split: of presence and location; the six labels have neither")
+        if self.replication == "paper" and self.split != "slice":
+            raise ValueError(
+                'replication paper: copies before a split by slice, a leak; say "split": "slice"'
+            )
         return self

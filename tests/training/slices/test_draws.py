@@ -110,6 +110,16 @@ def test_the_middle_square_keeps_the_pixel_scale_of_a_resize():
     np.testing.assert_allclose(middle_matrix(100, 100, 0.8) @ [49.5, 49.5, 1], [49.5, 49.5])
 
 
+def test_the_asked_share_of_samples_is_sharpened_and_nothing_else_changes():
+    plain, some = (
+        draw(np.random.default_rng(0), Augmentation(sharpen=share), 2000, 8, np.array([[40.0, 80.0]]))
+        for share in (0.0, 0.25)
+    )
+    assert (plain.sharpness == 1).all() and set(some.sharpness) == {1.0, 2.0}
+    assert (some.sharpness == 2).mean() == pytest.approx(0.25, abs=0.03)
+    np.testing.assert_array_equal(plain.matrices, some.matrices)
+
+
 def test_holes_lie_in_the_image_and_have_the_asked_size():
     config = Augmentation(**NONE, erase=1.0, erase_holes=(1, 3), erase_side=(0.1, 0.2))
     holes = draw(np.random.default_rng(0), config, 200, 100, WINDOWS).holes

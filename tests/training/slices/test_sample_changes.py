@@ -7,7 +7,7 @@ import torch
 from src.data.windows import stack_windows
 from src.training.engine.memory import first_samples
 from src.training.slices.draws import Augmentation, draw
-from src.training.slices.intensity import add_noise, blur, erase, mix
+from src.training.slices.intensity import add_noise, blur, erase, mix, sharpen
 from src.training.slices.sample_changes import finish
 from src.training.slices.slice_config import SliceConfig
 from src.training.slices.warps import AIR
@@ -39,6 +39,19 @@ def test_holes_are_air_in_every_slice_of_the_stack():
     out = erase(hu, torch.tensor([[[2, 3, 5, 7], [0, 0, 0, 0]]]))
     assert (out[0, :, 2:5, 3:7] == AIR).all()
     assert (out == AIR).sum() == 3 * 3 * 4
+
+
+@pytest.mark.parametrize("factor", [2.0, 0.5])
+def test_a_sharpened_image_is_that_of_torchvision_on_the_windowed_image(factor):
+    from torchvision.transforms.v2.functional import adjust_sharpness
+
+    hu = torch.randint(-1000, 1500, (2, 1, 20, 24)).float()
+    windows = torch.tensor([[[40.0, 80.0]], [[60.0, 100.0]]])
+    out = sharpen(hu.clone(), windows, [factor, 1.0])
+    assert torch.equal(out[1], hu[1])
+    expected = adjust_sharpness(stack_windows(hu[:1], windows[:1]), factor)
+    torch.testing.assert_close(stack_windows(out[:1], windows[:1]), expected, atol=1e-5, rtol=0)
+    assert (expected - stack_windows(hu[:1], windows[:1])).abs().max() > 0.1
 
 
 def mixing(n, size, **chances):
@@ -86,6 +99,7 @@ def test_learned_windows_get_scaled_and_shifted_hu_and_fixed_windows_another_win
         "noise": [0.0] * 3,
         "noise_seeds": [0] * 3,
         "blur": [0.0] * 3,
+        "sharpness": [1.0] * 3,
         "holes": torch.zeros(3, 0, 4),
         "mixing": [],
     }

@@ -1,5 +1,7 @@
 """Sampling: which slices an epoch shows."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,6 +11,7 @@ from src.labels import LABELS
 from src.training.slices.sampling import (
     SamplingOptions,
     balanced_weights,
+    brain_areas,
     build_sampler,
     mid_slice_weights,
     trainable,
@@ -75,10 +78,26 @@ def test_balanced_draws_are_equally_for_no_bleeding_and_for_each_subtype_that_oc
 
 def test_blank_slices_can_be_left_out():
     table = pd.DataFrame({"hu_min": [-1024, -1024, 70], "hu_max": [60, 61, 3000]})
-    assert trainable(table, SamplingOptions(min_brain_range=60.5)).index.tolist() == [1]
-    assert len(trainable(table, SamplingOptions())) == 3
+    assert trainable(table, SamplingOptions(min_brain_range=60.5), None).index.tolist() == [1]
+    assert len(trainable(table, SamplingOptions(), None)) == 3
     with pytest.raises(UserError, match="no training slice spans"):
-        trainable(table, SamplingOptions(min_brain_range=80.0))
+        trainable(table, SamplingOptions(min_brain_range=80.0), None)
+
+
+def test_slices_that_show_little_of_the_brain_of_their_study_can_be_left_out():
+    inside = {"a0": (20, 0), "a1": (4, 16), "a2": (9, 11), "b0": (3, 0), "g0": (0, 6), "g1": (0, 12)}
+    images = {}
+    for name, (brain, bright) in inside.items():  # pixels of 40 and of 200, the others are black
+        images[name] = np.repeat([40, 200, 0], [brain, bright, 36 - brain - bright]).reshape(6, 6)
+    images["a0"][5, 5] = 80  # white already
+    volumes = SimpleNamespace(slices=lambda ids: np.stack([images[name] for name in ids]))
+    units = ["gray" if name[0] == "g" else "hu" for name in inside]
+    table = pd.DataFrame({"image_id": list(inside), "study_id": [n[0] for n in inside], "units": units})
+    prepared = SimpleNamespace(volumes=volumes)
+    assert (36 * brain_areas(prepared, table)).tolist() == pytest.approx([20, 4, 9, 3, 6, 12])
+    kept = trainable(table, SamplingOptions(min_brain_share=0.45), prepared)
+    assert kept["image_id"].tolist() == ["a0", "a2", "b0", "g0", "g1"]
+    assert len(trainable(table, SamplingOptions(min_brain_share=0.5), prepared)) == 4
 
 
 def test_orders_are_a_function_of_the_epoch_alone(slices):

@@ -38,6 +38,13 @@ def test_usual_windows_have_names_which_stand_for_their_numbers():
             {"learn_windows": True, "augmentation": {"window_center_jitter": 3.0}},
             "takes windows without augmentation.window_center_jitter",
         ),
+        ({"learn_windows": True, "augmentation": {"sharpen": 0.5}}, "has no fixed window to sharpen in"),
+        ({"presence_weight": 0.5}, "presence_weight: of the targets presence_and_location only"),
+        (
+            {"targets": "presence_and_location", "presence_weight": 0.0, "location_weight": 0.0},
+            "are both 0: nothing would be learned",
+        ),
+        ({"site_labels": "truth"}, "site_labels truth: of .*presence_and_location with deep, lobar, subtent"),
         ({"neighbours": [0, 1], "tta": ["reverse"]}, r"reverse: needs the same neighbours on both sides"),
         ({"neighbours": [0, 1], "augmentation": {"reverse": 0.5}}, "needs the same neighbours"),
         ({"segmentation": {"masks": "truth"}, "augmentation": {"cutmix": 0.5}}, "masks are not mixed"),
