@@ -46,6 +46,9 @@ class Prepared:
     def __str__(self) -> str:
         return str(self.folder)
 
+    def __reduce__(self) -> tuple[type["Prepared"], tuple[Path]]:
+        return Prepared, (self.folder,)  # another process opens the folder anew
+
     @property
     def settings(self) -> dict[str, Any]:
         """The options it was prepared with."""
