@@ -35,7 +35,7 @@ class ZipMember:
 
 @dataclass(frozen=True, slots=True)
 class VolumeSlice:
-    """Slice `index` (from 0, along the third axis as stored) of a NIfTI volume."""
+    """Slice `index` (from 0, along the body's axis as stored) of a NIfTI volume."""
 
     path: str
     index: int
