@@ -232,7 +232,7 @@ def _read_member(member: ZipMember, limit: int | None) -> bytes:
         os.close(descriptor)
     if member.deflated:
         try:
-            data = zlib.decompressobj(-15).decompress(data, limit or 0)
+            data = zlib.decompressobj(-15).decompress(data, limit or member.size + 1)
         except zlib.error as error:
             raise ValueError(f"damaged zip member: {error}") from None
     if limit is not None:
