@@ -24,7 +24,7 @@ MOST_BRIGHT = 0.01  # share of the brain of 100 to 400 HU, real: 0 to .001
 LEAST_SMOOTHNESS = 0.15  # correlation of noise two pixels apart, real: .23 to .90
 COARSE_MM = 0.7  # larger pixels are means, whose noise tells nothing of the kernel
 WIDTH_TO_LENGTH = (0.62, 1.15)
-MOST_AT_BORDER = 0.25  # of the image's outline
+MOST_AT_BORDER = 0.08  # of the image's outline, real: 0 to .02
 
 
 @dataclass(frozen=True)
@@ -127,9 +127,7 @@ def _section(values: np.ndarray, side: float) -> dict[str, float]:
     border = np.concatenate([values[0], values[-1], values[:, 0], values[:, -1]])
     outside = float(np.median(border))
     tissue = cv2.inRange(values, TISSUE_HU, 32767)
-    if (
-        outside > TISSUE_HU and (border == outside).mean() > 1 - MOST_AT_BORDER
-    ):  # a background of another value
+    if outside > TISSUE_HU and (border == outside).mean() > 0.75:  # a background of another value
         tissue &= ~cv2.inRange(values, int(outside), int(outside))
     head = _largest(tissue)
     area = np.count_nonzero(head) * side**2 / 100

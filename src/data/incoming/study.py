@@ -1,6 +1,5 @@
 """One study prepared for prediction as any data set is, and what is doubtful about it."""
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -25,7 +24,7 @@ from .gaps import find_gaps
 from .looks import MOST_SLICES, Look, doubts, look_at, refusal
 from .tags import read_tags
 
-log = logging.getLogger("ich")
+NO_LOSS = ("duplicate", "localizer", "non-axial", "other plane")  # classes of cause that leave no gap
 
 
 @dataclass(frozen=True)
@@ -170,10 +169,11 @@ def _of_places(usable: pd.DataFrame, by_number: bool) -> list[str]:
 
 def _of_bad_slices(slices: pd.DataFrame, names: Mapping[str, str]) -> list[str]:
     """Slices of the chosen series that cannot be used: they leave a gap that must be known."""
-    bad = slices[(slices["status"] != "ok") & slices["position_mm"].notna()]
     chosen = slices.loc[slices["status"] == "ok", "series_id"].iloc[0]
-    bad = bad[(bad["series_id"] == chosen) & ~bad["cause"].str.startswith("duplicate: ")]
+    bad = slices[(slices["status"] != "ok") & (slices["series_id"] == chosen)]
+    bad = bad[~bad["cause"].str.split(":").str[0].isin(NO_LOSS)]
+    places = bad["position_mm"].map(lambda place: "" if pd.isna(place) else f" at {place:.1f} mm")
     return [
-        f"unusable slice at {row.position_mm:.1f} mm: {names[row.image_id]}: {row.cause}"
-        for row in bad.itertuples()
+        f"unusable slice{place}: {names[image]}: {cause}"
+        for place, image, cause in zip(places, bad["image_id"], bad["cause"], strict=True)
     ]
