@@ -19,10 +19,10 @@ from matplotlib.figure import Figure
 from ..command_line import run
 from ..data.prepared import Prepared
 from ..data.volumes import Volumes
+from ..data.windows import BRAIN, GRAY, SUBDURAL
 from ..files import atomic_path, write_csv
 from ..labels import LABELS, SUBTYPES
 
-BRAIN, BLOOD = (40.0, 80.0), (80.0, 200.0)  # center, width in HU
 COLUMNS = 4
 SAMPLE = 400  # slices in the histogram
 EDGES = np.arange(-1040, 3100, 20)
@@ -107,7 +107,7 @@ def montage_figure(volumes: Volumes, slices: pd.DataFrame, seed: int = 0) -> Fig
         for axes in axes_row:
             axes.axis("off")
         for axes, image_id in zip(axes_row, image_ids, strict=False):
-            window = BLOOD if label in ("epidural", "subdural") else BRAIN
+            window = SUBDURAL if label in ("epidural", "subdural") else BRAIN
             _show(axes, volumes.slice(image_id), window, gray)
             axes.set_title(f"{label}\n{image_id}", fontsize=7, color="white")
     return figure
@@ -142,7 +142,7 @@ def interesting_study(slices: pd.DataFrame) -> str:
 
 
 def _show(axes: Any, hu: np.ndarray, window: tuple[float, float], gray: bool) -> None:
-    center, width = (127.5, 255.0) if gray else window
+    center, width = GRAY if gray else window
     axes.imshow(hu, cmap="gray", vmin=center - width / 2, vmax=center + width / 2)
 
 

@@ -22,6 +22,8 @@ REMEDIES = {
     "wrong name": "give the file the name that belongs to it",
     "not in the table": "add its rows to the table, or take it away",
     "no file": "download the file, or take its rows out of the table",
+    "several files": "name the right one in a column `path`, or take the others away",
+    "unknown units": "say by window_center and window_width in a table which HU are black and white",
     "no study": "put it into its study's folder",
     "duplicate": "nothing to do: its copy is used",
     "duplicate image": "take the wrong copy away",
