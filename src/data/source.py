@@ -35,7 +35,7 @@ class ZipMember:
 
 @dataclass(frozen=True, slots=True)
 class VolumeSlice:
-    """Slice `index` (from 0, along the third axis as stored) of a NIfTI volume."""
+    """Slice `index` (from 0, along the body's axis as stored) of a NIfTI volume."""
 
     path: str
     index: int
@@ -245,7 +245,7 @@ def _read_member(member: ZipMember, limit: int | None) -> bytes:
         os.close(descriptor)
     if member.deflated:
         try:
-            data = zlib.decompressobj(-15).decompress(data, limit or 0)
+            data = zlib.decompressobj(-15).decompress(data, limit or member.size + 1)
         except zlib.error as error:
             raise ValueError(f"damaged zip member: {error}") from None
     if limit is not None:

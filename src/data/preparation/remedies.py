@@ -10,7 +10,7 @@ REMEDIES = {
     **dict.fromkeys(("damaged zip archive", "unreadable DICOM", "unreadable NIfTI"), _AGAIN),
     **dict.fromkeys(("unreadable image", "bad header", "bad values"), f"{_AGAIN}, or take it away"),
     **dict.fromkeys(("missing tag", "bad tag", "zero size", "absurd size", "size mismatch"), _CORRECT),
-    **dict.fromkeys(("localizer", "not CT", "non-axial", "colour image"), _NOTHING),
+    **dict.fromkeys(("localizer", "not CT", "non-axial", "other plane", "colour image"), _NOTHING),
     "unreadable file": "check the file and its permissions",
     "undecodable pixels": f"{_EXPORT} without compression",
     "not a file": "take it away",

@@ -6,7 +6,7 @@ import pytest
 from src.data.preparation.options import Options
 from src.data.preparation.prepare import prepare
 from src.data.prepared import Prepared
-from src.data.readers.cq500 import FINDINGS, READERS, UNWANTED, read_reads
+from src.data.readers.cq500 import FINDINGS, READERS, read_reads
 from src.errors import UserError
 from tests.data.dicom_files import dataset, stored_values, write
 
@@ -99,18 +99,6 @@ def test_people_overrule_the_rule(tmp_path):
     head = slices[slices["study_id"] == "CQ500-CT-345"]
     assert (head["status"] == "ok").sum() == 24  # files from 24 on do not show the head
     assert head.loc[head["status"] != "ok", "cause"].str.startswith("not the head").all()
-
-
-@pytest.mark.parametrize(
-    ("name", "unwanted"),
-    [
-        ("CT Plain", False), ("CT PLAIN THIN", False), ("CT 0.625mm", False),
-        ("CT PRE CONTRAST 5MM STD", False), ("CT BONE", True), ("CT POST CONTRAST", True), ("CT C", True),
-        ("CT HRCT", True), ("CT CONTRAST", True),
-    ],
-)  # fmt: skip
-def test_series_names(name, unwanted):
-    assert bool(UNWANTED.search(name)) == unwanted
 
 
 def test_the_real_opinions_give_the_published_counts(realdata):
