@@ -3,6 +3,7 @@
     python prepare_data.py                                the contest's data below RAW_DATA_DIR, at 512 pixels
     python prepare_data.py --size 384 --crop --jobs 16    smaller, cut to the head, on 16 processes
     python prepare_data.py --limit 50                     a quick look at 50 studies
+    python prepare_data.py --dataset table --table FILE.csv    images that a table names, such as PNGs
 
 Reads RAW_DATA_DIR; writes slices.parquet, studies.parquet, volumes/, folds.csv, quarantine.csv and
 manifest.json to CLEAN_DATA_DIR. Stopped and started again it continues; finished, it verifies and does
@@ -60,6 +61,8 @@ def parse_arguments() -> Namespace:
     option("--limit", "only N studies, for a quick look; `all` ends it", type=studies, metavar="N")
     text = "classes and patients of --dataset folder, see its reader"
     option("--folder-config", text, type=absolute, metavar="FILE")
+    text = "one row an image, for --dataset table; looked for here and below RAW_DATA_DIR"
+    option("--table", text, type=here_or_below, metavar="FILE")
     text = "remake the volumes where a choice that changes stored pixels is not that of the prepared folder"
     parser.add_argument("--again", action="store_true", help=text)
     text = "work on the Dask cluster with this scheduler"
@@ -70,6 +73,11 @@ def parse_arguments() -> Namespace:
 def absolute(text: str) -> str:
     """Type of a file that is remembered, and so must be found from elsewhere too."""
     return os.path.abspath(text)
+
+
+def here_or_below(text: str) -> str:
+    """Type of --table: absolute where it is here, else below RAW_DATA_DIR."""
+    return os.path.abspath(text) if os.path.exists(text) else text
 
 
 def studies(text: str) -> int | None:

@@ -23,12 +23,12 @@ from ..data.dicom import decode, scan_headers
 from ..data.geometry import positions
 from ..data.phantom import TRAIN_CSV, prepare_preset
 from ..data.source import DICOM_SUFFIXES, list_files, read_bytes
+from ..data.windows import BRAIN, SUBDURAL
 from ..errors import UserError
 from ..files import atomic_path
 from ..labels import SUBTYPES
 from ..phantom.plan import Preset, StudyPlan, make_plan
 from ..phantom.study import draw_study, paint_study
-from ..report.data_overview import BLOOD, BRAIN
 
 ROOT = Path(__file__).resolve().parents[2]
 SEARCHED = 200  # studies among which bleeds and mimics are looked for
@@ -127,7 +127,7 @@ def read(paths: pd.Series) -> list[np.ndarray]:
 
 
 def window_of(label: str) -> tuple[float, float]:
-    return BLOOD if label in ("epidural", "subdural") else BRAIN
+    return SUBDURAL if label in ("epidural", "subdural") else BRAIN
 
 
 def evenly(images: Sequence[np.ndarray]) -> list[np.ndarray]:

@@ -96,9 +96,10 @@ def messages() -> Iterator:
             text = file.read().decode("utf-8", "replace")
 
 
-def check_jpeg(stream: bytes) -> None:
-    """Raises ValueError for a JPEG without its end marker."""
-    _jpeg_frame(stream)
+def jpeg_shape(stream: bytes) -> tuple[int, int]:
+    """(rows, columns) of a whole JPEG. Raises ValueError for one without its end marker."""
+    frame = _jpeg_frame(stream)
+    return frame.rows, frame.columns
 
 
 def _fragments(data: bytes, at: int) -> list[bytes]:

@@ -140,7 +140,8 @@ def read_external_folds(path: Path | str, slices: pd.DataFrame) -> pd.DataFrame:
 def read_fold_file(path: Path | str) -> pd.DataFrame:
     """patient_id, fold (int64) of a CSV. Raises UserError where a fold is not a whole number from 0 on."""
     try:
-        folds = pd.read_csv(path, dtype={"patient_id": "str"}, encoding="utf-8-sig")
+        # a patient may be called NA: nothing but numbers is interpreted
+        folds = pd.read_csv(path, dtype="str", encoding="utf-8-sig", keep_default_na=False)
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: not a readable CSV ({error})") from None
     if not {"patient_id", "fold"} <= set(folds.columns):

@@ -80,6 +80,14 @@ def gray(values: np.ndarray) -> Slice:
     return Slice(values.astype(np.int16), is_hu=False)
 
 
+def from_window(levels: np.ndarray, center: float, width: float) -> Slice:
+    """(rows, columns) uint8 or uint16 -> HU: black is the window's lower end, white its upper one, and what
+    lay beyond either is lost. Rounded half to even.
+    """
+    step = width / np.iinfo(levels.dtype).max
+    return Slice(_saturate(np.rint(levels * np.float64(step) + (center - width / 2))))
+
+
 def _is_wrapped(stored: np.ndarray) -> bool:
     """Whether so much of the image lies where the wrap puts air that it cannot be anything else."""
     low, high = WRAPPED_AIR

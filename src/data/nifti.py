@@ -13,15 +13,16 @@ import pandas as pd
 from ..errors import UserError
 from .hu import HIGHEST, LOWEST
 from .preparation.headerless import headerless
-from .source import VolumeSlice, cause_of_failure, printable, read_bytes, read_head
+from .source import VolumeSlice, cause_of_failure, modified_ns, printable, read_bytes, read_head
 
 SUFFIXES = (".nii", ".nii.gz")
 TO_LPS = np.array([-1, -1, 1])
+SQUARE = 1.5  # of the sides of an axial slice's pixels, the longer to the shorter
 
 
 def open_volume(path: str):
-    """The file as nibabel has it, its voxels unread. Raises ValueError where it is no volume of axial slices,
-    OSError.
+    """The file as nibabel has it, its voxels unread; its axes may be stored in any order and direction.
+    Raises ValueError where it is no volume of axial slices, OSError.
     """
     try:
         import nibabel
@@ -48,11 +49,37 @@ def open_volume(path: str):
         raise ValueError(f"not HU: the voxels are {name} values")
     if not np.isfinite(affine).all() or not np.abs(affine[:3, :3]).any(axis=0).all():
         raise ValueError("bad header: its affine matrix places no voxels")
-    third = nibabel.aff2axcodes(affine)[2]
-    if third not in ("S", "I"):
-        raise ValueError(f"non-axial: the third axis of the volume runs along {third}")
+    if (acquired := _longest_voxels(affine)) is not None:
+        raise ValueError(f"non-axial: its voxels are longest along {acquired}")
     _check_length(path, image, size)
     return image
+
+
+def _longest_voxels(affine: np.ndarray) -> str | None:
+    """The axis along which slices were evidently acquired where that is not the body's, else None: stored
+    orders differ, but thick slices stay thick.
+    """
+    from nibabel import aff2axcodes
+
+    lengths = np.linalg.norm(affine[:3, :3], axis=0)
+    first, second = np.delete(np.arange(3), _up(affine))
+    if max(lengths[first], lengths[second]) <= SQUARE * min(lengths[first], lengths[second]):
+        return None
+    return aff2axcodes(affine)[max(first, second, key=lambda axis: lengths[axis])]
+
+
+def _up(affine: np.ndarray) -> int:
+    """The axis of the volume that runs along the body."""
+    from nibabel.orientations import io_orientation
+
+    return int(np.flatnonzero(io_orientation(affine)[:, 0] == 2)[0])
+
+
+def _slices_last(image) -> tuple[tuple[int, ...], np.ndarray]:
+    """Shape and affine (4, 4) with the body's axis as the third, the others in their stored order."""
+    up = _up(image.affine)
+    order = [axis for axis in range(3) if axis != up] + [up]
+    return tuple(image.shape[axis] for axis in order), image.affine[:, [*order, 3]]
 
 
 def _check_length(path: str, image, size: int) -> None:
@@ -64,20 +91,19 @@ def _check_length(path: str, image, size: int) -> None:
 
 
 def grid(path: str) -> tuple[tuple[int, ...], tuple[str, ...]]:
-    """Shape and directions of a volume's axes: what a mask must have in common with its image. Raises like
-    `open_volume`.
+    """Shape and directions of a volume's axes, the body's last: what a mask must have in common with its
+    image. Raises like `open_volume`.
     """
     from nibabel import aff2axcodes
 
-    image = open_volume(path)
-    return image.shape[:3], aff2axcodes(image.affine)
+    shape, affine = _slices_last(open_volume(path))
+    return shape, aff2axcodes(affine)
 
 
 def header_rows(path: str) -> pd.DataFrame:
     """One row per slice, in the columns of `dicom.scan_headers`. Raises like `open_volume`."""
-    image = open_volume(path)
-    shape, lps = image.shape[:3], TO_LPS[:, None] * image.affine[:3]
-    along_x = _axis_along_x(image.affine)
+    shape, affine = _slices_last(open_volume(path))
+    lps, along_x = TO_LPS[:, None] * affine[:3], _axis_along_x(affine)
     table = headerless(list(range(shape[2])), [(shape[1 - along_x], shape[along_x])] * shape[2])
     middle = [(shape[0] - 1) / 2, (shape[1] - 1) / 2]
     centres = np.array([lps @ [*middle, index, 1] for index in range(shape[2])])
@@ -96,7 +122,7 @@ def slice_values(source: VolumeSlice) -> np.ndarray:
     """(rows, columns) int32, rounded half to even, saturated at the ends of int16. Raises ValueError,
     OSError.
     """
-    rows = _image_rows(source.path)
+    rows = _image_rows(source.path, modified_ns(source))
     if isinstance(rows, str):
         raise ValueError(rows)
     if source.index >= len(rows):
@@ -105,8 +131,10 @@ def slice_values(source: VolumeSlice) -> np.ndarray:
 
 
 @lru_cache(maxsize=1)  # the slices of a volume are asked for one after the other
-def _image_rows(path: str) -> np.ndarray | str:
-    """(slices, rows, columns), slices as stored, or the cause why there are none."""
+def _image_rows(path: str, modified: int) -> np.ndarray | str:
+    """(slices, rows, columns), slices as stored, or the cause why there are none. A file that was `modified`
+    since is another one.
+    """
     try:
         return _oriented(open_volume(path), path)
     except (EOFError, zlib.error) as error:
@@ -131,8 +159,8 @@ def _oriented(image, path: str) -> np.ndarray:
     values = np.asanyarray(image.dataobj).reshape(image.shape[:3])
     if not np.isfinite(values).all():
         raise ValueError("bad values: the volume holds NaN or infinite values")
-    # L and P, the directions of DICOM's rows and columns; the third axis keeps its own direction
-    axes = ("L", "P", aff2axcodes(image.affine)[2])
+    # L and P, the directions of DICOM's rows and columns; the body's axis keeps its own direction
+    axes = ("L", "P", aff2axcodes(image.affine)[_up(image.affine)])
     turn = ornt_transform(io_orientation(image.affine), axcodes2ornt(axes))
     turned = apply_orientation(values, turn).transpose(2, 1, 0)
     return np.clip(np.rint(turned), LOWEST, HIGHEST).astype(np.int32)

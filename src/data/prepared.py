@@ -12,6 +12,7 @@ import pandas as pd
 
 from ..errors import UserError
 from ..files import file_sha256, fingerprint, read_json, read_parquet
+from .folds import read_fold_file
 from .volumes import Volumes
 
 SLICES, STUDIES, FOLDS, QUARANTINE = "slices.parquet", "studies.parquet", "folds.csv", "quarantine.csv"
@@ -44,6 +45,9 @@ class Prepared:
 
     def __str__(self) -> str:
         return str(self.folder)
+
+    def __reduce__(self) -> tuple[type["Prepared"], tuple[Path]]:
+        return Prepared, (self.folder,)  # another process opens the folder anew
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -91,7 +95,7 @@ class Prepared:
     @cached_property
     def folds(self) -> pd.DataFrame:
         """patient_id (unique), fold."""
-        return pd.read_csv(self._checked(FOLDS), dtype={"patient_id": "str", "fold": "int64"})
+        return read_fold_file(self._checked(FOLDS))
 
     @cached_property
     def volumes(self) -> Volumes:

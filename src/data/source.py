@@ -35,7 +35,7 @@ class ZipMember:
 
 @dataclass(frozen=True, slots=True)
 class VolumeSlice:
-    """Slice `index` (from 0, along the third axis as stored) of a NIfTI volume."""
+    """Slice `index` (from 0, along the body's axis as stored) of a NIfTI volume."""
 
     path: str
     index: int
@@ -54,7 +54,19 @@ class BareDicom:
         return self.path
 
 
-Source = str | Path | ZipMember | VolumeSlice | BareDicom
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A JPEG or PNG that shows a known window: its gray levels are HU between the window's ends."""
+
+    path: str
+    center: float  # HU
+    width: float
+
+    def __str__(self) -> str:
+        return self.path
+
+
+Source = str | Path | ZipMember | VolumeSlice | BareDicom | Picture
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 # Pictures and volumes that a reader may meet and does not read.
@@ -121,7 +133,7 @@ def file_of(source: Source) -> str | Path:
     """The file on disk that holds the source."""
     if isinstance(source, ZipMember):
         return source.archive
-    return source.path if isinstance(source, (VolumeSlice, BareDicom)) else source
+    return source.path if isinstance(source, (VolumeSlice, BareDicom, Picture)) else source
 
 
 def modified_ns(source: Source) -> int:
@@ -132,17 +144,18 @@ def modified_ns(source: Source) -> int:
         return 0
 
 
-def stamp(source: Source) -> tuple[int, ...]:
+def stamp(source: Source) -> tuple[float, ...]:
     """What tells a file from another one under its name, beside a date after the last run: its size in bytes
-    (-1 where it cannot be looked at, which decoding then reports), and its date where that lies in the
-    future.
+    (-1 where it cannot be looked at, which decoding then reports), its date where that lies in the future,
+    and the window of a picture.
     """
     try:
         status = os.stat(file_of(source))
     except OSError:
         return (-1,)
     size = source.size if isinstance(source, ZipMember) else status.st_size
-    return (size, status.st_mtime_ns) if status.st_mtime_ns > time.time_ns() else (size,)
+    window = (source.center, source.width) if isinstance(source, Picture) else ()
+    return (size, *((status.st_mtime_ns,) if status.st_mtime_ns > time.time_ns() else ()), *window)
 
 
 def changed_since(source: Source, then_ns: int) -> bool:
@@ -232,7 +245,7 @@ def _read_member(member: ZipMember, limit: int | None) -> bytes:
         os.close(descriptor)
     if member.deflated:
         try:
-            data = zlib.decompressobj(-15).decompress(data, limit or 0)
+            data = zlib.decompressobj(-15).decompress(data, limit or member.size + 1)
         except zlib.error as error:
             raise ValueError(f"damaged zip member: {error}") from None
     if limit is not None:

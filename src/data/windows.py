@@ -3,29 +3,57 @@
 A window (center L, width W) clips to [L - W/2, L + W/2] and scales linearly.
 """
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import torch
 from pydantic import AfterValidator
 
 from ..config import OneOf, Positive
+from ..errors import UserError
 
 BRAIN = (40.0, 80.0)
 SUBDURAL = (80.0, 200.0)
 SOFT_TISSUE = (40.0, 380.0)
-WINDOWS = {  # center, width in HU: those of the contest's winners, and Radiopaedia's for stroke
+GRAY = (127.5, 255.0)  # every level of a picture, which is not in HU
+HU_WINDOWS = {  # center, width in HU: those of the contest's winners, and Radiopaedia's for stroke
     "brain": BRAIN,
     "subdural": SUBDURAL,
     "soft_tissue": SOFT_TISSUE,
     "bone": (600.0, 2800.0),
     "stroke": (40.0, 40.0),
 }
+WINDOWS = HU_WINDOWS | {"gray": GRAY}
 
 # In a configuration: center and width in HU, the name of a window, or `file`, which is the image's own.
 Window = Annotated[
     tuple[float, Positive] | Annotated[str, OneOf((*WINDOWS, "file"))],
     AfterValidator(lambda window: WINDOWS.get(window, window)),
 ]
+
+
+def check_units(windows: Sequence[Window], units: str, data: object) -> None:
+    """UserError where a window in HU would be laid on the gray levels of pictures, or the data hold both.
+
+    units: `hu`, `gray`, or the two joined.
+    """
+    if "gray" not in units:
+        return
+    if units != "gray":
+        raise UserError(
+            f"{data}: holds images in HU and gray pictures, which no window fits; prepare them apart"
+        )
+    for window in windows:
+        if window != "file" and (window in HU_WINDOWS.values() or not _within_gray(*window)):
+            name = next((name for name, value in HU_WINDOWS.items() if value == window), list(window))
+            raise UserError(
+                f"{data}: its images are pictures with gray levels 0 to 255, not HU, so the window {name} "
+                'means nothing there; set "windows": ["gray"] in the configuration'
+            )
+
+
+def _within_gray(center: float, width: float) -> bool:
+    return center - width / 2 >= 0 and center + width / 2 <= 255
 
 
 def stack_windows(

@@ -88,7 +88,8 @@ class ImageOptions(StrictModel):
     neighbours: tuple[int, ...] = (0,)
     """slices seen, by order in the study: 0 the slice, 1 the next one up"""
     windows: tuple[Window, ...] = (BRAIN, SUBDURAL, SOFT_TISSUE)
-    """a name, [center, width] in HU, or "file" for the image's own; one channel each"""
+    """a name, [center, width] in HU (gray levels for pictures without HU), or "file" for the image's own; one
+    channel each"""
     learn_windows: bool = False
     """sigmoid windows as parameters that start at `windows`"""
     normalisation: Annotated[str, OneOf(NORMALISATIONS)] = "fixed"

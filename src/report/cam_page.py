@@ -23,7 +23,7 @@ from matplotlib.colors import to_hex
 from ..command_line import DEVICES, positive, run
 from ..data.prepared import Prepared
 from ..data.target_labels import with_locations
-from ..data.windows import BRAIN
+from ..data.windows import BRAIN, GRAY
 from ..errors import UserError
 from ..evaluation.localisation import TOLERANCE, Localisation, MapScore, score_map, summarise
 from ..files import write_text
@@ -44,7 +44,6 @@ from .data_overview import is_gray
 from .gradcam import grad_cam, normalise, shuffled_head_correlation
 from .pages import render_page
 
-GRAY_LEVELS = (127.5, 255.0)  # the window of data that are pictures
 WHOLE = ("any", PRESENCE)  # columns that ask for any bleeding
 
 
@@ -73,7 +72,7 @@ class Explainer:
         self.model, self.prepared, self.config, self.masks = model.to(device), prepared, config, masks
         self.device, self.columns = device, config.predicted.columns
         # what the network sees of a slice, as sharp as it is stored
-        shown = {"image_size": prepared.size, "neighbours": (0,), "windows": (BRAIN,)}
+        shown = {"image_size": prepared.size, "neighbours": (0,)}
         self.reader = SliceReader(prepared, config.model_copy(update=shown))
 
     def slices(self, image_ids: Sequence[str]) -> Iterator[Explained]:
@@ -214,7 +213,7 @@ def main() -> None:
     image_ids = arguments.images or choose(predicted, labels["study_id"], arguments.slices)
     gray = is_gray(prepared.slices)
     shown = [
-        pictures(explained, columns, GRAY_LEVELS if gray else BRAIN, arguments.maps)
+        pictures(explained, columns, GRAY if gray else BRAIN, arguments.maps)
         | remarks(explained.image_id, labels[columns], predicted.index)
         for explained in explainer.slices(image_ids)
     ]

@@ -55,7 +55,8 @@ def keys_table(keys: list[Key]) -> str:
 def windows_table() -> str:
     """The names that `windows` knows; Markdown."""
     rows = [(f"`{name}`", f"{center:g}", f"{width:g}") for name, (center, width) in WINDOWS.items()]
-    return f"Windows by name, in HU:\n\n{markdown_table(('name', 'center', 'width'), rows, 'lrr')}"
+    title = "Windows by name, in HU; `gray` in the gray levels of pictures without HU:"
+    return f"{title}\n\n{markdown_table(('name', 'center', 'width'), rows, 'lrr')}"
 
 
 if __name__ == "__main__":

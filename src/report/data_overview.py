@@ -3,7 +3,8 @@
     python -m src.report.data_overview data/clean --out looks
 
 Writes counts.csv, prevalence.csv, defects.csv, histogram.png, montage.png (examples of every label) and
-study.png (one study from below to above), and prints the tables. The functions serve the run report too.
+study.png (one study from below to above), and prints the tables; where no image is usable, no pictures. The
+functions serve the run report too.
 """
 
 import argparse
@@ -19,10 +20,10 @@ from matplotlib.figure import Figure
 from ..command_line import run
 from ..data.prepared import Prepared
 from ..data.volumes import Volumes
+from ..data.windows import BRAIN, GRAY, SUBDURAL
 from ..files import atomic_path, write_csv
 from ..labels import LABELS, SUBTYPES
 
-BRAIN, BLOOD = (40.0, 80.0), (80.0, 200.0)  # center, width in HU
 COLUMNS = 4
 SAMPLE = 400  # slices in the histogram
 EDGES = np.arange(-1040, 3100, 20)
@@ -107,7 +108,7 @@ def montage_figure(volumes: Volumes, slices: pd.DataFrame, seed: int = 0) -> Fig
         for axes in axes_row:
             axes.axis("off")
         for axes, image_id in zip(axes_row, image_ids, strict=False):
-            window = BLOOD if label in ("epidural", "subdural") else BRAIN
+            window = SUBDURAL if label in ("epidural", "subdural") else BRAIN
             _show(axes, volumes.slice(image_id), window, gray)
             axes.set_title(f"{label}\n{image_id}", fontsize=7, color="white")
     return figure
@@ -141,8 +142,19 @@ def interesting_study(slices: pd.DataFrame) -> str:
     return str((bleeding + size / (10 * size.max())).idxmax())
 
 
+def figures(volumes: Volumes, slices: pd.DataFrame) -> dict[str, Figure]:
+    """The pictures of a data set, by name; none where no image is usable."""
+    if not volumes.image_ids:
+        return {}
+    return {
+        "histogram": histogram_figure(hu_histogram(volumes, volumes.image_ids), is_gray(slices)),
+        "montage": montage_figure(volumes, slices),
+        "study": study_figure(volumes, slices, interesting_study(slices)),
+    }
+
+
 def _show(axes: Any, hu: np.ndarray, window: tuple[float, float], gray: bool) -> None:
-    center, width = (127.5, 255.0) if gray else window
+    center, width = GRAY if gray else window
     axes.imshow(hu, cmap="gray", vmin=center - width / 2, vmax=center + width / 2)
 
 
@@ -179,12 +191,7 @@ def main() -> None:
     for name, table in tables.items():
         write_csv(arguments.out / f"{name}.csv", table)
         print(f"{name}\n{table.to_string(index=False, na_rep='')}\n")
-    figures = {
-        "histogram": histogram_figure(hu_histogram(volumes, volumes.image_ids), is_gray(slices)),
-        "montage": montage_figure(volumes, slices),
-        "study": study_figure(volumes, slices, interesting_study(slices)),
-    }
-    for name, figure in figures.items():
+    for name, figure in figures(volumes, slices).items():
         with atomic_path(arguments.out / f"{name}.png") as path:
             figure.savefig(path, dpi=110, format="png")
     if arguments.verify:

@@ -35,10 +35,10 @@ class Kind:
     # (run, prepared, config, device, log, show_progress): train one fold and write its run folder, continuing
     # where a killed run stopped
     train: Callable[[Run, Prepared, Any, torch.device, logging.Logger, bool], None]
-    # (run, prepared, device, log): write test.parquet of a complete fold where it is not up to date
-    predict: Callable[[Run, Prepared, torch.device, logging.Logger], None]
-    # (run, prepared, image ids, device, view=None): probabilities and embeddings by a complete fold, of what
-    # reads pixels
+    # (run, part, device, log, loaded=None): write test.parquet of a complete fold where it is not up to date
+    predict: Callable[..., None]
+    # (run, prepared, image ids, device, view=None, loaded=None): probabilities and embeddings by a complete
+    # fold, of what reads pixels
     outputs: Callable[..., tuple[pd.DataFrame, np.ndarray]] | None = None
     # (config, pretrained=None): the network of what reads pixels
     build: Callable[..., torch.nn.Module] | None = None

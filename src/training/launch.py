@@ -22,7 +22,8 @@ from .engine import distributed
 from .engine.devices import choose_device, prepare_torch
 from .kinds import Kind, kind_of, load_run_config
 from .provenance import check_geometry, check_unchanged, is_done
-from .runs import Run, run_name, runs_of
+from .runs import Loaded, Run, run_name, runs_of
+from .split import Part, unlabelled_part
 
 log = logging.getLogger("ich")
 
@@ -85,22 +86,32 @@ def predict_runs(settings: Settings, experiment: str, device_name: str, jobs: in
     for run in runs:
         check_unchanged(run)
         check_geometry(run, prepared)
-    if choose_device(device_name).type != "cpu":
+    predict_part(runs, unlabelled_part(prepared), device_name, jobs, quiet)
+    log.info("%d folds of %s have their test predictions", len(runs), experiment)
+
+
+def predict_part(
+    runs: Sequence[Run], part: Part, device_name: str, jobs: int, quiet: bool, loaded: Loaded | None = None
+) -> None:
+    """test.parquet of every fold for some slices, in its `place`; stage 1 first, stage 2 reads it.
+
+    loaded: keeps the networks for the next part, and so everything stays in this process.
+    """
+    if choose_device(device_name).type != "cpu" or loaded is not None:
         jobs = 1
     threads = int(
         os.environ.get("OMP_NUM_THREADS", 1)
     )  # else joblib gives each process its share of the cores
     with joblib.parallel_config("loky", inner_max_num_threads=threads):
         for stage in ("stage1", "stage2"):
-            todo = [r for r in runs if r.stage == stage and not r.has("test", prepared.test_fingerprint)]
-            tasks = [(run, device_name, quiet) for run in todo]
+            todo = [run for run in runs if run.stage == stage and not run.has("test", part.fingerprint)]
+            tasks = [(run, part, device_name, quiet, loaded) for run in todo]
             parallel(_predict, tasks, jobs, f"predicting, {stage}", unit="folds")
-    log.info("%d folds of %s have their test predictions", len(runs), experiment)
 
 
-def _predict(run: Run, device_name: str, quiet: bool) -> None:
+def _predict(run: Run, part: Part, device_name: str, quiet: bool, loaded: Loaded | None) -> None:
     start_logging(quiet)  # in a process of its own nothing else has
-    kind_of(run).predict(run, Prepared(run.settings.clean), prepare_torch(device_name), log)
+    kind_of(run).predict(run, part, prepare_torch(device_name), log, loaded)
 
 
 def asked_runs(settings: Settings, prepared: Prepared, name: str, fold: int | None) -> list[Run]:

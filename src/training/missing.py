@@ -5,8 +5,8 @@ import pandas as pd
 
 
 def with_quarantined(usable: pd.DataFrame, slices: pd.DataFrame) -> pd.DataFrame:
-    """Test slices, and between them the quarantined ones whose study and position are known, as `missing`."""
-    bad = slices[(slices["split"] == "test") & (slices["status"] == "quarantined")]
+    """Usable slices, and between them those quarantined whose study and position are known, as `missing`."""
+    bad = slices[slices["status"] == "quarantined"]
     placed = usable.groupby("study_id")["position_mm"].apply(lambda z: z.notna().all())
     bad = bad[bad["position_mm"].notna() & bad["study_id"].isin(placed.index[placed])]
     table = pd.concat([usable.assign(missing=False), bad.assign(missing=True)])

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from ..config import parse_config, read_values
-from ..data.prepared import Prepared, study_digests
+from ..data.prepared import Prepared
 from ..data.target_labels import location_files, with_locations
 from ..errors import UserError
 from ..evaluation.target_scores import scores_of
@@ -29,8 +29,8 @@ from .engine.precision import Batch
 from .kinds import Kind
 from .losses import score_loss
 from .provenance import check_unchanged, origin
-from .runs import Run, training_fingerprint
-from .split import split_fold, unlabelled_slices
+from .runs import Loaded, Run, keep, training_fingerprint
+from .split import Part, split_fold
 
 Outputs = tuple[np.ndarray, np.ndarray]  # logits (n, columns), embeddings (n, d), float32
 
@@ -188,42 +188,40 @@ def predict_together(
 
 
 def predict_test(
-    kind: PixelKind, run: Run, prepared: Prepared, device: torch.device, log: logging.Logger
-) -> None:
-    """Write test.parquet and test_embeddings.npy of a complete fold for the test part of some prepared data.
+    kind: PixelKind, run: Run, part: Part, device: torch.device, log: logging.Logger,
+    loaded: Loaded | None = None,
+) -> None:  # fmt: skip
+    """Write test.parquet and test_embeddings.npy of a complete fold for some slices.
 
     Studies that this fold has predicted already, and that are as they were, are not predicted again.
     """
     with run.lock(wait=True):  # stage-2 folds side by side may all want them
-        if run.has("test", prepared.test_fingerprint):
+        if run.has("test", part.fingerprint):
             return
-        slices = unlabelled_slices(prepared)
-        studies = study_digests(slices)
-        ids = list(slices[kind.key].unique())
-        before = _predicted_before(kind, run, slices, studies)
+        ids = list(part.slices[kind.key].unique())
+        before = _predicted_before(kind, run, part)
         todo = [key for key in ids if before is None or key not in before[0].index]
         parts = [] if before is None else [before]
         if todo or before is None:
-            parts.append(outputs(kind, run, prepared, todo, device))
+            parts.append(outputs(kind, run, part.prepared, todo, device, loaded=loaded))
         probabilities = pd.concat([frame for frame, _ in parts])
         rows = probabilities.index.get_indexer(ids)
         embeddings = np.concatenate([values for _, values in parts])[rows]
-        made_from = {"run": run.fingerprint, "data": prepared.test_fingerprint, "studies": studies}
+        made_from = {"run": run.fingerprint, "data": part.fingerprint, "studies": part.studies}
         run.save_predictions("test", probabilities.iloc[rows], embeddings, made_from)
-    log.info("%s: predicted %d of %d in the test part, the others were there", run, len(todo), len(ids))
+    rows = "slices" if kind.unit == "image" else "studies"
+    log.info("%s: predicted %d of %d %s, the others were there", run, len(todo), len(ids), rows)
 
 
-def _predicted_before(
-    kind: PixelKind, run: Run, slices: pd.DataFrame, studies: dict[str, str]
-) -> tuple[pd.DataFrame, np.ndarray] | None:
+def _predicted_before(kind: PixelKind, run: Run, part: Part) -> tuple[pd.DataFrame, np.ndarray] | None:
     """Probabilities and embeddings of unchanged studies in this fold's present test.parquet."""
-    path = run.folder / "test.parquet"
+    path = run.path("test.parquet")
     made = parquet_made_from(path) if path.exists() else {}
     if made.get("run") != run.fingerprint or not run.embeddings_file("test").exists():
         return None
-    same = [study for study, digest in studies.items() if made["studies"].get(study) == digest]
+    same = [study for study, digest in part.studies.items() if made["studies"].get(study) == digest]
     frame, embeddings = run.predictions("test"), run.embeddings("test")
-    kept = frame.index.isin(slices.loc[slices["study_id"].isin(same), kind.key])
+    kept = frame.index.isin(part.slices.loc[part.slices["study_id"].isin(same), kind.key])
     return frame[kept], embeddings[kept]
 
 
@@ -234,15 +232,16 @@ def outputs(
     ids: Sequence[str],
     device: torch.device,
     view: str | None = None,
+    loaded: Loaded | None = None,
 ) -> tuple[pd.DataFrame, np.ndarray]:
     """Probabilities (index: the kind's key) and embeddings (n, d) by a complete fold's network.
 
-    view: the only one to look through, in place of those of the run's `tta`.
+    view: the only one to look through, in place of those of the run's `tta`; loaded: keeps the network.
     """
     config = run.read_config(kind.config)
     if view is not None:
         values = json.loads(config.model_dump_json()) | {"tta": [view]}
         config = parse_config(kind.config, values, f"{run} through the view {view}")
-    model = run.load_weights(kind.build(config, pretrained=False)).to(device)
+    model = keep(loaded, run, lambda: run.load_weights(kind.build(config, pretrained=False)).to(device))
     logits, embeddings = kind.predict(model, prepared, list(ids), config, device)
     return probability_frame(logits, pd.Index(ids, name=kind.key), config.predicted), embeddings

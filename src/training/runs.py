@@ -3,7 +3,7 @@
 import fcntl
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,20 +32,31 @@ from .engine.state import Progress
 from .provenance import environment
 
 HASHED = ("config.json", "model.safetensors", "model.txt", "embedding_map.safetensors", "oof.parquet")
+TRAINED = (*HASHED, "embeddings.npy", "metrics.json")  # made by training, in the run folder always
 DERIVED = ("test*", "train*", "probe*", "missing*", "oof*", "embeddings.npy")  # made by a complete fold
 
 
 @dataclass(frozen=True)
 class Run:
-    """One fold of one run: `name` is the configuration's path under experiments/ without suffix."""
+    """One fold of one run: `name` is the configuration's path under experiments/ without suffix.
+
+    place: the folder below which its predictions of further slices are kept; None: the run folder itself.
+    """
 
     name: str
     fold: int
     settings: Settings
+    place: Path | None = None
 
     @property
     def folder(self) -> Path:
         return self.settings.models / self.name / f"fold{self.fold}"
+
+    def path(self, file: str) -> Path:
+        """Of one of this fold's files: what training made lies in the run folder, the rest in `place`."""
+        if self.place is None or file in TRAINED:
+            return self.folder / file
+        return self.place / self.name / f"fold{self.fold}" / file
 
     @property
     def checkpoint(self) -> Path:
@@ -76,7 +87,7 @@ class Run:
     @contextmanager
     def lock(self, wait: bool = False) -> Iterator[None]:
         """Hold this fold while writing to it; where another process does, wait for it or raise UserError."""
-        path = self.checkpoint.with_name("lock")
+        path = self.checkpoint.with_name("lock") if self.place is None else self.path("lock")
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(path, "w") as file:
             try:
@@ -89,7 +100,7 @@ class Run:
 
     def require(self, file: str) -> Path:
         """The path of one of this fold's files; UserError with the command that makes it where missing."""
-        path = self.folder / file
+        path = self.path(file)
         if not path.exists():
             raise UserError(f"{path}: missing; run: {self.command}")
         return path
@@ -174,10 +185,10 @@ class Run:
                 np.save(file, _half(embeddings, self))
             made["embeddings"] = file_sha256(path)
         frame = probabilities.rename_axis(probabilities.index.name or KEYS["image"]).reset_index()
-        write_parquet(self.folder / f"{part}.parquet", frame, made)
+        write_parquet(self.path(f"{part}.parquet"), frame, made)
 
     def embeddings_file(self, part: str) -> Path:
-        return self.folder / ("embeddings.npy" if part == "oof" else f"{part}_embeddings.npy")
+        return self.path("embeddings.npy" if part == "oof" else f"{part}_embeddings.npy")
 
     def predictions(self, part: str) -> pd.DataFrame:
         """oof or test probabilities, index image_id or study_id, in the order of the embeddings."""
@@ -197,7 +208,7 @@ class Run:
 
     def has(self, part: str, data: str) -> bool:
         """Whether a part was predicted by this very training for data with this fingerprint."""
-        path = self.folder / f"{part}.parquet"
+        path = self.path(f"{part}.parquet")
         made = parquet_made_from(path) if path.exists() else {}
         whole = "embeddings" not in made or self.embeddings_file(part).exists()
         return whole and (made.get("run"), made.get("data")) == (self.fingerprint, data)
@@ -229,6 +240,18 @@ class Run:
             scores["score"],
             scores["baseline"],
         )
+
+
+Loaded = dict[str, Any]  # complete fold -> the networks it was loaded as, kept for the next data
+
+
+def keep(loaded: Loaded | None, run: Run, load: Callable[[], Any]) -> Any:
+    """What `load` gives for a fold, the first time; without a place to keep it, every time."""
+    if loaded is None:
+        return load()
+    if str(run) not in loaded:
+        loaded[str(run)] = load()
+    return loaded[str(run)]
 
 
 def _half(embeddings: np.ndarray, run: Run) -> np.ndarray:

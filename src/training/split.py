@@ -1,12 +1,48 @@
 """Which slices or studies a fold trains on, which it holds out, and which are the test part."""
 
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import cached_property
+
 import pandas as pd
 
 from ..data.folds import check_folds
-from ..data.prepared import FOLDS, SLICES, Prepared
+from ..data.prepared import FOLDS, SLICES, Prepared, study_digests
 from ..data.target_labels import target_labels
 from ..errors import UserError
+from ..files import fingerprint
 from ..targets import HEMORRHAGE, Targets, Unit
+
+
+@dataclass(frozen=True)
+class Part:
+    """Usable slices of whole studies that complete folds predict, in the order of studies and slices.
+
+    fingerprint: of whatever their predictions depend on; only: the stage-1 fold whose outputs a stacker may
+    read for them, None where every one may.
+    """
+
+    prepared: Prepared
+    slices: pd.DataFrame
+    fingerprint: str
+    only: int | None = None
+
+    @cached_property
+    def studies(self) -> dict[str, str]:
+        """study_id -> digest of its slices."""
+        return study_digests(self.slices)
+
+
+def unlabelled_part(prepared: Prepared) -> Part:
+    """The test part of a data set; may be empty."""
+    return Part(prepared, unlabelled_slices(prepared), prepared.test_fingerprint)
+
+
+def part_of(prepared: Prepared, studies: Collection[str], only: int | None = None) -> Part:
+    """Any studies of a data set, labelled or not."""
+    slices = prepared.slices
+    rows = _usable(slices, slices["study_id"].isin(studies))
+    return Part(prepared, rows, fingerprint([study_digests(rows), prepared.geometry, only]), only)
 
 
 def labelled_slices(prepared: Prepared, targets: Targets = HEMORRHAGE) -> pd.DataFrame:
@@ -31,8 +67,11 @@ def labelled_studies(prepared: Prepared, targets: Targets) -> pd.DataFrame:
 
 def unlabelled_slices(prepared: Prepared) -> pd.DataFrame:
     """Usable test slices, in the order of studies and slices; may be empty."""
-    slices = prepared.slices
-    usable = slices[(slices["split"] == "test") & (slices["status"] == "ok")]
+    return _usable(prepared.slices, prepared.slices["split"] == "test")
+
+
+def _usable(slices: pd.DataFrame, chosen: pd.Series) -> pd.DataFrame:
+    usable = slices[chosen & (slices["status"] == "ok")]
     return usable.sort_values(["study_id", "order"], kind="stable").reset_index(drop=True)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from src.data.folds import assign_folds, check_folds, link_patients, read_external_folds
+from src.data.folds import assign_folds, check_folds, link_patients, read_external_folds, read_fold_file
 from src.errors import UserError
 from src.labels import LABELS
 
@@ -148,6 +148,13 @@ def test_external_folds_are_read_and_checked(tmp_path):
         path.write_text(text)
         with pytest.raises(UserError, match=rf"folds\.csv: .*{message}"):
             read_external_folds(path, slices)
+
+
+@pytest.mark.parametrize("name", ["NA", "null", "nan", "None", ""])
+def test_a_patient_may_be_called_like_a_missing_value(tmp_path, name):
+    path = tmp_path / "folds.csv"
+    path.write_text(f"patient_id,fold\n{name},0\n007,1\n")
+    assert read_fold_file(path)["patient_id"].tolist() == [name, "007"]
 
 
 def test_2213_real_studies_are_divided_evenly_in_seconds(realdata):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from src.data.hu import gray, to_hu
+from src.data.hu import from_window, gray, to_hu
 
 
 def hu_of(stored: list[int], dtype: type, **header: object) -> list[int]:
@@ -119,3 +119,17 @@ def test_the_input_is_never_changed():
     stored.setflags(write=False)
     to_hu(stored, slope=1, intercept=0, bits_stored=12, signed=False)
     assert stored.tolist() == [[0, 4095]]
+
+
+def test_the_gray_levels_of_a_window_are_hu_between_its_ends():
+    image = from_window(np.array([[0, 51, 255]], np.uint8), center=40, width=80)
+    assert image.values.tolist() == [[0, 16, 80]] and image.is_hu
+    wide = from_window(np.array([[0, 65535]], np.uint16), center=600, width=2800)
+    assert wide.values.tolist() == [[-800, 2000]]
+
+
+def test_a_window_of_a_level_for_each_hu_and_more_gives_them_back():
+    """Levels cut down to whole numbers, as most copies of the contest are."""
+    hu = np.arange(0, 81)
+    levels = np.floor(hu / 80 * 255).astype(np.uint8)[None]
+    assert from_window(levels, center=40, width=80).values.tolist() == [hu.tolist()]

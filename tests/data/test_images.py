@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from src.data.hu import Slice
-from src.data.images import PNG, decode_source, gray_pixels
+from src.data.images import PNG, decode_source, gray_levels, gray_pixels, picture_shape
 
 GRAY = np.random.default_rng(0).integers(0, 256, (64, 80), dtype=np.uint8)
 
@@ -20,6 +20,23 @@ def encoded(suffix: str, image: np.ndarray = GRAY) -> bytes:
 def test_a_png_is_exact_and_three_equal_channels_count_as_one():
     np.testing.assert_array_equal(gray_pixels(encoded(".png")), GRAY)
     np.testing.assert_array_equal(gray_pixels(encoded(".png", np.dstack([GRAY] * 3))), GRAY)
+
+
+def test_sixteen_bits_are_kept_as_levels_and_rounded_to_eight_as_gray():
+    wide = np.minimum(GRAY.astype(int) * 257 + 100, 65535).astype(np.uint16)
+    np.testing.assert_array_equal(gray_levels(encoded(".png", wide)), wide)
+    np.testing.assert_array_equal(gray_pixels(encoded(".png", wide)), GRAY)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_the_header_of_a_picture_tells_its_shape(tmp_path, suffix):
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(encoded(suffix))
+    assert picture_shape(str(path)) == (64, 80)
+    for content, message in ((b"", "empty file"), (PNG, "truncated"), (b"GIF89a", "neither JPEG nor PNG")):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=message):
+            picture_shape(str(path))
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])
@@ -58,7 +75,7 @@ def test_a_chunk_of_absurd_length_and_a_picture_without_pixels():
     [
         (b"", "empty file"),
         (b"no picture" * 9, "unreadable image: neither JPEG nor PNG"),
-        (encoded(".png", GRAY.astype(np.uint16)), "unreadable image: uint16 values"),
+        (encoded(".png", GRAY.astype(np.uint16)), "unknown units: 16-bit levels up to 255"),
         (encoded(".png", np.dstack([GRAY, GRAY, GRAY // 2])), "colour image: its channels differ"),
     ],
 )

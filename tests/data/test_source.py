@@ -10,6 +10,7 @@ import zipfile
 import pytest
 
 from src.data.source import (
+    Picture,
     cause_of_failure,
     changed_since,
     list_files,
@@ -122,6 +123,12 @@ def test_what_macos_adds_to_archives_is_left_out(tmp_path):
 def test_bytes_of_a_name_that_are_no_text_are_shown():
     assert printable(os.fsdecode(b"/a/Sch\xe4del.dcm")) == "/a/Sch\\xe4del.dcm"
     assert printable("/a/Sch\xe4del.dcm") == "/a/Sch\xe4del.dcm"
+
+
+def test_the_window_of_a_picture_is_part_of_its_stamp(tmp_path):
+    path = tmp_path / "a.png"
+    path.write_bytes(b"1234")
+    assert stamp(Picture(str(path), 40.0, 80.0)) == (4, 40.0, 80.0)
 
 
 def test_a_date_in_the_future_is_part_of_the_stamp_and_no_change(tmp_path):

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from src.data.windows import BRAIN, stack_windows, vectorised
+from src.data.windows import BRAIN, GRAY, HU_WINDOWS, check_units, stack_windows, vectorised
+from src.errors import UserError
 
 
 @pytest.mark.parametrize(
@@ -40,3 +41,23 @@ def test_a_device_computes_what_the_processor_computes():
     mean, std = torch.tensor([0.2, 0.4]), torch.tensor([0.3, 0.5])
     expected = stack_windows(hu, windows, mean, std)
     torch.testing.assert_close(vectorised(hu, windows, mean, std).reshape(expected.shape), expected)
+
+
+def test_black_and_white_of_a_picture_are_0_and_1():
+    levels = torch.tensor([[[[0, 51, 255]]]], dtype=torch.int16)
+    torch.testing.assert_close(
+        stack_windows(levels, torch.tensor([GRAY])).flatten(), torch.tensor([0, 0.2, 1])
+    )
+
+
+@pytest.mark.parametrize("window", [*HU_WINDOWS.values(), (600.0, 100.0), (100.0, 201.0), (200.0, 200.0)])
+def test_a_window_in_hu_is_refused_for_gray_pictures(window):
+    with pytest.raises(UserError, match=r"clean: its images are pictures .* set \"windows\": \[\"gray\"\]"):
+        check_units([GRAY, window], "gray", "clean")
+
+
+def test_windows_that_fit_are_accepted_and_mixed_units_never():
+    check_units([BRAIN, (600.0, 2800.0), "file"], "hu", "clean")
+    check_units([GRAY, (100.0, 50.0), "file"], "gray", "clean")
+    with pytest.raises(UserError, match="holds images in HU and gray pictures"):
+        check_units([GRAY], "gray+hu", "clean")

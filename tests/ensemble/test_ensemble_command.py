@@ -443,12 +443,12 @@ def test_a_file_of_test_predictions_alone_joins_with_its_weight(home, monkeypatc
 
 
 @pytest.mark.parametrize("synthetic", [True, False])
-@pytest.mark.parametrize("test_part", [True, False])
-def test_the_generator_s_mark_says_what_is_synthetic(home, monkeypatch, capsys, synthetic, test_part):
+@pytest.mark.parametrize("unlabelled_part", [True, False])
+def test_the_generator_s_mark_says_what_is_synthetic(home, monkeypatch, capsys, synthetic, unlabelled_part):
     settings = load_settings(home / "SETTINGS.json")
     if synthetic:
         write_json(settings.raw / "phantom.json", {"finished": True})
-    if not test_part:
+    if not unlabelled_part:
         rewrite(settings.clean, "slices.parquet", lambda slices: slices.query("split == 'train'"))
         for run in (Run(name, k, settings) for name in NOISE for k in range(FOLDS)):
             predict(run, Prepared(settings.clean), "test", run.predictions("test")[:0])

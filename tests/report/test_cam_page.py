@@ -199,7 +199,7 @@ def test_other_targets_and_gray_levels(tmp_path, monkeypatch):
     settings = load_settings(write_settings(tmp_path))
     write_clean(settings.clean, masks=True)
     rewrite(settings.clean, "slices.parquet", lambda table: table.assign(units="gray"))
-    train(settings, "presence", targets="presence")
+    train(settings, "presence", targets="presence", windows=("gray",))
     out = tmp_path / "a.html"
     page = call(monkeypatch, settings, out, "--slices", "1", "--masks", "prepared", config="stage1/presence")
     assert "gray levels 0 to 255" in page and " HU" not in page

@@ -15,11 +15,13 @@ from src.report.data_overview import (
     histogram_figure,
     hu_histogram,
     interesting_study,
+    main,
     montage_figure,
     prevalence,
     study_figure,
 )
 from tests.data.dicom_files import image_name, write_rsna
+from tests.training.prepared import rewrite, write_clean
 
 
 @pytest.fixture(scope="module")
@@ -87,3 +89,19 @@ def test_a_data_set_without_labels_is_shown_too(clean):
     titles = [axes.get_title() for axes in montage_figure(open_volumes(clean), slices).axes]
     assert titles[0].startswith("no labels")
     assert interesting_study(slices)
+
+
+def test_a_data_set_without_a_usable_image_has_tables_and_no_pictures(tmp_path, monkeypatch, capsys):
+    write_clean(tmp_path / "clean", studies=4)
+    spoilt = {"status": "quarantined", "cause": "empty file", "volume": None, "volume_index": None}
+    rewrite(tmp_path / "clean", "slices.parquet", lambda slices: slices.assign(**spoilt))
+    monkeypatch.setattr(
+        "sys.argv", ["data_overview", str(tmp_path / "clean"), "--out", str(tmp_path / "out")]
+    )
+    main()
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "counts.csv",
+        "defects.csv",
+        "prevalence.csv",
+    ]
+    assert pd.read_csv(tmp_path / "out" / "counts.csv")["quarantined"].tolist() == [15, 5]

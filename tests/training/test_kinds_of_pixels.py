@@ -19,6 +19,7 @@ from src.training.kinds import load_kind
 from src.training.losses import LossOptions, build_loss, head_losses
 from src.training.provenance import is_done
 from src.training.runs import Run
+from src.training.split import unlabelled_part
 from tests.training.prepared import rewrite, write_clean, write_settings
 
 CPU, LOG = torch.device("cpu"), logging.getLogger("ich.test")
@@ -38,7 +39,7 @@ def train(settings, kind, name="x", **values):
     loaded = load_kind(kind)
     config = parse_config(loaded.config, {**SMALL, "kind": kind, **values}, name)
     loaded.train(run, Prepared(settings.clean), config, CPU, LOG, False)
-    loaded.predict(run, Prepared(settings.clean), CPU, LOG)
+    loaded.predict(run, unlabelled_part(Prepared(settings.clean)), CPU, LOG)
     return run, config
 
 

@@ -33,7 +33,8 @@ def describe(inventory: Inventory, options: Options, jobs: int) -> tuple[pd.Data
         slices, series = inventory.choose_series(slices)
     usable = slices["cause"].isna()
     placed = slices.loc[usable, geometry.PLACED_BY]
-    slices["position_mm"] = pd.Series(geometry.positions(placed), index=placed.index)
+    found = pd.Series(geometry.positions(placed), index=placed.index)
+    slices["position_mm"] = slices["position_mm"].fillna(found) if "position_mm" in slices else found
     slices["tilt_deg"] = geometry.tilt_degrees(slices)
     return slices.join(geometry.order_slices(slices.loc[usable, geometry.ORDERED_BY])), series
 

@@ -19,7 +19,8 @@ class Inventory:
 
     images    image_id (unique), path (for people), split (`train` with labels, `test` without), cause (why it
               cannot be used, else missing), the six labels (nullable Int8); where the reader knows better
-              than a header also study_id, patient_id, series_id, units (`hu` or `gray`); columns of its own
+              than a header also study_id, patient_id, series_id, position_mm, units (`hu` or `gray`);
+              columns of its own
     sources   where the bytes lie, None for an image without a file
     inputs    tables that were read
     headers   of the rows with a source, as by `dicom.scan_headers`, if the reader made them (their causes are

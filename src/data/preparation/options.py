@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from ...errors import UserError
 
 SIZES = (512, 384, 256)
-DATASETS = ("rsna", "cq500", "physionet", "folder", "dicom", "nifti")
+DATASETS = ("rsna", "cq500", "physionet", "folder", "dicom", "nifti", "table")
 
 
 @dataclass(frozen=True)
@@ -22,10 +22,15 @@ class Options:
     folds_file: str | None = None
     limit: int | None = None  # studies
     folder_config: str | None = None  # of the data set `folder`
+    table: str | None = None  # of the data set `table`; a relative path is below RAW_DATA_DIR
 
     def __post_init__(self) -> None:
         if self.folds < 2:
             raise UserError(f"--folds {self.folds}: two folds at least are needed")
+        if self.dataset == "table" and self.table is None:
+            raise UserError("--dataset table: which table? Give --table FILE.csv or FILE.parquet")
+        if self.dataset != "table" and self.table is not None:
+            raise UserError(f"--table {self.table}: is read by --dataset table, not {self.dataset}")
 
     @property
     def recorded(self) -> dict[str, object]:
@@ -38,13 +43,14 @@ class Options:
 
 
 def fold_choices(recorded: dict[str, object]) -> dict[str, object]:
-    """The settings that decide which patients there are and how they are divided."""
-    return {
-        name: value for name, value in recorded.items() if name == "dataset" or name not in VOLUME_OPTIONS
-    }
+    """The settings that decide which patients there are and how they are divided; a longer table under
+    another name is data that grew.
+    """
+    return {name: value for name, value in recorded.items() if name == "dataset" or name not in NOT_OF_FOLDS}
 
 
 VOLUME_OPTIONS = ("dataset", "size", "crop", "remove_holder", "correct_tilt")
+NOT_OF_FOLDS = (*VOLUME_OPTIONS, "table")
 
 
 def changes(before: dict[str, object], now: dict[str, object]) -> str:

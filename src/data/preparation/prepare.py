@@ -44,13 +44,19 @@ log = logging.getLogger("ich")
 PACKED = 0.27  # of the bytes of int16, a generous share for head CT at 512 px
 
 
-def prepare(raw: Path, clean: Path, options: Options, jobs: int = 1) -> dict[str, Any]:
+def prepare(
+    raw: Path, clean: Path, options: Options, jobs: int = 1, inventory: Inventory | None = None
+) -> dict[str, Any]:
     """Prepare the data set below `raw` into `clean`; gives the manifest. A finished run is only verified.
 
-    Stopped at any moment and started again it continues. Raises UserError for what a person must mend.
+    inventory: the images where they are known already; `raw` is then but a name for them. Stopped at any
+    moment and started again it continues. Raises UserError for what a person must mend.
     """
     try:
-        return _prepare(raw, clean, options, jobs)
+        if inventory is None:
+            inventory = read_inventory(options, raw, jobs)
+            _check_folders(raw, clean)
+        return _prepare(raw, clean, options, jobs, inventory)
     except OSError as error:
         remedy = REMEDIES.get(error.errno or 0, "check the path and the disk")
         raise UserError(
@@ -63,9 +69,7 @@ REMEDIES[errno.ENOENT] = "check the path"
 REMEDIES |= dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "check the permissions of the folder")
 
 
-def _prepare(raw: Path, clean: Path, options: Options, jobs: int) -> dict[str, Any]:
-    inventory = read_inventory(options, raw, jobs)
-    _check_folders(raw, clean)
+def _prepare(raw: Path, clean: Path, options: Options, jobs: int, inventory: Inventory) -> dict[str, Any]:
     inputs = _inputs_fingerprint(inventory, options)
     if (manifest := _finished(clean, inventory, inputs, options, jobs)) is not None:
         return manifest

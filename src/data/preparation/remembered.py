@@ -24,7 +24,7 @@ def chosen(clean: Path, given: dict[str, Any], again: bool = False) -> Options:
     if "folds" in given or "seed" in given:  # then not those of a file
         del kept["folds_file"]
     if given.get("dataset", before.dataset) != before.dataset:
-        del kept["folder_config"]
+        del kept["folder_config"], kept["table"]
     options = Options(**(kept | given))
     differences = changes(before.volumes, options.volumes)
     if differences and not again:

@@ -101,9 +101,10 @@ def add_found(slices: pd.DataFrame, plan: Plan) -> pd.DataFrame:
 
 def hash_quarantined(slices: pd.DataFrame, sources: Sequence[Source | None], jobs: int) -> pd.DataFrame:
     """Fill in pixel_hash and blank of quarantined images that can be decoded all the same, for their copies
-    link patients too.
+    link patients too. Series that were not chosen are left out: they get no fold, and are most of some data.
     """
-    rows = slices.index[slices["cause"].notna() & slices["pixel_hash"].isna()]
+    other = slices["cause"].str.startswith(OTHER_SERIES, na=False)
+    rows = slices.index[slices["cause"].notna() & ~other & slices["pixel_hash"].isna()]
     rows = [row for row in rows if sources[row] is not None]
     found = parallel(_hash_and_blank, [(sources[row],) for row in rows], jobs, "quarantined")
     slices.loc[rows, "pixel_hash"] = [hashed for hashed, _ in found]

@@ -11,13 +11,12 @@ import os
 import re
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from ...errors import UserError
-from ..geometry import is_axial, order_slices, positions
 from ..preparation.inventory import OTHER_SERIES, Inventory, empty_labels
 from ..preparation.options import Options
+from ..series import axial_extent, by_preference, said_by
 from ..source import list_files, printable
 from .csv_file import read_csv
 from .dicom import image_table, other_format, sort_out
@@ -53,9 +52,7 @@ OVERRIDES = {
     470: "CT PRE CONTRAST 5MM STD",
 }
 HEAD_ENDS = {"CQ500-CT-345": 24}  # file numbers from here on do not show the head
-UNWANTED = re.compile(r"BONE|HRCT|PNS|POST|CECT|ORAL|\bCT C\b|3D|ORBIT|(?<!PRE )CONTRAST", re.IGNORECASE)
 SLICES = (15, 128)
-STEP_MM = 5.0
 
 
 def read(raw_dir: Path, options: Options, jobs: int) -> Inventory:
@@ -157,19 +154,16 @@ def choose(slices: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
 def _series_row(key: tuple[str, str], group: pd.DataFrame) -> dict[str, object]:
     study, name = key
     usable = group[group["cause"].isna()]
-    axial = usable[is_axial(usable)] if len(usable) else usable
-    step = np.nan
-    if len(axial) > 1:
-        step = order_slices(axial.assign(position_mm=positions(axial)))["step_mm"].median()
+    axial, step, _ = axial_extent(usable)
     reasons = []
     if len(usable) == 0:
         reasons.append(group["cause"].iloc[0])
-    if UNWANTED.search(name):
+    if said_by(name):
         reasons.append("name")
-    if not SLICES[0] <= len(axial) <= SLICES[1]:
+    if not SLICES[0] <= axial <= SLICES[1]:
         reasons.append("number of slices")
     reason = "unsuitable: " + ", ".join(reasons) if reasons else ""
-    return {"study_id": study, "series": name, "slices": len(axial), "step_mm": step, "reason": reason}
+    return {"study_id": study, "series": name, "slices": axial, "step_mm": step, "reason": reason}
 
 
 def _choose_one(study: str, table: pd.DataFrame) -> str | None:
@@ -180,9 +174,4 @@ def _choose_one(study: str, table: pd.DataFrame) -> str | None:
     fit = table[table["reason"] == ""]
     if fit.empty:
         return None
-    distance = (fit["step_mm"] - STEP_MM).abs().round(1)
-    return (
-        fit.assign(distance=distance, fewer=-fit["slices"])
-        .sort_values(["distance", "fewer", "series"])["series"]
-        .iloc[0]
-    )
+    return by_preference(fit)["series"].iloc[0]

@@ -114,7 +114,7 @@ def _with_headers(
         except Exception as error:  # as in images.decode_source: this picture's matter alone
             shapes.append((0, 0))
             images.at[row, "cause"] = cause_of_failure(error)
-    by_number = images[gray].assign(key=images.loc[gray, "image_id"].map(_natural)).sort_values("key")
+    by_number = images[gray].assign(key=images.loc[gray, "image_id"].map(natural)).sort_values("key")
     sequence = pd.Series(range(len(by_number)), by_number.index).reindex(images.index[gray])
     made = headerless(sequence.tolist(), shapes).set_axis(images.index[gray])
     headers = pd.concat([scanned, made]).reindex(images.index) if gray.any() else scanned
@@ -148,7 +148,7 @@ def _excluded(path: str, config: FolderConfig) -> bool:
     return any(fnmatch.fnmatch(path.replace(os.sep, "/"), pattern) for pattern in config.exclude)
 
 
-def _natural(name: str) -> list[tuple[int, str]]:
+def natural(name: str) -> list[tuple[int, str]]:
     """Sorts slice2 before slice10."""
     parts = re.split(r"(\d+)", name)  # every second one is a number
     return [(int(part), "") if place % 2 else (-1, part) for place, part in enumerate(parts)]

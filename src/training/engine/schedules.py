@@ -98,6 +98,8 @@ class RateOptions(StrictModel):
     """highest learning rate"""
     weight_decay: NotNegative = 0.01
     """of everything but biases and norms"""
+    eps: Positive | None = None
+    """epsilon of Adam and its kin; null: the optimiser's own"""
     layer_decay: Annotated[float, Field(gt=0, le=1)] | None = None
     """the rate of a layer over that of the next; null: one rate for all"""
     encoder_rate: Positive | None = None
@@ -114,6 +116,12 @@ class RateOptions(StrictModel):
     """step: what the rate is multiplied by"""
     restart_epochs: Positive = 1.0
     """restarts: length of one cosine"""
+
+    @model_validator(mode="after")
+    def _eps_has_an_effect(self) -> "RateOptions":
+        if self.eps is not None and self.optimizer == "sgd":
+            raise ValueError("eps: sgd has none; leave it out")
+        return self
 
     @model_validator(mode="after")
     def _one_division(self) -> "RateOptions":
@@ -136,6 +144,8 @@ def build_optimizer(model: nn.Module, options: RateOptions) -> torch.optim.Optim
         "lr": options.lr,
         "weight_decay": options.weight_decay,
     }
+    if options.eps is not None:
+        values["eps"] = options.eps
     for option, groups in (("layer_decay", "layer_groups"), ("encoder_rate", "rate_groups")):
         if (share := getattr(options, option)) is None:
             continue

@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 
 from ...data.prepared import Prepared
+from ...data.windows import check_units
 from ...errors import UserError
 from ..engine import distributed
 from .draws import Draw, draw, middle_matrix
@@ -29,6 +30,7 @@ class SliceReader:
 
     def __init__(self, prepared: Prepared, config: PixelConfig):
         self.prepared, self.volumes, self.config = prepared, prepared.volumes, config
+        check_units(config.windows, prepared.geometry["units"], prepared)
         volumes = prepared.volumes
         self.fixed = np.array([w for w in config.windows if w != "file"], np.float32).reshape(-1, 2)
         self.own = _own_windows(prepared) if "file" in config.windows else None

@@ -7,13 +7,19 @@ import torch
 
 from ...data.prepared import Prepared
 from ..kinds import kind_of
-from ..runs import Run
-from ..split import split_fold
+from ..runs import Loaded, Run
+from ..split import Part, split_fold
 
 
-def predict_test_part(run: Run, prepared: Prepared, device: torch.device, log: logging.Logger) -> None:
-    """Write test.parquet of a stage-1 fold, whatever its kind; what is up to date is left."""
-    kind_of(run).predict(run, prepared, device, log)
+def predict_test_part(
+    run: Run, part: Part, views: Sequence[str], device: torch.device, log: logging.Logger,
+    loaded: Loaded | None = None,
+) -> None:  # fmt: skip
+    """Write test.parquet of a stage-1 fold, whatever its kind, and what it says through single views; what is
+    up to date is left.
+    """
+    kind_of(run).predict(run, part, device, log, loaded)
+    _predict_views(run, part.prepared, "test", part.fingerprint, views, device, log, loaded)
 
 
 def predict_views(
@@ -24,14 +30,20 @@ def predict_views(
     The network is the one that wrote <part>.parquet, so copies of out-of-fold outputs are out of fold. What
     is there and up to date is left.
     """
-    data = prepared.test_fingerprint if part == "test" else prepared.fingerprint
+    _predict_views(run, prepared, part, prepared.fingerprint, views, device, log)
+
+
+def _predict_views(
+    run: Run, prepared: Prepared, part: str, data: str, views: Sequence[str], device: torch.device,
+    log: logging.Logger, loaded: Loaded | None = None,
+) -> None:  # fmt: skip
     made_from = {"run": run.fingerprint, "data": data}
     with run.lock(wait=True):
         missing = [view for view in views if not run.has(f"{part}_{view}", data)]
         if missing:
             ids = list(run.predictions(part).index)
         for view in missing:
-            outputs = kind_of(run).outputs(run, prepared, ids, device, view)
+            outputs = kind_of(run).outputs(run, prepared, ids, device, view, loaded)
             run.save_predictions(f"{part}_{view}", *outputs, made_from)
             log.info("%s: predicted %d %s slices through the view %s", run, len(ids), part, view)
 

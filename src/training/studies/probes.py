@@ -12,7 +12,7 @@ from ...data.synthetic_truth import RECIPE
 from ...files import fingerprint
 from ..kinds import kind_of
 from ..runs import Run
-from ..split import unlabelled_slices
+from ..split import unlabelled_part
 from .embedding_spaces import Alignment, fit_alignment
 from .member_outputs import predict_test_part
 
@@ -40,8 +40,9 @@ def fit_alignments(
 
 def probe_embeddings(run: Run, prepared: Prepared, device: torch.device, log: logging.Logger) -> np.ndarray:
     """(n, d) embeddings of the same n slices for every fold of a run."""
-    if len(unlabelled_slices(prepared)) > 1:
-        predict_test_part(run, prepared, device, log)
+    test = unlabelled_part(prepared)
+    if len(test.slices) > 1:
+        predict_test_part(run, test, (), device, log)
         return run.embeddings("test")
     data = fingerprint([STUDIES, SEED, RECIPE, prepared.size])
     with run.lock(wait=True):

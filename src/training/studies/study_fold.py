@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 
 import numpy as np
@@ -21,8 +22,8 @@ from ...targets import HEMORRHAGE
 from ..engine import distributed
 from ..missing import with_quarantined
 from ..provenance import check_alike, check_data, check_unchanged, origin
-from ..runs import Run
-from ..split import split_fold, unlabelled_slices
+from ..runs import Loaded, Run, keep
+from ..split import Part, split_fold
 from .boosted_stacker import predict_boosted, read_boosted, train_boosted, write_boosted
 from .embedding_spaces import FILE, EmbeddingMap
 from .member_outputs import predict_test_part, predict_training_slices, predict_views
@@ -122,44 +123,51 @@ def some_embeddings(inputs: StudyInputs, space: EmbeddingMap) -> tuple[np.ndarra
     return np.concatenate(x), np.concatenate(y)
 
 
-def predict_test_studies(run: Run, prepared: Prepared, device: torch.device, log: logging.Logger) -> None:
-    """Write test.parquet of a complete fold for the test part of some prepared data.
+def predict_test_studies(
+    run: Run, part: Part, device: torch.device, log: logging.Logger, loaded: Loaded | None = None
+) -> None:
+    """Write test.parquet of a complete fold for some slices.
 
-    The stacker predicts once for every stage-1 fold's test outputs; the probabilities are averaged.  One that
-    learned to do without some slices (`slice_dropout`) also predicts quarantined slices whose place is known,
-    from their neighbours: missing.parquet.  A data set without test part gets an empty table.
+    The stacker predicts once for every stage-1 fold's outputs for them; the probabilities are averaged.  One
+    that learned to do without some slices (`slice_dropout`) also predicts quarantined slices whose place is
+    known, from their neighbours: missing.parquet.  An empty part gets an empty table.
     """
-    if run.has("test", prepared.test_fingerprint):
+    if run.has("test", part.fingerprint):
         return
-    made_from = {"run": run.fingerprint, "data": prepared.test_fingerprint}
+    made_from = {"run": run.fingerprint, "data": part.fingerprint}
     config = run.read_config(StackerConfig)
-    slices = unlabelled_slices(prepared)
+    slices = part.slices
     if slices.empty:
         nothing = probability_frame(np.empty((0, len(LABELS))), list(slices["image_id"]), HEMORRHAGE)
         run.save_predictions("test", nothing, made_from=made_from)
         return
     if config.slice_dropout > 0:
-        slices = with_quarantined(slices, prepared.slices)
-    members = input_runs(run)
-    if config.embedding_space == "in_fold":
-        members = {name: [own_fold(runs, run)] for name, runs in members.items()}
-    folds = [dict(zip(members, runs, strict=True)) for runs in zip(*members.values(), strict=True)]
+        slices = with_quarantined(slices, part.prepared.slices)
+    folds = _speakers(input_runs(run), run, config, part.only)
     mean = np.zeros((len(slices), len(LABELS)))
-    predict = None
     for fold in folds:
         for stage1 in fold.values():
-            predict_test_part(stage1, prepared, device, log)
-            predict_views(stage1, prepared, "test", config.views, device, log)
+            predict_test_part(stage1, part, config.views, device, log, loaded)
         inputs = StudyInputs(slices, {name: [stage1] for name, stage1 in fold.items()}, "test", config)
-        predict = predict or load_predictor(run, config, inputs, device)
+        predict = keep(loaded, run, partial(load_predictor, run, config, inputs, device))
         mean += expit(predict(inputs).astype(np.float64)) / len(folds)
     frame = pd.DataFrame(mean, pd.Index(slices["image_id"], name="image_id"), list(LABELS))
     if "missing" in slices:
         missing = slices["missing"].to_numpy(bool)
-        write_parquet(run.folder / "missing.parquet", frame[missing].reset_index())
+        write_parquet(run.path("missing.parquet"), frame[missing].reset_index())
         frame = frame[~missing]
     run.save_predictions("test", frame, made_from=made_from)
-    log.info("%s: predicted %d test slices", run, len(frame))
+    log.info("%s: predicted %d slices", run, len(frame))
+
+
+def _speakers(
+    members: dict[str, list[Run]], run: Run, config: StackerConfig, only: int | None
+) -> list[dict[str, Run]]:
+    """The stage-1 folds whose outputs a complete fold reads, each fold of every member in turn."""
+    if config.embedding_space == "in_fold":
+        members = {name: [own_fold(runs, run)] for name, runs in members.items()}
+    folds = [dict(zip(members, runs, strict=True)) for runs in zip(*members.values(), strict=True)]
+    return [fold for fold in folds if only is None or all(stage1.fold == only for stage1 in fold.values())]
 
 
 def load_predictor(
@@ -212,7 +220,7 @@ def input_runs(run: Run) -> dict[str, list[Run]]:
     members: dict[str, list[Run]] = {}
     for key in run.made_from["inputs"]:
         name, _, fold = key.rpartition("/fold")
-        members.setdefault(name, []).append(Run(name, int(fold), run.settings))
+        members.setdefault(name, []).append(Run(name, int(fold), run.settings, run.place))
     return members
 
 

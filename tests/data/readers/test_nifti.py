@@ -1,6 +1,7 @@
 """Folders of NIfTI volumes: a real template of the head in HU, and what can be wrong with a file."""
 
 import gzip
+import itertools
 import os
 import struct
 from pathlib import Path
@@ -95,6 +96,25 @@ def test_a_volume_stored_from_above_downwards_is_ordered_upwards(tmp_path):
     prepare(tmp_path / "raw", tmp_path / "clean", OPTIONS)
     volumes = open_volumes(tmp_path / "clean")
     assert volumes.study("deep/a")[:, 0, 0].tolist() == [10, 20, 30]
+
+
+def test_the_order_in_which_axes_are_stored_changes_nothing(tmp_path):
+    """All 48 orders and directions of the axes of one volume, each with the affine that says so."""
+    volume = np.random.default_rng(0).integers(-1000, 1000, (20, 24, 5)).astype(np.int16)
+    affine = np.array([[0.5, 0, 0, -3], [0, 0.45, 0.4, 8], [0, -0.05, 4, -7], [0, 0, 0, 1]])
+    image, known = nibabel.Nifti1Image(volume, affine), None
+    for axes in itertools.permutations(range(3)):
+        for flips in itertools.product((1, -1), repeat=3):
+            turned = image.as_reoriented(np.stack([axes, flips], axis=1))
+            nibabel.save(turned, tmp_path / "a.nii")
+            headers = header_rows(str(tmp_path / "a.nii"))
+            slices = [slice_values(VolumeSlice(str(tmp_path / "a.nii"), n)) for n in range(5)]
+            upwards = slice(None, None, 1 if headers["position_z"].is_monotonic_increasing else -1)
+            numbers = headers.filter(regex="position|row|column").to_numpy(float)
+            found = numbers[upwards], np.stack(slices)[upwards]
+            known = known or found
+            np.testing.assert_allclose(found[0], known[0], atol=1e-5)
+            np.testing.assert_array_equal(found[1], known[1])
 
 
 def test_values_are_rounded_and_saturated(tmp_path):

@@ -58,6 +58,15 @@ def test_a_cosine_ends_at_the_lowest_rate():
     assert rates(200, warmup=0.0, min_lr=0.25)[-1] == pytest.approx(0.25, abs=1e-3)
 
 
+def test_epsilon_is_the_optimiser_s_own_unless_given():
+    model = nn.Linear(2, 2)
+    for eps, used in ((None, 1e-8), (1e-3, 1e-3)):
+        optimizer = build_optimizer(model, TrainingConfig(eps=eps))
+        assert {group["eps"] for group in optimizer.param_groups} == {used}
+    with pytest.raises(ValueError, match="eps: sgd has none"):
+        TrainingConfig(optimizer="sgd", eps=1e-3)
+
+
 def test_layer_decay_multiplies_the_rate_from_the_head_to_the_stem():
     options = ClassifierOptions(backbone="test_resnet", pretrained=False, normalisation="instance")
     model = build_slice_classifier(options)

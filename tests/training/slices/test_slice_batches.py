@@ -13,7 +13,7 @@ from src.training.slices.slice_batches import SliceBatches, SliceReader, middle,
 from src.training.slices.slice_config import SliceConfig
 from src.training.slices.warps import AIR
 from src.training.split import labelled_slices
-from tests.training.prepared import image_name, write_clean
+from tests.training.prepared import image_name, rewrite, write_clean
 
 STILL = Augmentation(hflip=0.0, affine=0.0)
 
@@ -62,6 +62,15 @@ def test_an_image_s_own_window_stands_where_the_configuration_says_file(prepared
     reader = SliceReader(prepared, config(windows=((80.0, 200.0), "file")))
     windows = reader.windows([image_name(3, 0), image_name(5, 1)])
     assert windows.tolist() == [[[80, 200], [43, 80]], [[80, 200], [45, 80]]]
+
+
+def test_gray_pictures_are_seen_through_their_own_levels_only(tmp_path):
+    write_clean(tmp_path, studies=4)
+    rewrite(tmp_path, "slices.parquet", lambda slices: slices.assign(units="gray"))
+    with pytest.raises(UserError, match="so the window brain means nothing there"):
+        SliceReader(Prepared(tmp_path), config())
+    reader = SliceReader(Prepared(tmp_path), config(windows=("gray",)))
+    assert reader.windows([image_name(0, 0)]).tolist() == [[[127.5, 255]]]
 
 
 def test_a_stack_shares_one_draw_of_the_geometry(prepared):

@@ -21,6 +21,7 @@ from src.training.runs import Run
 from src.training.slices.kind import KIND, SLICES, predict_slices
 from src.training.slices.slice_config import SliceConfig
 from src.training.slices.views import VIEWS
+from src.training.split import unlabelled_part
 from tests.training.prepared import image_name, rewrite, write_clean, write_settings
 
 CPU, LOG = torch.device("cpu"), logging.getLogger("ich.test")
@@ -78,7 +79,7 @@ EVERYTHING = {
 @pytest.mark.parametrize("name", EVERYTHING)
 def test_every_option_trains_predicts_and_comes_back_from_the_run_folder(settings, name):
     run, config = fold(settings, name.replace(" ", "_"), **EVERYTHING[name])
-    KIND.predict(run, Prepared(run.settings.clean), CPU, LOG)
+    KIND.predict(run, unlabelled_part(Prepared(run.settings.clean)), CPU, LOG)
     oof, test = run.predictions("oof"), run.predictions("test")
     assert len(oof) == 15 and len(test) == 10 and oof.index.intersection(test.index).empty
     assert np.isfinite(oof.to_numpy()).all() and oof.to_numpy().min() >= 0 and oof.to_numpy().max() <= 1
@@ -135,7 +136,7 @@ def test_of_a_grown_test_part_only_new_and_changed_studies_are_predicted(tmp_pat
     names = {study: [image_name(study, order) for order in range(5)] for study in (6, 7)}
 
     def predicted():
-        counting.predict(run, Prepared(settings.clean), CPU, LOG)
+        counting.predict(run, unlabelled_part(Prepared(settings.clean)), CPU, LOG)
         return run.predictions("test"), pd.DataFrame(
             np.array(run.embeddings("test")), run.predictions("test").index
         )

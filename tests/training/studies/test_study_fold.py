@@ -21,6 +21,7 @@ from src.labels import LABELS
 from src.models.sequence_model import StackerOutput
 from src.training.runs import Run
 from src.training.slices.slice_config import SliceConfig
+from src.training.split import unlabelled_part
 from src.training.studies import stacker_networks
 from src.training.studies import study_fold as stage2
 from src.training.studies.stacker_config import StackerConfig
@@ -189,7 +190,7 @@ def test_a_run_folder_holds_what_prediction_needs(home):
     assert {p.name for p in run.folder.iterdir()} == {
         "config.json", "metrics.json", "model.safetensors", "embedding_map.safetensors", "oof.parquet",
     }  # fmt: skip
-    stage2.predict_test_studies(run, Prepared(home.clean), CPU, LOG)
+    stage2.predict_test_studies(run, unlabelled_part(Prepared(home.clean)), CPU, LOG)
     slices = pd.read_parquet(home.clean / "slices.parquet")
     assert sorted(run.predictions("test").index) == sorted(slices.loc[slices["split"] == "test", "image_id"])
     assert not list(run.checkpoint.parent.glob("*.pt"))
@@ -197,9 +198,9 @@ def test_a_run_folder_holds_what_prediction_needs(home):
 
 def test_predictions_of_the_test_part_are_the_mean_over_stage_1_folds(home):
     run = fit(home, embedding_space="pooled")
-    stage2.predict_test_studies(run, Prepared(home.clean), CPU, LOG)
+    stage2.predict_test_studies(run, unlabelled_part(Prepared(home.clean)), CPU, LOG)
     settings, logits = run.read_config(stage2.StackerConfig), []
-    slices = stage2.unlabelled_slices(Prepared(home.clean))
+    slices = unlabelled_part(Prepared(home.clean)).slices
     for fold in range(FOLDS):
         inputs = stage2.StudyInputs(slices, {m: [Run(m, fold, home)] for m in MEMBERS}, "test", settings)
         logits.append(stage2.load_predictor(run, settings, inputs, CPU)(inputs))
@@ -306,14 +307,14 @@ def test_without_a_test_part_there_is_nothing_to_predict(home):
     rewrite(home.clean, "slices.parquet", lambda slices: slices.query("split == 'train'"))
     for options in ({"embedding_space": "pooled", "slice_dropout": 0.1}, TREES):
         run = fit(home, f"x/stage2/{options.get('stacker')}", **options)
-        stage2.predict_test_studies(run, Prepared(home.clean), CPU, LOG)
+        stage2.predict_test_studies(run, unlabelled_part(Prepared(home.clean)), CPU, LOG)
         assert run.predictions("test").empty
 
 
 def test_read_from_both_ends_a_mirrored_study_gets_the_mirrored_answer(home):
     run = fit(home, tta_reverse=True, inputs=["embeddings", "logits"], deltas="lag_lead", stacker="gru")
     settings = run.read_config(stage2.StackerConfig)
-    slices = stage2.unlabelled_slices(Prepared(home.clean))
+    slices = unlabelled_part(Prepared(home.clean)).slices
     mirrored = slices.iloc[::-1].sort_values("study_id", kind="stable").reset_index(drop=True)
     answers = []
     for table in (slices, mirrored):
@@ -326,16 +327,14 @@ def test_read_from_both_ends_a_mirrored_study_gets_the_mirrored_answer(home):
 @pytest.mark.parametrize("space", ["pooled", "aligned"])
 def test_where_views_are_drawn_the_prediction_is_the_mean_over_them(home, space):
     run = fit(home, embedding_space=space, views=VIEWS, view_use="draw", tta_reverse=True)
-    stage2.predict_test_studies(run, Prepared(home.clean), CPU, LOG)
+    stage2.predict_test_studies(run, unlabelled_part(Prepared(home.clean)), CPU, LOG)
     settings = run.read_config(stage2.StackerConfig)
     answers = []
     for view in VIEWS:
         single = settings.model_copy(update={"views": (view,), "view_use": "concatenate"})
         for fold in range(FOLDS):
             members = {m: [Run(m, fold, home)] for m in MEMBERS}
-            inputs = stage2.StudyInputs(
-                stage2.unlabelled_slices(Prepared(home.clean)), members, "test", single
-            )
+            inputs = stage2.StudyInputs(unlabelled_part(Prepared(home.clean)).slices, members, "test", single)
             answers.append(1 / (1 + np.exp(-stage2.load_predictor(run, single, inputs, CPU)(inputs))))
     np.testing.assert_allclose(run.predictions("test"), np.mean(answers, 0), atol=1e-6)
     assert np.abs(answers[0] - answers[FOLDS]).max() > 1e-3
@@ -347,7 +346,7 @@ def test_every_stacker_reads_views(home, use, stacker):
     trees = {"selector": "pca", "components": 4, "boosting": {"rounds": 5}} if stacker == "boosting" else {}
     inputs = ["embeddings", "probabilities" if stacker == "two_branch" else "logits", "position"]
     run = fit(home, stacker=stacker, inputs=inputs, views=VIEWS, view_use=use, **trees)
-    stage2.predict_test_studies(run, Prepared(home.clean), CPU, LOG)
+    stage2.predict_test_studies(run, unlabelled_part(Prepared(home.clean)), CPU, LOG)
     assert len(run.predictions("test")) > 0
 
 
@@ -360,21 +359,21 @@ def test_quarantined_slices_are_predicted_from_their_neighbours(home):
 
     change_slices(home, change)
     run = fit(home, slice_dropout=0.1)
-    stage2.predict_test_studies(run, Prepared(home.clean), CPU, LOG)
+    stage2.predict_test_studies(run, unlabelled_part(Prepared(home.clean)), CPU, LOG)
     missing = pd.read_parquet(run.folder / "missing.parquet")
     assert missing["image_id"].tolist() == ["61-1"]
     assert missing[list(LABELS)].to_numpy().max() < 1
     assert not run.predictions("test").index.isin(["61-1", "63-0"]).any()
     plain = fit(home, "x/stage2/plain")
-    stage2.predict_test_studies(plain, Prepared(home.clean), CPU, LOG)
+    stage2.predict_test_studies(plain, unlabelled_part(Prepared(home.clean)), CPU, LOG)
     assert not (plain.folder / "missing.parquet").exists()
 
 
 def test_an_in_fold_stacker_predicts_the_test_part_by_its_own_network(home):
     run, prepared = fit(home, embedding_space="in_fold"), Prepared(home.clean)
-    stage2.predict_test_studies(run, prepared, CPU, LOG)
+    stage2.predict_test_studies(run, unlabelled_part(prepared), CPU, LOG)
     own, stacker = {m: [Run(m, run.fold, home)] for m in MEMBERS}, run.read_config(StackerConfig)
-    inputs = stage2.StudyInputs(stage2.unlabelled_slices(prepared), own, "test", stacker)
+    inputs = stage2.StudyInputs(unlabelled_part(prepared).slices, own, "test", stacker)
     answers = 1 / (1 + np.exp(-stage2.load_predictor(run, stacker, inputs, CPU)(inputs)))
     np.testing.assert_allclose(run.predictions("test"), answers, atol=1e-6)
 

@@ -14,6 +14,7 @@ from src.settings import load_settings
 from src.training.runs import Run
 from src.training.slices.kind import KIND
 from src.training.slices.slice_config import SliceConfig
+from src.training.split import unlabelled_part
 from src.training.studies.member_outputs import predict_views
 from src.training.studies.stacker_config import StackerConfig
 from src.training.studies.study_batches import StudyBatches, collate
@@ -60,7 +61,7 @@ def test_a_stacker_has_the_views_predicted_that_it_reads(home):
     values = {"members": ["tiny/stage1/a"], "stacker": "gru", "width": 8, "hidden": 8, "epochs": 1}
     own = parse_config(StackerConfig, values | {"views": ["vflip", "hflip"], "view_use": "draw"}, "s")
     train_stacker_fold(run, Prepared(home.clean), own, CPU, LOG, False)
-    predict_test_studies(run, Prepared(home.clean), CPU, LOG)
+    predict_test_studies(run, unlabelled_part(Prepared(home.clean)), CPU, LOG)
     for fold in (0, 1):
         member = Run("tiny/stage1/a", fold, home)
         for part in ("oof", "test"):

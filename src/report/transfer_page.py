@@ -1,0 +1,98 @@
+"""The page and the tables of transfer.json: an experiment on labelled data it was not trained on."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..labels import LABELS
+from .pages import render_page
+
+BY_STUDY = (
+    "A study scores the maximum over its slices. Area under the ROC curve with DeLong's 95 % interval, in "
+    "brackets the positives; an area without two cases of either class is left out. Log loss: patients drawn."
+)
+BY_IMAGE = "Weighted log loss and areas with 95 % intervals by drawing patients; in brackets the positives."
+PAIRED = (
+    "On the same images and studies. Log loss: first minus second, below 0 the first is better. Areas of "
+    "studies: first minus second, above 0 the first is better, with DeLong's paired interval and p."
+)
+
+
+@dataclass(frozen=True)
+class Table:
+    """`rows`: the name of a member, then a cell for every further column."""
+
+    title: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    note: str
+
+
+def transfer_page(scores: Mapping[str, Any]) -> str:
+    """The HTML of transfer.json's content."""
+    data = scores["data"]
+    first = next(iter(scores["members"].values()))
+    facts = {"data set": data["dataset"], "pixels": f"{data['size']} px, {data['units']}"}
+    if first["labels"]:
+        facts |= {"labelled images": f"{first['images']:,}", "patients": f"{first['patients']:,}"}
+    if first["studies"]:
+        facts |= {"labelled studies": f"{first['studies']['studies']:,}"}
+    facts |= {"left out": f"{scores['left_out']:,} images", "clipped at": f"{scores['eps']:g}"}
+    return render_page(
+        "transfer.html",
+        experiment=scores["experiment"],
+        synthetic=data["synthetic"],
+        facts=facts,
+        tables=transfer_tables(scores),
+    )
+
+
+def transfer_tables(scores: Mapping[str, Any]) -> list[Table]:
+    """By study, by image, and what was compared; a table without anything to say is left out."""
+    members = scores["members"]
+    by_study = {name: found["studies"] for name, found in members.items() if found["studies"]}
+    by_image = {name: found for name, found in members.items() if found["labels"]}
+    tables = []
+    for title, found, note in (("By study", by_study, BY_STUDY), ("By image", by_image, BY_IMAGE)):
+        if found:
+            rows = [_scores_row(name, one) for name, one in found.items()]
+            tables.append(Table(title, ("", "weighted log loss", *map(_area, LABELS)), rows, note))
+    if scores["comparisons"]:
+        header = ("", "log loss by image", "log loss by study", *map(_area, LABELS))
+        rows = [_difference_row(one) for one in scores["comparisons"]]
+        tables.append(Table(f"Against {scores['comparisons'][0]['second']}", header, rows, PAIRED))
+    return tables
+
+
+def _area(label: str) -> str:
+    return f"AUC {label}"
+
+
+def _scores_row(name: str, found: Mapping[str, Any]) -> list[str]:
+    areas = [
+        "" if one["auc"] is None else f"{_span(one['auc'], one['interval'], '.3f')} ({one['positives']})"
+        for one in (found["labels"][label] for label in LABELS)
+    ]
+    return [name, _loss(found["weighted_log_loss"], ".4f"), *areas]
+
+
+def _difference_row(one: Mapping[str, Any]) -> list[str]:
+    losses = [_loss(one[part] and one[part]["weighted_log_loss"], "+.4f") for part in ("images", "studies")]
+    areas = one["studies"]["auc"] if one["studies"] else {}
+    return [one["first"], *losses, *(_paired(areas.get(label)) for label in LABELS)]
+
+
+def _paired(found: Mapping[str, float | None] | None) -> str:
+    if found is None or found["low"] is None:
+        return ""
+    span = _span(found["difference"], (found["low"], found["high"]), "+.3f")
+    return f"{span}, p {found['p']:.2g}"
+
+
+def _loss(found: Mapping[str, Any] | None, how: str) -> str:
+    return "" if found is None else _span(found["value"], found["interval"], how)
+
+
+def _span(value: float, interval: Sequence[float] | None, how: str) -> str:
+    bounds = "" if interval is None else f" [{interval[0]:{how}}, {interval[1]:{how}}]"
+    return f"{value:{how}}{bounds}"
