@@ -12,6 +12,7 @@ from ..evaluation.target_scores import LOCATION, SHARES, head_differences
 from ..report.generated import markdown_table
 from ..settings import Settings
 from ..targets import PRESENCE
+from ..training.kinds import kind_of
 from ..training.runs import Run
 
 DTVIT = "dtvit/stage1/small_"
@@ -52,7 +53,12 @@ def target_rows(
     for name, member in members.items():
         runs = [Run(name, fold, settings) for fold in folds]
         seconds = sum(run.metrics()["seconds"] for run in runs) / len(runs)
-        rows.append({"run": name, **member.to_json(), "training_seconds": seconds, **cost(runs[0])})
+        config = runs[0].read_config(kind_of(runs[0]).config)
+        weights = {PRESENCE: config.presence_weight, LOCATION: config.location_weight}
+        learned = {"learned": [head for head, weight in weights.items() if weight]}
+        rows.append(
+            {"run": name, **member.to_json(), "training_seconds": seconds, **learned, **cost(runs[0])}
+        )
     return rows
 
 
@@ -79,7 +85,7 @@ def target_page(rows: Sequence[dict[str, Any]], claims: Sequence[dict[str, Any]]
         "",
         "Recall is TP / (TP + FN). Of the location all shares but accuracy are means over the sites that "
         "occur. A run that is called a LEAK was split by slice: its numbers are to be seen through, not to "
-        "be reached.",
+        "be reached. The loss of a run that learned one head alone includes the other as it happens to be.",
         "",
         markdown_table(
             ("run", "parameters", "multiply-adds a slice", "training s", "rows", "patients", "log loss",
@@ -111,8 +117,8 @@ def _head_table(head: str, rows: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def confusion(row: Mapping[str, Any], head: str) -> list[list[int]] | None:
-    """The matrix of one head of a row; None where nothing was asked, or the run has no such head."""
-    for scores in row["heads"]:
+    """The matrix of one head of a row; None where nothing was asked, or the run did not learn it."""
+    for scores in row["heads"] if head in row["learned"] else ():
         if scores["rows"] and "confusion" in scores and head == LOCATION:
             return scores["confusion"]
         if scores["rows"] and head in scores:

@@ -85,7 +85,8 @@ def macro_metrics(matrix: np.ndarray, undefined: str = "zero") -> dict[str, np.n
         raise UserError(f"undefined is {undefined!r}; expected zero, dropped or present")
     if undefined == "present":
         occurs, undefined = counts[..., 2:].sum(axis=-1) > 0, "dropped"
-        by_class = {name: np.where(occurs, np.nan_to_num(v), np.nan) for name, v in by_class.items()}
+        by_class["precision"] = np.nan_to_num(by_class["precision"])
+        by_class = {name: np.where(occurs, values, np.nan) for name, values in by_class.items()}
     means = {name: _mean_of_classes(values, undefined) for name, values in by_class.items()}
     right, cases = counts[..., 3].sum(axis=-1), counts.sum(axis=-1)[..., 0]
     return {**means, "accuracy": _share(right, cases)}

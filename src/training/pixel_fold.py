@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from ..config import parse_config
+from ..config import parse_config, read_values
 from ..data.prepared import Prepared
 from ..data.target_labels import location_files, with_locations
 from ..errors import UserError
@@ -132,6 +132,11 @@ def with_weights_of_runs(config: Any, run: Run) -> tuple[Any, list[Run]]:
         if not source.complete:
             raise UserError(f"{run}: starts from {source}, which is not complete; run: {source.command}")
         check_unchanged(source)
+        if read_values(source.require("config.json")).get("split") == "slice":
+            raise UserError(
+                f"{run}: starts from {source}, which was split by slice and has seen the patients "
+                "that are held out here; name a run that was split by patient"
+            )
         sources.append(source)
         return str(source.intact("model.safetensors"))
 

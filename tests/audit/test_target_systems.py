@@ -74,6 +74,15 @@ def test_rows_claims_and_page(settings):
     assert "+0.250 [" in page
 
 
+def test_a_head_that_a_run_did_not_learn_is_not_judged(settings):
+    write_run(settings, "dtvit/stage1/small_location", found=3, located=9, presence_weight=0.0)
+    members = score_targets(["dtvit/stage1/small_location"], settings, Prepared(settings.clean), [0])
+    (row,) = target_rows(members, settings, [0], lambda run: COST)
+    assert row["learned"] == ["location"]
+    page = "\n".join(target_page([row], []))
+    assert "| location | asked |" in page and "| presence | asked |" not in page
+
+
 def test_a_paired_difference_of_a_run_with_itself_is_nothing(settings):
     for name in ("resnet", "presence", "location"):
         write_run(settings, f"dtvit/stage1/small_{name}", found=7, located=5)

@@ -102,6 +102,7 @@ def test_a_class_that_does_not_occur_may_be_left_out_and_one_that_is_never_calle
     assert found["precision"] == pytest.approx((3 / 5 + 4 / 5 + 0) / 3)
     assert found["specificity"] == pytest.approx((4 / 6 + 5 / 6 + 1) / 3)
     assert found["accuracy"] == pytest.approx(7 / 10)
+    assert np.isnan(macro_metrics(np.array([[3, 1], [0, 0]]), "present")["specificity"])
     with pytest.raises(UserError, match="expected zero, dropped or present"):
         macro_metrics(matrix, "all")
 

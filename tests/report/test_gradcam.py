@@ -168,6 +168,28 @@ def test_a_slice_classifier_is_explained_from_hu():
     np.testing.assert_allclose(logits.T, model.eval()(hu, windows)[0][:, [4, 5]].detach(), atol=1e-6)
 
 
+@pytest.mark.parametrize("size", [64, 96])
+def test_both_heads_of_a_dual_task_transformer_have_the_maps_of_the_package(size):
+    torch.manual_seed(0)
+    two = {"targets": "presence_and_location", "head_hidden": 16, "backbone": "test_vit", "image_size": size}
+    options = parse_config(ClassifierOptions, SMALL | two, "test")
+    model, columns = build_slice_classifier(options).eval(), options.predicted.columns
+    hu = torch.randint(-20, 100, (3, 1, size, size), dtype=torch.int16)
+    windows = torch.tensor([options.windows])
+    ours = grad_cam(model, (hu, windows), columns, names=columns).maps
+    images, plain = model.images(hu, windows), nn.Sequential(model.backbone, model.head)
+    grid = size // 16
+    for column in range(len(columns)):
+        with GradCAM(
+            plain,
+            [model.backbone.blocks[-1].norm1],
+            lambda tokens: tokens[:, 1:].transpose(1, 2).unflatten(2, (grid, grid)),
+        ) as package:
+            theirs = package(images, [ClassifierOutputTarget(column)] * 3)
+        np.testing.assert_allclose(stretched(ours[column]), theirs, atol=1e-5)
+        assert ours[column].any((1, 2)).any(), f"{columns[column]}: every map is blank"
+
+
 def test_what_comes_out_of_the_last_block_is_refused_instead_of_an_empty_map():
     """Its patches have no way to the class token any more."""
     model = network("test_vit")

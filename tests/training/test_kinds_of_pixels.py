@@ -146,6 +146,12 @@ def test_a_run_starts_from_the_same_fold_of_another_and_stands_on_it(settings):
         train(settings, "slice", "c", batch_size=8, pretrained="run:tiny/stage1/gone")
 
 
+def test_no_run_starts_from_one_that_leaks(settings):
+    train(settings, "slice", "leaky", batch_size=8, targets="presence", split="slice")
+    with pytest.raises(UserError, match=r"starts from tiny/stage1/leaky fold 0, which was split by slice"):
+        train(settings, "slice", "b", batch_size=8, pretrained="run:tiny/stage1/leaky")
+
+
 def test_logits_become_probabilities_and_come_back():
     targets = find_targets("presence_and_location")
     logits = torch.tensor([[0.3, 1.0, -1.0, 0.5]], dtype=torch.float64)

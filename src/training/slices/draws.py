@@ -80,7 +80,7 @@ class Augmentation(StrictModel):
     sharpen: Fraction = 0.0
     """probability that the windowed image is sharpened"""
     sharpness: NotNegative = 2.0
-    """sharpen: the image plus this less one times its difference from a blurred one; below 1 it blurs"""
+    """sharpen: how far from its blurred copy an image comes to lie; 1: where it is, 2: twice as far"""
     erase: Fraction = 0.0
     """probability of rectangles filled with air"""
     erase_holes: Annotated[tuple[Count, Count], AfterValidator(rising)] = (1, 4)
