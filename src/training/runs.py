@@ -276,7 +276,7 @@ def runs_of(settings: Settings, experiment: str, stage: str = "*") -> list[Run]:
 
 
 def runs_read(values: Any) -> list[str]:
-    """The runs that a configuration with these JSON values reads: its members, and where its weights are from."""
+    """The runs that a configuration of these JSON values reads: members, and where weights are from."""
     if isinstance(values, dict):
         return list(values.get("members", ())) + [
             name for value in values.values() for name in runs_read(value)
