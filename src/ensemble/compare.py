@@ -216,7 +216,7 @@ def outcome(
         return labels[labels.index.isin(prepared.slices.loc[tested, KEYS[unit]])]
 
     truth = labels_in_test("study")[division.label] == 1
-    called = _of(study_predictions(run, "test")[division.label], truth.index, run)
+    called = _of(study_predictions(run, "test", prepared, division.label), truth.index, run)
     probabilities = run.predictions("test")
     unit = next(unit for unit, key in KEYS.items() if key == probabilities.index.name)
     labels = labels_in_test(unit)

@@ -30,7 +30,7 @@ from ..models.cam_targets import find_cam_targets
 from ..models.heads import probabilities
 from ..models.slice_classifier import SliceClassifier, build_slice_classifier
 from ..settings import load_settings
-from ..targets import PRESENCE
+from ..targets import WHOLE
 from ..training.engine.devices import choose_device
 from ..training.kinds import kind_of
 from ..training.runs import Run, run_name
@@ -44,7 +44,6 @@ from .gradcam import grad_cam, normalise, shuffled_head_correlation
 from .pages import render_page
 
 GRAY_LEVELS = (127.5, 255.0)  # the window of data that are pictures
-WHOLE = ("any", PRESENCE)  # columns that ask for any bleeding
 
 
 @dataclass(frozen=True)
