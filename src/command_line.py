@@ -42,9 +42,15 @@ def training_command_line(description: str | None, keys: Callable[[], str]) -> a
     add("--keys", action=_ListKeys, keys=keys, help="list the keys of a configuration and exit")
     add("config", metavar="CONFIG.json", help="below experiments/; its path names the run")
     add("--fold", type=int, metavar="K", help="only this fold (default: every fold)")
-    text = "replace a key of the configuration by a JSON value; repeatable"
-    add("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE", help=text)
+    add_overrides(parser, "replace a key of the configuration by a JSON value; repeatable")
     return parser
+
+
+def add_overrides(parser: argparse.ArgumentParser, text: str) -> None:
+    """The flag --set."""
+    parser.add_argument(
+        "--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE", help=text
+    )
 
 
 class _ListKeys(argparse.Action):
@@ -64,6 +70,14 @@ def positive(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text} is not a whole number from 1 on")
+    return value
+
+
+def share(text: str) -> float:
+    """Type of a flag that is a part of a whole."""
+    value = float(text)
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"{text} does not lie between 0 and 1")
     return value
 
 

@@ -40,11 +40,11 @@ class Progress:
             rate = self.done / (self.last_line - self.started)
             left = (self.total - self.done) / rate
             log.info(
-                "%s: %d of %d, %.0f %s/s, %.0f s left",
+                "%s: %d of %d, %s %s/s, %.0f s left",
                 self.what,
                 self.done,
                 self.total,
-                rate,
+                f"{rate:.0f}" if rate >= 1 else f"{rate:.2g}",
                 self.unit,
                 left,
             )

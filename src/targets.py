@@ -13,6 +13,7 @@ from .labels import LABEL_WEIGHTS, LABELS
 Unit = Literal["image", "study"]  # what one row of predictions stands for
 KEYS: dict[str, str] = {"image": "image_id", "study": "study_id"}
 PRESENCE = "presence"
+WHOLE = ("any", PRESENCE)  # columns that ask for any bleeding
 SITES = ("deep", "lobar", "subtentorial")
 
 

@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from src.command_line import command_line, run, start_logging, training_command_line
+from src.command_line import command_line, run, share, start_logging, training_command_line
 from src.config import Count, StrictModel
 from src.config_keys import listing
 from src.errors import UserError
@@ -42,6 +42,15 @@ def test_the_keys_of_a_configuration_are_listed_whatever_else_is_given(capsys):
 def test_an_abbreviated_flag_is_wrong_usage():
     with pytest.raises(SystemExit, match="2"):
         command_line("what it does").parse_args(["--quie"])
+
+
+@pytest.mark.parametrize("text", ["0", "1", "-0.5", "nan", "a"])
+def test_a_share_lies_between_0_and_1(text):
+    parser = command_line("what it does")
+    parser.add_argument("--part", type=share)
+    assert parser.parse_args(["--part", "0.3"]).part == 0.3
+    with pytest.raises(SystemExit, match="2"):
+        parser.parse_args(["--part", text])
 
 
 def test_a_users_error_is_one_line_and_1(capsys):

@@ -29,6 +29,14 @@ def test_long_work_reports_a_rate_and_the_remaining_time(monkeypatch, caplog):
     ]
 
 
+def test_slow_work_has_a_rate_too(monkeypatch, caplog):
+    clock = iter([0.0, 40.0, 40.0])
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    caplog.set_level("INFO", logger="ich")
+    progress.Progress("training", 3, "replicates").update()
+    assert caplog.messages == ["training: 1 of 3, 0.025 replicates/s, 80 s left"]
+
+
 def test_a_scheduler_that_does_not_answer_is_named(monkeypatch):
     pytest.importorskip("distributed")
     monkeypatch.setattr(progress, "SECONDS_TO_CONNECT", 0.2)

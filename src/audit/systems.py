@@ -43,7 +43,7 @@ from ..settings import Settings, load_settings
 from ..targets import HEMORRHAGE
 from ..training.engine.devices import prepare_torch
 from ..training.kinds import kind_of
-from ..training.runs import Run
+from ..training.runs import Run, runs_read
 from ..training.split import labelled_slices
 from .target_systems import score_targets, target_claims, target_page, target_rows
 
@@ -77,16 +77,7 @@ def configurations(systems: Iterable[str]) -> list[Path]:
         for system in systems
         for path in sorted((ROOT / "experiments" / system / stage).glob("small_*.json"))
     ]
-    return sorted(found, key=lambda path: (path.parent.name, bool(sources(read_values(path)))))
-
-
-def sources(values: Any) -> list[str]:
-    """The runs that a configuration reads: its members, and where its weights are from."""
-    if isinstance(values, dict):
-        return list(values.get("members", ())) + [s for v in values.values() for s in sources(v)]
-    if isinstance(values, list):
-        return [s for value in values for s in sources(value)]
-    return [values.removeprefix("run:")] if isinstance(values, str) and values.startswith("run:") else []
+    return sorted(found, key=lambda path: (path.parent.name, bool(runs_read(read_values(path)))))
 
 
 def train_all(paths: Sequence[Path], settings: Settings, arguments: Namespace) -> None:
@@ -98,7 +89,7 @@ def train_all(paths: Sequence[Path], settings: Settings, arguments: Namespace) -
     rounds: dict[tuple[str, bool], list[tuple[Path, int]]] = {}
     for path in paths:
         folds = known if name_of(path) in everywhere else arguments.folds
-        group = rounds.setdefault((path.parent.name, bool(sources(read_values(path)))), [])
+        group = rounds.setdefault((path.parent.name, bool(runs_read(read_values(path)))), [])
         group.extend((path, fold) for fold in folds)
     for (stage, _), tasks in rounds.items():
         with ThreadPoolExecutor(arguments.jobs) as pool:

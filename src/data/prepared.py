@@ -3,11 +3,12 @@
 The columns are those of docs/data_card.md.
 """
 
-import copy
+from copy import copy
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from ..errors import UserError
@@ -19,6 +20,7 @@ SLICES, STUDIES, FOLDS, QUARANTINE = "slices.parquet", "studies.parquet", "folds
 MANIFEST, VOLUMES, MASKS, SERIES = "manifest.json", "volumes", "masks", "series.csv"
 PREVIOUS = ".manifest.json.previous"  # while a run replaces the tables
 FORMAT = 2  # of the manifest; raise it when a folder must be written anew
+TEST = -1  # in place of a fold, of patients in the test part of a division
 GEOMETRY = ("size", "crop", "remove_holder", "correct_tilt")  # settings that a network gets used to
 
 
@@ -83,7 +85,7 @@ class Prepared:
 
     def joined(self, columns: pd.DataFrame) -> "Prepared":
         """The same data with further columns of its slices; index image_id, NaN where an image has none."""
-        other = copy.copy(self)
+        other = copy(self)
         other.slices = self.slices.join(columns, on="image_id")
         return other
 
@@ -108,6 +110,23 @@ class Prepared:
         if not self.manifest["masks"]:
             raise UserError(f"{self}: this data set has no masks; `physionet` has")
         return Volumes(self.folder / MASKS, self._stored("mask_volume", "mask_index"), self.size)
+
+    def divided(self, parts: pd.DataFrame) -> "Prepared":
+        """The labelled part alone, divided anew; parts: patient_id, fold, TEST for the new test part.
+
+        Patients without a row are left out. Nothing is written: runs are trained and predicted on it as on a
+        folder that was prepared so.
+        """
+        fold = parts.set_index("patient_id")["fold"]
+        slices = self.slices[(self.slices["split"] == "train") & self.slices["patient_id"].isin(fold.index)]
+        tested = slices["patient_id"].map(fold) == TEST
+        other = copy(self)
+        other.slices = slices.assign(split=np.where(tested, "test", "train")).reset_index(drop=True)
+        other.folds = parts[parts["fold"] != TEST].reset_index(drop=True)
+        other.manifest = self.manifest | fingerprints(
+            other.slices, self.studies, other.folds, self.settings
+        )  # fmt: skip
+        return other
 
     def _stored(self, volume: str, index: str) -> pd.DataFrame:
         columns = ["image_id", "study_id", "order", volume, index]

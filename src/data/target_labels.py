@@ -37,7 +37,7 @@ def target_labels(prepared: Prepared, targets: Targets, unit: Unit) -> pd.DataFr
     if unit == "image":
         return _asked(images, targets, f"{prepared.folder / SLICES}", "images")
     studies = usable.set_index("image_id")["study_id"]
-    labels = images.groupby(studies).agg(lambda column: column.max() if column.notna().all() else np.nan)
+    labels = images.groupby(studies).max().where(images.notna().groupby(studies).all())
     own = _columns(prepared.studies.set_index("study_id"), targets).reindex(labels.index)
     return _asked(own.combine_first(labels), targets, f"{prepared.folder / STUDIES}", "studies")
 

@@ -37,6 +37,7 @@ METRICS = {  # key of the result: metric, what becomes of undefined values, word
     "specificity": ("specificity", "dropped", "specificity"),
 }
 PUBLISHED_ALPHA = 0.5  # of the published power: a slip for .05
+OWN_SPLITS = "the models were tested on splits of their own"
 
 
 def compare_replicates(
@@ -54,18 +55,45 @@ def compare_replicates(
     shared_splits: run k of both models is of the same split; counts that contradict it turn it off.
     test_to_train: patients tested on over patients trained on; without it nothing is corrected.
     """
-    if not 0 < alpha < 1:
-        raise UserError(f"alpha is {alpha}; it lies between 0 and 1, usually 0.05")
-    if test_to_train is not None and not 0 < test_to_train < np.inf:
-        raise UserError(f"test_to_train is {test_to_train}; give patients tested on over patients trained on")
+    _check_options(alpha, test_to_train)
     counts = [_checked(runs, name) for runs, name in ((a, "a"), (b, "b"))]
-    unpaired = _why_unpaired(*counts) if shared_splits else "the models were tested on splits of their own"
+    unpaired = _why_unpaired(*counts) if shared_splits else OWN_SPLITS
     metrics, results = [binary_metrics(each) for each in counts], {}
     for key, (metric, undefined, words) in METRICS.items():
         values = [each[metric] for each in metrics]
         found = _compare(values, undefined, alpha, test_to_train, unpaired)
         results[key] = {**found, "verdict": _verdict(found, words, names, alpha)}
     return results
+
+
+def compare_values(
+    a: Sequence[float],
+    b: Sequence[float],
+    words: str,
+    alpha: float = 0.05,
+    *,
+    shared_splits: bool = True,
+    test_to_train: float | None = None,
+    names: tuple[str, str] = ("A", "B"),
+    lower_is_better: bool = False,
+) -> Result:
+    """As `compare_replicates` says of one metric, of any number of every run; NaN where it has none, which is
+    left out.  words: what the number is, for a sentence.
+    """
+    _check_options(alpha, test_to_train)
+    values = [np.asarray(each, np.float64) for each in (a, b)]
+    unpaired = None if shared_splits else OWN_SPLITS
+    if len(a) != len(b):
+        unpaired = f"{len(a)} and {len(b)} runs are no pairs"
+    found = _compare(values, "dropped", alpha, test_to_train, unpaired)
+    return {**found, "verdict": _verdict(found, words, names, alpha, lower_is_better)}
+
+
+def _check_options(alpha: float, test_to_train: float | None) -> None:
+    if not 0 < alpha < 1:
+        raise UserError(f"alpha is {alpha}; it lies between 0 and 1, usually 0.05")
+    if test_to_train is not None and not 0 < test_to_train < np.inf:
+        raise UserError(f"test_to_train is {test_to_train}; give patients tested on over patients trained on")
 
 
 def _checked(runs: Sequence[Sequence[int]], name: str) -> np.ndarray:
@@ -193,14 +221,16 @@ def _interval(test: Result, difference: float | None, alpha: float) -> Result:
     return {"test": test["test"], "level": 1 - alpha, **bounds, "reason": reason}
 
 
-def _verdict(found: Result, words: str, names: tuple[str, str], alpha: float) -> str:
+def _verdict(
+    found: Result, words: str, names: tuple[str, str], alpha: float, lower_is_better: bool = False
+) -> str:
     """One sentence for a reader."""
     (test, difference), interval = _deciding(found), found["interval"]
     if test["reason"] or difference is None:
         return f"No verdict on {words}: {test['reason']}."
     head = f"No clear difference in {words}"
     if test["p"] < alpha:
-        head = f"{names[0] if difference > 0 else names[1]} is better in {words}"
+        head = f"{names[(difference > 0) == lower_is_better]} is better in {words}"
     means = ", ".join(f"{name} {found[key]['mean']:.3f}" for name, key in zip(names, "ab", strict=True))
     span = "" if interval["reason"] else f" [{interval['low']:+.3f}, {interval['high']:+.3f}]"
     p = f"p = {test['p']:.4f}" if test["p"] >= 1e-4 else "p < 0.0001"

@@ -31,7 +31,7 @@ from ..models.cam_targets import find_cam_targets
 from ..models.heads import probabilities
 from ..models.slice_classifier import SliceClassifier, build_slice_classifier
 from ..settings import load_settings
-from ..targets import PRESENCE
+from ..targets import WHOLE
 from ..training.engine.devices import choose_device
 from ..training.kinds import kind_of
 from ..training.runs import Run, run_name
@@ -43,8 +43,6 @@ from .cam_pictures import OUTLINE, gray_picture, heat_gradient, picture_uri, wit
 from .data_overview import is_gray
 from .gradcam import grad_cam, normalise, shuffled_head_correlation
 from .pages import render_page
-
-WHOLE = ("any", PRESENCE)  # columns that ask for any bleeding
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from ..files import (
     write_json,
     write_parquet,
 )
+from ..models.pretrained import OF_RUN
 from ..settings import Settings
 from ..targets import HEMORRHAGE, KEYS
 from .engine.state import Progress
@@ -295,6 +296,17 @@ def runs_of(settings: Settings, experiment: str, stage: str = "*") -> list[Run]:
         if number.isdecimal() and folder.parent.parent.name in ("stage1", "stage2"):
             found.append(Run(folder.parent.relative_to(settings.models).as_posix(), int(number), settings))
     return sorted(found, key=lambda run: (run.name, run.fold))
+
+
+def runs_read(values: Any) -> list[str]:
+    """The runs that a configuration of these JSON values reads: members, and where weights are from."""
+    if isinstance(values, dict):
+        return list(values.get("members", ())) + [
+            name for value in values.values() for name in runs_read(value)
+        ]
+    if isinstance(values, list):
+        return [name for value in values for name in runs_read(value)]
+    return [values.removeprefix(OF_RUN)] if isinstance(values, str) and values.startswith(OF_RUN) else []
 
 
 def training_fingerprint(config: StrictModel, made_from: Mapping[str, Any]) -> str:

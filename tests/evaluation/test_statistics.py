@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from src.errors import UserError
-from src.evaluation.statistics import METRICS, compare_replicates
+from src.evaluation.statistics import METRICS, compare_replicates, compare_values
 
 # (TN, FP, FN, TP) of ten runs, Antonio-Tresol/from_pixels_to_diagnosis_ml_and_image_sequences
 VIVIT = [
@@ -176,6 +176,23 @@ def test_shared_splits_are_compared_in_pairs_and_corrected():
         "A is better in accuracy: A 0.848, B 0.768, difference +0.080 [+0.017, +0.143], p = 0.0240 by the "
         "corrected resampled t test."
     )
+
+
+def test_any_number_of_a_run_is_compared_alike():
+    counts = compare_replicates(FIRST, SECOND, test_to_train=25 / 57)["accuracy"]
+    shares = [[(tn + tp) / 25 for tn, _, _, tp in runs] for runs in (FIRST, SECOND)]
+    assert compare_values(*shares, "accuracy", test_to_train=25 / 57) == counts
+    losses = compare_values(*shares, "loss", test_to_train=25 / 57, lower_is_better=True)
+    assert losses["verdict"].startswith("B is better in loss: A 0.848, B 0.768, difference +0.080 [+0.017, ")
+    assert {**losses, "verdict": ""} == {**counts, "verdict": ""}
+    gap = compare_values([0.1, np.nan, 0.3], [0.2, 0.2, 0.1], "loss")
+    assert (gap["a"]["values"], gap["a"]["n"], gap["paired"]["pairs"]) == ([0.1, None, 0.3], 2, 2)
+    uneven = compare_values([0.1, 0.3], [0.2, 0.2, 0.1], "loss")
+    assert uneven["paired"]["t_test"]["reason"] == "2 and 3 runs are no pairs"
+    own = compare_values(*shares, "accuracy", shared_splits=False)
+    assert own["paired"]["t_test"]["reason"] == "the models were tested on splits of their own"
+    with pytest.raises(UserError, match="alpha is 5"):
+        compare_values([], [], "loss", 5)
 
 
 def test_without_the_ratio_the_paired_test_decides():
