@@ -1,6 +1,7 @@
 """Everything a bundle says about its experiment besides weights: operating points and a model card."""
 
 import json
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,11 @@ from ..training.split import labelled_slices
 from .answers import TrainedExperiment
 from .bundle import CARD, POINTS, write_bundle
 
+IMAGES = (
+    "oof.parquet of every fold names the images that were trained on and what was said of them while they "
+    "were held out; by these names a patient who was trained on is answered only by the fold that did not see "
+    "them. Weights trained on RSNA or CQ500 data inherit the non-commercial terms of those data sets."
+)
 RATES = (0.90, 0.95)  # sensitivities and specificities that a threshold is stated for
 
 
@@ -77,29 +83,20 @@ def model_card(
     trained: TrainedExperiment, labels: pd.DataFrame, answers: pd.DataFrame, synthetic: bool
 ) -> str:
     """In words: what it is, what it was trained on, and what it must not be used for."""
-    score = weighted_log_loss(labels, answers)
     kind = "synthetic images, so its scores say nothing about patients" if synthetic else "real images"
+    combined = "the mean" if trained.blend is None else "blend.json"
     runs = "\n".join(f"* {name}, folds {_numbers(trained, name)}" for name in trained.members)
-    geometry = trained.runs[0].made_from["geometry"]
-    return f"""# {trained.name}
-
-Six probabilities for every slice of a non-contrast head CT: {", ".join(LABELS)}.
-
-Research software. Not a medical device: it must not be used to diagnose, triage or exclude bleeding.
-
-Trained on {kind}. Held-out weighted log loss {score:.4f} on {len(labels)} slices, combined with weights that
-were fitted on the same slices, which makes it a little optimistic.
-
-Combined by {"the mean" if trained.blend is None else "blend.json"} of:
-
-{runs}
-
-Slices are prepared as {_words(geometry)}.
-
-oof.parquet of every fold names the images that were trained on and what was said of them while they were held
-out; by these names a patient who was trained on is answered only by the fold that did not see them. Weights
-trained on RSNA or CQ500 data inherit the non-commercial terms of those data sets.
-"""
+    paragraphs = [
+        f"Six probabilities for every slice of a non-contrast head CT: {', '.join(LABELS)}.",
+        "Research software. Not a medical device: it must not be used to diagnose, triage or exclude "
+        "bleeding.",
+        f"Trained on {kind}. Held-out weighted log loss {weighted_log_loss(labels, answers):.4f} on "
+        f"{len(labels)} slices, combined with weights that were fitted on the same slices, which makes it a "
+        "little optimistic.",
+        f"Slices are prepared as {_words(trained.runs[0].made_from['geometry'])}. Combined by {combined} of:",
+    ]
+    text = "\n\n".join(textwrap.fill(paragraph, 100) for paragraph in paragraphs)
+    return f"# {trained.name}\n\n{text}\n\n{runs}\n\n{textwrap.fill(IMAGES, 100)}\n"
 
 
 def _numbers(trained: TrainedExperiment, name: str) -> str:

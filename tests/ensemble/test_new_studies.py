@@ -16,13 +16,17 @@ from src.data.preparation.prepare import prepare
 from src.data.prepared import Prepared
 from src.ensemble.answers import TrainedExperiment
 from src.ensemble.bundle import open_bundle, write_bundle
+from src.ensemble.export import export_bundle
 from src.ensemble.predictor import Predictor, Refused
 from src.ensemble.study_files import predict_studies
 from src.ensemble.study_result import COLUMNS, SPREADS
 from src.errors import UserError
 from src.files import read_json
 from src.labels import LABELS
+from src.report.study_maps import study_maps
+from src.training.runs import Run
 from tests.data.incoming.studies import volume, write_study
+from tests.ensemble.conftest import CONFIGS, FOLDS
 
 nibabel = pytest.importorskip("nibabel")
 
@@ -194,6 +198,38 @@ def test_the_same_experiment_gives_the_same_bundle(trained, bundle, tmp_path):
     experiment = TrainedExperiment(trained[0], "tiny", "cpu", quiet=True)
     again = write_bundle(experiment, {"model_card.md": "# tiny\n"}, tmp_path / "again.zip")
     assert again.read_bytes() == bundle.read_bytes()
+
+
+def test_an_export_says_what_it_is_and_which_thresholds_its_held_out_slices_gave(trained, tmp_path):
+    settings, blend = trained
+    path = export_bundle(settings, "experiments/tiny", tmp_path / "tiny.zip")
+    with zipfile.ZipFile(path) as archive:
+        card, points = (
+            archive.read("model_card.md").decode(),
+            json.loads(archive.read("operating_points.json")),
+        )
+    assert "Not a medical device" in card and "* tiny/stage2/trees, folds 0, 1" in card
+    assert "prepared as size 64" in card and "Combined by blend.json of:" in card
+    any_bleeding = points["labels"]["any"]
+    assert (points["slices"], any_bleeding["positives"], any_bleeding["negatives"]) == (30, 12, 18)
+    oofs = {n: pd.concat([Run(n, k, settings).predictions("oof") for k in FOLDS]) for n in CONFIGS}
+    answers = blend.apply(oofs)["any"]
+    truth = answers.index.str.endswith(("_1", "_2"))
+    point = any_bleeding["sensitivity_90"]
+    called = answers.to_numpy() >= point["threshold"]
+    assert point["sensitivity"][0] == pytest.approx(called[truth].mean()) and called[truth].mean() >= 0.9
+    assert point["specificity"][0] == pytest.approx((~called[~truth]).mean())
+
+
+def test_maps_of_a_study_lie_on_its_slices(predictor, study):
+    result = predictor.study(study)
+    hu, maps = study_maps(predictor, result, "subdural")
+    np.testing.assert_array_equal(hu, result.volume)
+    assert maps.shape == hu.shape and maps.dtype == np.float32
+    assert maps.min() >= 0 and 0.5 < maps.max() <= 1
+    assert not np.array_equal(maps, study_maps(predictor, result, "any").maps)
+    with pytest.raises(UserError, match="fracture: no such label; there are epidural"):
+        study_maps(predictor, result, "fracture")
 
 
 def changed(bundle, path, **changes):
