@@ -22,8 +22,8 @@ from .bundle import CARD, POINTS, write_bundle
 
 IMAGES = (
     "oof.parquet of every fold names the images that were trained on and what was said of them while they "
-    "were held out; by these names a patient who was trained on is answered only by the fold that did not see "
-    "them. Weights trained on RSNA or CQ500 data inherit the non-commercial terms of those data sets."
+    "were held out; by these names a patient who was trained on is answered only by the fold that did not "
+    "see them. Weights trained on RSNA or CQ500 data inherit the non-commercial terms of those data sets."
 )
 RATES = (0.90, 0.95)  # sensitivities and specificities that a threshold is stated for
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from src.config import parse_config
 from src.data.incoming.find import find_studies
 from src.data.incoming.study import prepare_study
 from src.data.preparation.options import Options
@@ -24,9 +25,12 @@ from src.errors import UserError
 from src.files import read_json
 from src.labels import LABELS
 from src.report.study_maps import study_maps
+from src.settings import load_settings
+from src.training.kinds import load_kind
 from src.training.runs import Run
 from tests.data.incoming.studies import volume, write_study
-from tests.ensemble.conftest import CONFIGS, FOLDS
+from tests.ensemble.conftest import CONFIGS, CPU, FOLDS, LOG, PIXELS
+from tests.training.prepared import write_clean, write_settings
 
 nibabel = pytest.importorskip("nibabel")
 
@@ -221,8 +225,16 @@ def test_an_export_says_what_it_is_and_which_thresholds_its_held_out_slices_gave
     assert point["specificity"][0] == pytest.approx((~called[~truth]).mean())
 
 
-def test_maps_of_a_study_lie_on_its_slices(predictor, study):
+def test_maps_of_a_study_lie_on_its_slices(study, tmp_path):
+    settings = load_settings(write_settings(tmp_path))
+    write_clean(settings.clean)
+    kind, values = load_kind("slice"), PIXELS | {"image_size": 64}
+    run = Run("sharp/stage1/a", 0, settings)
+    config = parse_config(kind.config, values, run.name)
+    kind.train(run, Prepared(settings.clean), config, CPU, LOG, False)
+    predictor = Predictor(TrainedExperiment(settings, "sharp", "cpu", keep=True, quiet=True))
     result = predictor.study(study)
+    assert result.answers.combined == "mean" and result.probabilities[list(SPREADS)].isna().all(axis=None)
     hu, maps = study_maps(predictor, result, "subdural")
     np.testing.assert_array_equal(hu, result.volume)
     assert maps.shape == hu.shape and maps.dtype == np.float32
