@@ -1,10 +1,21 @@
-"""Step 4: predict the test slices with every complete run folder of an experiment, or score labelled data.
+"""Step 4: predict the test slices with every complete run folder of an experiment, or any new study.
 
     python predict.py experiments/baseline
+    python predict.py experiments/baseline --study DICOM_FOLDER --out DIR
+    python predict.py experiments/baseline --export bundle.zip
+    python predict.py --bundle bundle.zip --study STUDY.zip --out DIR
     python predict.py experiments/baseline --settings OTHER.json --labelled --out DIR [--against RUN]
 
 Reads CLEAN_DATA_DIR and MODEL_DIR; writes test.parquet (and test_embeddings.npy, stage 1) to each run folder.
 What is predicted already is skipped.
+
+--study: a folder of DICOM files, one that holds several studies, a zip archive of such a folder, or a NIfTI
+file. It is prepared as the training data were and answered by every fold, stacker and blend, without any of
+the training data. Stated rules choose its axial head series without contrast (--series overrules them).
+predictions.csv has a row for every slice and one for the study: probabilities, and their spread over the
+folds; predictions.json says what was chosen, what was left out and why, and what is doubtful.
+
+--export: networks, blend, operating points and model card in one file, with which --bundle predicts anywhere.
 
 --labelled: every labelled image of CLEAN_DATA_DIR, whatever its data set, is answered by every complete fold
 and by the experiment's blend (the mean of its members where ensemble.py has fitted none); a patient that was
@@ -22,7 +33,11 @@ from src.command_line import command_line, run, start_logging
 def main() -> None:
     arguments = parse_arguments()
     start_logging(arguments.quiet)
-    if arguments.labelled:
+    if arguments.export is not None:
+        export(arguments)
+    elif arguments.study is not None:
+        predict_new_studies(arguments)
+    elif arguments.labelled:
         score_labelled(arguments)
     else:
         predict_test_part(arguments)
@@ -37,6 +52,29 @@ def predict_test_part(arguments: Namespace) -> None:
     settings = load_settings(arguments.settings)
     name = experiment_name(arguments.experiment)
     predict_runs(settings, name, arguments.device, arguments.jobs, arguments.quiet)
+
+
+def predict_new_studies(arguments: Namespace) -> None:
+    """Files in --out."""
+    from src.ensemble.predictor import Predictor
+    from src.ensemble.study_files import predict_studies
+
+    source = arguments.bundle or arguments.experiment
+    predictor = Predictor.load(source, arguments.settings, arguments.device, arguments.jobs)
+    table = predict_studies(predictor, arguments.study, arguments.out, arguments.series)
+    if not arguments.quiet:
+        print(table.to_string(index=False))
+        print(f"predictions: {arguments.out / 'predictions.csv'}")
+
+
+def export(arguments: Namespace) -> None:
+    """One file."""
+    from src.ensemble.export import export_bundle
+    from src.settings import load_settings
+
+    path = export_bundle(load_settings(arguments.settings), arguments.experiment, arguments.export)
+    if not arguments.quiet:
+        print(f"bundle: {path}, {path.stat().st_size / 1e6:.1f} MB")
 
 
 def score_labelled(arguments: Namespace) -> None:
@@ -58,13 +96,25 @@ def score_labelled(arguments: Namespace) -> None:
 def parse_arguments() -> Namespace:
     parser = command_line(__doc__, device=True)
     add = parser.add_argument
-    add("experiment", metavar="EXPERIMENT", help="a folder such as experiments/baseline")
+    add("experiment", metavar="EXPERIMENT", nargs="?", help="a folder such as experiments/baseline")
+    add("--study", type=Path, metavar="PATH", help="a new study, or a folder of several")
+    add("--series", metavar="UID", help="with --study: the series to use, against the rules' choice")
+    add(
+        "--bundle", type=Path, metavar="FILE", help="with --study: an exported bundle, in place of EXPERIMENT"
+    )
+    add("--export", type=Path, metavar="FILE", help="write the experiment as a bundle, one zip file")
     add("--labelled", action="store_true", help="answer and score the labelled images of CLEAN_DATA_DIR")
     add("--against", metavar="RUN", help="with --labelled: a member, or another experiment, to compare with")
     add("--out", type=Path, metavar="DIR", help="where the answers and scores go")
     arguments = parser.parse_args()
-    if arguments.labelled != (arguments.out is not None):
-        parser.error("--labelled and --out belong together")
+    if (arguments.experiment is None) == (arguments.bundle is None):
+        parser.error("give either an EXPERIMENT or --bundle FILE")
+    if sum([arguments.study is not None, arguments.export is not None, arguments.labelled]) > 1:
+        parser.error("--study, --export and --labelled exclude each other")
+    if (arguments.study is not None or arguments.labelled) != (arguments.out is not None):
+        parser.error("--out belongs to --study or --labelled, and they need it")
+    if arguments.study is None and (arguments.series or arguments.bundle):
+        parser.error("--series and --bundle need --study")
     if arguments.against and not arguments.labelled:
         parser.error("--against needs --labelled")
     return arguments

@@ -110,8 +110,16 @@ def predict_part(
 
 
 def _predict(run: Run, part: Part, device_name: str, quiet: bool, loaded: Loaded | None) -> None:
-    start_logging(quiet)  # in a process of its own nothing else has
-    kind_of(run).predict(run, part, prepare_torch(device_name), log, loaded)
+    if loaded is None:
+        start_logging(quiet)  # in a process of its own nothing else has
+    kind_of(run).predict(run, part, prepare_torch(device_name), _logger(quiet), loaded)
+
+
+def _logger(quiet: bool) -> logging.Logger:
+    """What the package reports goes on in any case; only what the folds say is quiet."""
+    folds = log.getChild("folds")
+    folds.setLevel(logging.WARNING if quiet else logging.NOTSET)
+    return folds
 
 
 def asked_runs(settings: Settings, prepared: Prepared, name: str, fold: int | None) -> list[Run]:

@@ -1,0 +1,127 @@
+"""A trained experiment asked about new studies: from a path on a disk to probabilities, nothing else needed.
+
+from ich import Predictor
+result = Predictor.load("bundle.zip").study("folder")
+"""
+
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from ..data.incoming.find import Incoming, find_studies
+from ..data.incoming.study import prepare_study
+from ..errors import UserError
+from ..files import fingerprint
+from ..settings import load_settings
+from ..training.provenance import environment
+from ..training.runs import experiment_name
+from .answers import TrainedExperiment
+from .bundle import open_bundle
+from .study_result import StudyResult, probability_table
+
+log = logging.getLogger("ich")
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A study that was not predicted, and why."""
+
+    study_id: str
+    reason: str
+
+
+class Predictor:
+    """Predicts one study after the other; networks are loaded once."""
+
+    def __init__(self, experiment: TrainedExperiment, jobs: int = 1, holds: TemporaryDirectory | None = None):
+        self.experiment, self.jobs = experiment, jobs
+        self._holds = holds  # the folder of an opened bundle lives as long as this
+
+    @classmethod
+    def load(
+        cls, experiment: Path | str, settings: Path | str = "SETTINGS.json", device: str = "auto",
+        jobs: int = 1,
+    ) -> "Predictor":  # fmt: skip
+        """An experiment's folder (experiments/NAME, whose runs `settings` finds) or a bundle.zip."""
+        options = {"device": device, "jobs": jobs, "keep": True, "quiet": True}
+        if Path(experiment).suffix == ".zip":
+            holds = TemporaryDirectory(prefix="ich_bundle_")
+            opened, name = open_bundle(Path(experiment), Path(holds.name))
+            return cls(TrainedExperiment(opened, name, **options), jobs, holds)
+        name = experiment_name(experiment)
+        return cls(TrainedExperiment(load_settings(settings), name, **options), jobs)
+
+    @property
+    def geometry(self) -> dict[str, Any]:
+        """How slices are prepared for these networks."""
+        return self.experiment.runs[0].made_from["geometry"]
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the networks and of how they are combined."""
+        blend = None if self.experiment.blend is None else self.experiment.blend.to_dict()
+        return fingerprint([[run.fingerprint for run in self.experiment.runs], blend])
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """What answers: for JSON."""
+        folds = {name: [run.fold for run in self.experiment.folds(name)] for name in self.experiment.members}
+        return {
+            "experiment": self.experiment.name,
+            "fingerprint": self.fingerprint,
+            "runs": folds,
+            "preparation": self.geometry,
+            "versions": environment(),
+        }
+
+    def study(self, path: Path | str, series: str | None = None) -> StudyResult:
+        """The answer for the one study under a path: a folder of DICOM files, a zip archive of one, or a
+        NIfTI file. Raises UserError where there are several, or where it cannot be used.
+
+        series: SeriesInstanceUID to use against the choice of the rules.
+        """
+        with TemporaryDirectory(prefix="ich_unpacked_") as scratch:
+            found = find_studies(Path(path), Path(scratch), self.jobs)
+            if len(found) > 1:
+                names = ", ".join(study.study_id for study in found[:5])
+                raise UserError(
+                    f"{path}: holds {len(found)} studies ({names}); ask for `studies`, or give one"
+                )
+            return self.answer(found[0], series)
+
+    def studies(self, path: Path | str, series: str | None = None) -> Iterator[StudyResult | Refused]:
+        """The answers for all studies under a path, one after the other; what is wrong with one of them does
+        not stop the others. `series` counts for the study that has it.
+        """
+        with TemporaryDirectory(prefix="ich_unpacked_") as scratch:
+            found = find_studies(Path(path), Path(scratch), self.jobs)
+            check_series(found, series)
+            for study in found:
+                own = series if series in study.series or len(found) == 1 else None
+                try:
+                    yield self.answer(study, own)
+                except UserError as error:
+                    yield Refused(study.study_id, str(error))
+
+    def answer(self, study: Incoming, series: str | None = None) -> StudyResult:
+        """The answer for one study that was found. Raises UserError where it cannot be used."""
+        holds = TemporaryDirectory(prefix="ich_study_")
+        clean = Path(holds.name)
+        started = time.perf_counter()
+        prepared = prepare_study(study, self.geometry, clean, series, self.jobs)
+        ready = time.perf_counter()
+        answers = self.experiment.predict(prepared.prepared)
+        table = probability_table(prepared, answers)
+        seconds = {"prepare": ready - started, "predict": time.perf_counter() - ready}
+        return StudyResult(prepared, answers, table, seconds, holds)
+
+
+def check_series(found: list[Incoming], series: str | None) -> None:
+    """UserError for a series that no study has."""
+    if series is not None and not any(series in study.series for study in found):
+        known = ", ".join(sorted({uid for study in found for uid in study.series if uid})) or "none"
+        raise UserError(f"--series {series}: no study there has it; series: {known}")
