@@ -27,7 +27,7 @@ def main() -> None:
 
 def evaluate(arguments: Namespace) -> None:
     """The whole of step 5."""
-    from src.report.submission_folder import write_submission_folder
+    from src.report.run.submission_folder import write_submission_folder
     from src.settings import load_settings
 
     settings = load_settings(arguments.settings)

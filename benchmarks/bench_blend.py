@@ -21,9 +21,9 @@ from sklearn.metrics import log_loss
 
 from benchmarks.record import record
 from src.evaluation.blend import fit_blend
+from src.evaluation.blending.simplex import minimise, negative_log
 from src.evaluation.bootstrap import bootstrap_weighted_log_loss
 from src.evaluation.metrics import WEIGHTS, likelihood, weighted_log_loss
-from src.evaluation.simplex import minimise, negative_log
 from src.labels import LABELS
 
 PATIENTS = 18_938

@@ -24,12 +24,12 @@ from scipy.special import expit, logit
 from ..command_line import positive, run, start_logging
 from ..ensemble.ensemble_config import EnsembleConfig
 from ..errors import UserError
-from ..evaluation.adjustments import BOUNDS, CALIBRATORS, Calibration, Step, fit_platt, fit_steps
 from ..evaluation.blend import choose, run_steps, ways
+from ..evaluation.blending.adjustments import BOUNDS, CALIBRATORS, Calibration, Step, fit_platt, fit_steps
+from ..evaluation.blending.candidates import Average, CrossFit, Problem
+from ..evaluation.blending.crossfit import NOTHING, Held
+from ..evaluation.blending.members import Members
 from ..evaluation.bootstrap import PatientBootstrap, difference_interval
-from ..evaluation.candidates import Average, CrossFit, Problem
-from ..evaluation.crossfit import NOTHING, Held
-from ..evaluation.members import Members
 from ..evaluation.metrics import SCORING_EPS, WEIGHTS, log_losses
 from ..files import write_json
 from ..labels import LABELS, SUBTYPES

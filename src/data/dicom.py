@@ -11,9 +11,9 @@ import pyarrow.compute as pc
 
 from ..errors import UserError
 from ..progress import parallel
-from . import compressed, header
-from .compressed import Layout
-from .header import (
+from .formats import compressed, header
+from .formats.compressed import Layout
+from .formats.header import (
     BIG_ENDIAN,
     DEFLATED,
     EXPLICIT,

@@ -105,6 +105,6 @@ class Volumes:
 
 def open_volumes(clean_dir: Path | str) -> Volumes:
     """The volumes below a prepared folder. Raises UserError when it is not prepared."""
-    from .prepared import Prepared  # which holds volumes itself
+    from .prepared import Prepared
 
     return Prepared(clean_dir).volumes

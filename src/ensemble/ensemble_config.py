@@ -7,9 +7,9 @@ from pydantic import Field, model_validator
 
 from ..config import OneOf, StrictModel, load_config
 from ..errors import UserError
-from ..evaluation.adjustments import STEPS
 from ..evaluation.blend import ALTERNATIVES
-from ..evaluation.members import SPACES
+from ..evaluation.blending.adjustments import STEPS
+from ..evaluation.blending.members import SPACES
 
 FILLINGS = ("interpolated", "neighbours", "prior")
 

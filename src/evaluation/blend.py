@@ -15,12 +15,12 @@ import pandas as pd
 
 from ..errors import UserError
 from ..labels import LABELS, SUBTYPES
-from .adjustments import Step, fit_steps, step_from_dict
-from .candidates import BestSingle, CrossFit, ExactWeights, Greedy, Mean, Problem, Way
-from .crossfit import NOTHING, Held
-from .members import SPACES, Members
+from .blending.adjustments import Step, fit_steps, step_from_dict
+from .blending.candidates import BestSingle, CrossFit, ExactWeights, Greedy, Mean, Problem, Way
+from .blending.crossfit import NOTHING, Held
+from .blending.members import SPACES, Members
+from .blending.stacking import Boosting, Stacking
 from .metrics import SCORING_EPS, WEIGHTS, log_losses
-from .stacking import Boosting, Stacking
 
 EQUAL = 1e-9  # scores this close differ by rounding
 # Ways to combine members beside the exact weights, by their seed.

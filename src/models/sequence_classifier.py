@@ -16,9 +16,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..config import Count, Fraction, StrictModel
 from ..errors import UserError
-from .contexts import BiRecurrent
 from .heads import build_head
 from .slice_classifier import ClassifierOptions, SliceClassifier, build_encoder
+from .studies.contexts import BiRecurrent
 
 
 class LstmConfig(StrictModel):

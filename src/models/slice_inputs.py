@@ -13,8 +13,8 @@ from torch import nn
 
 from ..config import Count, Fraction, NotNegative, OneOf, StrictModel
 from ..labels import LABELS
-from .masked import lag, lead
-from .sequence_model import SliceSequence
+from .studies.masked import lag, lead
+from .studies.sequence_model import SliceSequence
 
 SCORES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "logits": lambda logits: logits / 4,  # about the spread of a normalised embedding

@@ -34,8 +34,8 @@ from ..training.slices.slice_batches import Batch, SliceBatches, plain_batches
 from ..training.slices.slice_config import SliceConfig
 from ..training.slices.views import VIEWS
 from ..training.split import labelled_slices
-from .data_pictures import PIXELS_PER_INCH, data_uri
 from .pages import render_page
+from .run.data_pictures import PIXELS_PER_INCH, data_uri
 
 PIXELS, GAP, LINE = 170, 4, 14  # side of a picture on the page, space between two, height of a line of text
 EDGE = np.ones((3, 3), np.uint8)

@@ -13,7 +13,7 @@ from pydicom.pixels import apply_modality_lut
 
 from src.data import dicom
 from src.data.dicom import NATIVE
-from src.data.header import FIELDS, NUMBERS, EndOfData, RawHeader, read_with_pydicom, walk
+from src.data.formats.header import FIELDS, NUMBERS, EndOfData, RawHeader, read_with_pydicom, walk
 from tests.data.dicom_files import dataset, encodings, file_bytes, stored_values
 
 MUTATIONS = 6000

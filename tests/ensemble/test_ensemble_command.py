@@ -467,7 +467,7 @@ def test_pictures_without_hu_are_blended_and_reported(home, monkeypatch):
 
 
 def test_nothing_here_needs_the_generator():
-    imported = "import sys, src.ensemble.submit, src.report.run_report"
+    imported = "import sys, src.ensemble.submit, src.report.run.run_report"
     code = f"{imported}; print([m for m in sys.modules if 'phantom' in m])"
     answer = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert answer.stdout.strip() == "[]", answer.stderr

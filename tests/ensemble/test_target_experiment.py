@@ -11,7 +11,7 @@ from src.ensemble.gather import experiment_targets
 from src.errors import UserError
 from src.files import read_json
 from src.labels import LABELS
-from src.report.submission_folder import write_submission_folder
+from src.report.run.submission_folder import write_submission_folder
 from src.settings import load_settings
 from src.targets import HEMORRHAGE, SITES, find_targets
 from src.training.runs import Run

@@ -8,11 +8,11 @@ import pytest
 from scipy.optimize import minimize
 
 from src.errors import UserError
-from src.evaluation.adjustments import STEPS, fit_platt
 from src.evaluation.alignment import label_values
 from src.evaluation.blend import Blend, fit_blend
+from src.evaluation.blending.adjustments import STEPS, fit_platt
+from src.evaluation.blending.crossfit import PatientFolds
 from src.evaluation.bootstrap import PatientBootstrap, difference_interval
-from src.evaluation.crossfit import PatientFolds
 from src.evaluation.metrics import WEIGHTS, label_log_losses, log_losses, row_losses, weighted_log_loss
 from src.labels import LABELS
 from tests.evaluation.simulated import study

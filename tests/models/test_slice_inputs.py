@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from src.models.sequence_model import SliceSequence
 from src.models.slice_inputs import InputOptions, InputSizes, Scores, SliceInputs
+from src.models.studies.sequence_model import SliceSequence
 
 
 def test_scores_are_members_their_mean_and_rotated_differences():

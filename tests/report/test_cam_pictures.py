@@ -20,7 +20,7 @@ from src.report.cam_pictures import (
     picture_uri,
     with_map,
     with_outline,
-)  # fmt: skip
+)
 
 
 @pytest.mark.parametrize("side", [64, 512])

@@ -12,7 +12,7 @@ from src.data.preparation.options import Options
 from src.data.preparation.prepare import prepare
 from src.data.prepared import Prepared
 from src.files import read_json
-from src.report.submission_folder import write_submission_folder
+from src.report.run.submission_folder import write_submission_folder
 from src.settings import load_settings
 from src.training.runs import Run
 from src.training.slices.kind import KIND

@@ -8,15 +8,7 @@ from scipy.special import logit
 
 from src.evaluation.metrics import weighted_log_loss
 from src.labels import LABELS
-from src.training.losses import (
-    LOSSES,
-    LossOptions,
-    bce,
-    bce_any_twice,
-    build_loss,
-    focal,
-    weighted_bce,
-)
+from src.training.losses import LOSSES, LossOptions, bce, bce_any_twice, build_loss, focal, weighted_bce
 
 # The test vector of three slices: columns in the order of LABELS.
 Y = [[0, 0, 0, 0, 0, 0], [1, 0, 0, 0, 0, 1], [0, 1, 1, 0, 0, 1]]

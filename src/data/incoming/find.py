@@ -9,7 +9,7 @@ import pandas as pd
 
 from ...errors import UserError
 from ..dicom import scan_headers
-from ..nifti import SUFFIXES
+from ..formats.nifti import SUFFIXES
 from ..readers.dicom import may_be_dicom, unique_ids
 from ..readers.nifti import without_volume_suffix
 from ..source import list_files, printable

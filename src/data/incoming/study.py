@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from ...errors import UserError
+from ..formats.images import decode_source
 from ..hu import Slice
-from ..images import decode_source
 from ..preparation.inventory import Inventory, empty_labels
 from ..preparation.options import Options
 from ..preparation.prepare import prepare

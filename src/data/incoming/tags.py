@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 
 import pandas as pd
 
-from ..header import LONG_HEAD_BYTES
+from ..formats.header import LONG_HEAD_BYTES
 from ..source import read_head
 
 

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
+from ..formats.header import BIG_ENDIAN, EXPLICIT, IMPLICIT
 from ..geometry import is_axial
-from ..header import BIG_ENDIAN, EXPLICIT, IMPLICIT
 
 # Without any of these a file's identity, its HU or its place is unknown. For PatientID the study can stand;
 # window, HighBit and StudyID are not used.

@@ -18,8 +18,8 @@ import numpy as np
 from ...errors import UserError
 from ...files import fingerprint
 from ..crop import head_square, remove_holder
+from ..formats.images import decode_mask, decode_source
 from ..hu import Slice
-from ..images import decode_mask, decode_source
 from ..pack import SUFFIX, Entry, Pack, write_pack
 from ..source import Source, changed_since, stamp
 from ..square import AIR, Square, extract, whole

@@ -17,8 +17,8 @@ from ...labels import LABELS
 from ...progress import parallel
 from .. import geometry
 from ..folds import assign_folds, check_folds, read_external_folds, read_fold_file
+from ..formats.images import decode_source
 from ..hu import PADDED_BELOW, Slice
-from ..images import decode_source
 from ..pack import FOUND, SUFFIX, Pack
 from ..prepared import (
     FOLDS,

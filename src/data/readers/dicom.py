@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from ...errors import UserError
-from ..header import looks_like_dicom
+from ..formats.header import looks_like_dicom
 from ..preparation.inventory import Inventory, empty_labels
 from ..preparation.options import Options
 from ..source import (

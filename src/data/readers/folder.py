@@ -17,7 +17,7 @@ from pydantic import field_validator
 from ...config import StrictModel, load_config
 from ...errors import UserError
 from ..dicom import scan_headers
-from ..images import gray_pixels
+from ..formats.images import gray_pixels
 from ..preparation import checks
 from ..preparation.headerless import headerless
 from ..preparation.inventory import Inventory, empty_labels

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from ...errors import UserError
-from ..nifti import SUFFIXES, header_rows
+from ..formats.nifti import SUFFIXES, header_rows
 from ..preparation.headerless import headerless
 from ..preparation.inventory import Inventory, empty_labels
 from ..preparation.options import Options

@@ -17,8 +17,8 @@ import pandas as pd
 from ...errors import UserError
 from ...labels import LABELS, SUBTYPES
 from ..dicom import scan_headers
-from ..images import gray_pixels
-from ..nifti import SUFFIXES, grid
+from ..formats.images import gray_pixels
+from ..formats.nifti import SUFFIXES, grid
 from ..preparation.headerless import headerless
 from ..preparation.inventory import OTHER_SERIES, Inventory
 from ..preparation.options import Options

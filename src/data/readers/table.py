@@ -21,9 +21,9 @@ from ...labels import LABELS
 from ...progress import parallel
 from ..contest_csv import read_image_ids
 from ..dicom import scan_headers
-from ..images import picture_shape
-from ..nifti import SUFFIXES as VOLUME_SUFFIXES
-from ..nifti import header_rows
+from ..formats.images import picture_shape
+from ..formats.nifti import SUFFIXES as VOLUME_SUFFIXES
+from ..formats.nifti import header_rows
 from ..preparation import checks
 from ..preparation.headerless import headerless
 from ..preparation.inventory import Inventory

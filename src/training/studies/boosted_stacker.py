@@ -7,8 +7,8 @@ import numpy as np
 import torch
 
 from ...files import write_text
-from ...models.boosting import BoostedLabels, SliceTable, fit_boosting
 from ...models.slice_inputs import Scores
+from ...models.studies.boosting import BoostedLabels, SliceTable, fit_boosting
 from ..engine.state import Progress
 from ..runs import Run
 from .embedding_spaces import EmbeddingMap

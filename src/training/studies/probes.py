@@ -56,7 +56,7 @@ def probe_embeddings(run: Run, prepared: Prepared, device: torch.device, log: lo
 
 def synthetic_probes(run: Run, size: int) -> Prepared:
     """The prepared synthetic probe set, at the data set's size; made where missing."""
-    from ...data.phantom import generate  # the whole generator, which few runs need
+    from ...data.phantom import generate
 
     home = run.settings.checkpoints / "probes" / str(size)
     generate(home / "raw", STUDIES, SEED, preset="realistic", size=size)

@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 from pydantic import model_validator
 
 from ...config import Count, OneOf, StrictModel
-from ...models.boosting import Boosting
-from ...models.stackers import StackerOptions, refuse_idle
+from ...models.studies.boosting import Boosting
+from ...models.studies.stackers import StackerOptions, refuse_idle
 from ...targets import HEMORRHAGE, Targets
 from ..engine.training_config import TrainingConfig
 from ..losses import MASKED_LOSSES

@@ -13,9 +13,9 @@ from torch import nn
 
 from ...files import atomic_path
 from ...labels import LABELS
-from ...models.sequence_model import SequenceModel, SliceSequence, StackerOutput
 from ...models.slice_inputs import InputSizes
-from ...models.stackers import build_stacker
+from ...models.studies.sequence_model import SequenceModel, SliceSequence, StackerOutput
+from ...models.studies.stackers import build_stacker
 from ..engine import distributed
 from ..engine.curves import curve_writer
 from ..engine.loop import Task, train

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from src.data.header import GDCM
+from src.data.formats.header import GDCM
 from src.data.preparation.options import Options
 from src.data.preparation.prepare import prepare
 from src.data.preparation.remedies import REMEDIES
@@ -207,7 +207,7 @@ def test_a_damaged_codestream_is_one_row(raw):
 
 def test_whatever_a_parser_raises_is_this_file_s_matter(raw, monkeypatch):
     write(raw / "bad.dcm", dataset("1.2.3"))
-    from src.data import header
+    from src.data.formats import header
 
     original = header.walk
 

@@ -6,7 +6,7 @@ import torch
 
 from src.config import load_config
 from src.ensemble.ensemble_config import load_ensemble
-from src.models.sequence_model import SliceSequence
+from src.models.studies.sequence_model import SliceSequence
 from src.training.runs import Run, run_name
 from src.training.studies.stacker_config import StackerConfig
 from src.training.studies.stacker_networks import build_from_config, prevalences, stacker_loss

@@ -6,12 +6,7 @@ import torch
 
 from src.training.engine import distributed
 from src.training.runs import Run
-from src.training.studies.study_batches import (
-    StudyBatches,
-    bucketed,
-    collate,
-    share,
-)
+from src.training.studies.study_batches import StudyBatches, bucketed, collate, share
 from src.training.studies.study_draws import draw_hidden, draw_slices
 from src.training.studies.study_inputs import StudyInputs
 from tests.training.stage2_tables import MEMBER, config, settings_below, table, write

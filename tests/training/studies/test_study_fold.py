@@ -18,7 +18,7 @@ from src.errors import UserError
 from src.evaluation.metrics import prevalence_baseline, weighted_log_loss
 from src.files import write_csv, write_json, write_parquet
 from src.labels import LABELS
-from src.models.sequence_model import StackerOutput
+from src.models.studies.sequence_model import StackerOutput
 from src.training.runs import Run
 from src.training.slices.slice_config import SliceConfig
 from src.training.split import unlabelled_part

@@ -1,0 +1,1 @@
+"""Bytes of a file to numbers: DICOM headers, compressed pixels, NIfTI, pictures."""

@@ -1,0 +1,1 @@
+"""Predictions combined: members, weights on the simplex, stacking, what is done after."""

@@ -1,0 +1,1 @@
+"""Networks and trees on the sequence of a study: contexts, stackers, boosting."""

@@ -1,0 +1,125 @@
+"""The report of an experiment: one self-contained HTML file, the same bytes for the same experiment."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+from ... import files
+from ...ensemble.experiment import Experiment
+from ...evaluation.metrics import SCORING_EPS
+from ...evaluation.reliability import expected_calibration_error
+from ...evaluation.roc import auc
+from ...labels import LABEL_WEIGHTS, LABELS
+from .. import figures
+from ..pages import render_page
+from ..score_table import SYNTHETIC, fixed_members, score_rows
+from . import data_section, label_tables
+from .data_pictures import data_pictures
+from .run_section import duration, learning_figures, provenance, run_rows
+
+ABSENT = "–"
+GUESSES = {  # what ensemble.json's `quarantined` gives an image that could not be read
+    "interpolated": "the blend's probabilities between the slices beside them, the training prevalence where "
+    "their place is unknown",
+    "neighbours": "what stackers make of the slices beside them, the training prevalence where "
+    "their place is unknown",
+    "prior": "the training prevalence",
+}
+
+
+def write_report(path: Path | str, experiment: Experiment) -> None:
+    """Write the HTML file atomically. It needs a browser only: no network, no script, no other file."""
+    files.write_text(path, render_report(experiment))
+
+
+def render_report(experiment: Experiment) -> str:
+    """The page as text."""
+    return render_page("run_report.html", FILTERS, **_contents(experiment))
+
+
+def number(value: float | None, digits: int) -> str:
+    """Fixed decimals, a dash for what does not exist."""
+    return ABSENT if value is None or math.isnan(value) else f"{value:.{digits}f}"
+
+
+def interval(bounds: tuple[float, float] | None, digits: int = 4) -> str:
+    """`[0.1234, 0.1301]`, or nothing where there is none."""
+    if bounds is None or any(math.isnan(bound) for bound in bounds):
+        return ""
+    return f"[{bounds[0]:.{digits}f}, {bounds[1]:.{digits}f}]"
+
+
+def percent(share: float | None, digits: int = 1) -> str:
+    return ABSENT if share is None else f"{100 * share:.{digits}f} %"
+
+
+FILTERS = {
+    "score": lambda value: number(value, 4),
+    "decimals": number,
+    "interval": interval,
+    "percent": percent,
+    "count": lambda value: f"{value:,}",
+    "duration": duration,
+}
+
+
+def _contents(experiment: Experiment) -> dict[str, Any]:
+    parts = ["oof"] if experiment.test_labels is None else ["oof", "test"]
+    rows = score_rows(experiment.scores())
+    runs = run_rows(experiment.runs)
+    return {
+        "experiment": experiment,
+        "synthetic": SYNTHETIC if experiment.synthetic else None,
+        "eps": f"{SCORING_EPS:g}",
+        "certain_miss": -math.log(SCORING_EPS),
+        "labels": LABELS,
+        "label_weights": LABEL_WEIGHTS,
+        "parts": parts,
+        "part_names": {"oof": "held out", "test": "hidden test"},
+        "scores": rows,
+        "headline": {row.kind: row for row in rows},
+        "score_figures": {part: figures.score_figure(rows, part, f"{experiment.name}/") for part in parts},
+        "stage_scores": _stage_scores(experiment),
+        "label_blocks": {part: label_tables.label_blocks(experiment, part) for part in parts},
+        "shown_models": label_tables.shown_models(experiment),
+        "curves": _curves(experiment),
+        "padding": label_tables.padding_tables(experiment, parts),
+        "fixed": fixed_members(experiment.config.fixed) if experiment.config.fixed else None,
+        "guesses": GUESSES,
+        "runs": runs,
+        "seconds": sum(row["seconds"] for row in runs),
+        "learning": learning_figures(runs),
+        "provenance": provenance(experiment.runs),
+        "data": data_section.part_counts(experiment.slices),
+        "shared_patients": data_section.shared_patients(experiment.slices),
+        "prevalence": data_section.prevalence_rows(experiment),
+        "folds": data_section.fold_rows(experiment),
+        "fold_numbers": sorted({run.fold for run in experiment.runs}),
+        "defects": data_section.defect_rows(experiment.slices, experiment.prepared.manifest),
+        "pictures": data_pictures(experiment.prepared),
+    }
+
+
+def _stage_scores(experiment: Experiment) -> dict[str, float] | None:
+    """Scores of the two runs compared, and how much lower the first is, as a share of the second."""
+    if experiment.context is None:
+        return None
+    first, second = (
+        experiment.members[n].oof_score for n in (experiment.context.first, experiment.context.second)
+    )
+    return {"first": first, "second": second, "gain": (second - first) / second}
+
+
+def _curves(experiment: Experiment) -> list[dict[str, Any]]:
+    """ROC and reliability pictures of each label, with the numbers of their captions (the blend's)."""
+    return [
+        {
+            "label": label,
+            "positives": int(y.sum()),
+            "roc": figures.roc_figure(label, y, models),
+            "auc": auc(y, models["blend"]),
+            "reliability": figures.reliability_figure(label, y, models["blend"]),
+            "ece": expected_calibration_error(y, models["blend"]),
+        }
+        for label, (y, models) in label_tables.curves(experiment).items()
+    ]

@@ -1,0 +1,62 @@
+"""What step 5 leaves in SUBMISSION_DIR/<experiment>/, and what it says of it."""
+
+from pathlib import Path
+
+from ...ensemble.ensemble_config import EnsembleConfig, load_ensemble
+from ...ensemble.experiment import evaluate_experiment
+from ...ensemble.gather import experiment_targets
+from ...ensemble.reproduce import reproduction_commands
+from ...ensemble.submit import write_experiment_submission
+from ...ensemble.target_experiment import evaluate_target_experiment
+from ...files import write_json, write_text
+from ...settings import Settings
+from ...targets import HEMORRHAGE, Targets
+from ...training.runs import experiment_name
+from ..score_table import score_table
+from .run_report import write_report
+from .target_report import target_table, write_target_report
+
+
+def write_submission_folder(settings: Settings, experiment: Path, jobs: int) -> str:
+    """Blend an experiment of the six labels, or score one of other targets; the text for the terminal.
+
+    `experiment` is the folder as given.
+    """
+    config, name = load_ensemble(experiment), experiment_name(experiment)
+    targets = experiment_targets(settings, name, config)
+    if targets != HEMORRHAGE:
+        return _score(settings, experiment, config, targets)
+    return _blend(settings, experiment, config, jobs)
+
+
+def _blend(settings: Settings, folder: Path, config: EnsembleConfig, jobs: int) -> str:
+    experiment = evaluate_experiment(settings, experiment_name(folder), config, jobs)
+    out = settings.submissions / experiment.name
+    filled = write_experiment_submission(experiment, settings.raw, out / "submission.csv")
+    quarantined = [] if filled is None else filled.astype(str).to_dict("records")
+    write_json(out / "blend.json", experiment.fitted.to_dict() | {"quarantined": quarantined})
+    commands = _write_commands(settings, folder, config, list(experiment.members), out)
+    write_report(out / "report.html", experiment)
+    write_json(out / "scores.json", experiment.scores())
+    submission = "no test part, no submission" if filled is None else out / "submission.csv"
+    lines = ["{image_id}: quarantined ({cause}), got: {value}".format(**row) for row in quarantined]
+    places = [f"submission: {submission}", f"report:     {out / 'report.html'}"]
+    return "\n".join([score_table(experiment), *lines, commands, *places])
+
+
+def _score(settings: Settings, folder: Path, config: EnsembleConfig, targets: Targets) -> str:
+    experiment = evaluate_target_experiment(settings, experiment_name(folder), config, targets)
+    out = settings.submissions / experiment.name
+    commands = _write_commands(settings, folder, config, list(experiment.members), out)
+    write_target_report(out / "report.html", experiment)
+    write_json(out / "scores.json", experiment.scores())
+    return "\n".join([target_table(experiment), commands, f"report: {out / 'report.html'}"])
+
+
+def _write_commands(
+    settings: Settings, folder: Path, config: EnsembleConfig, members: list[str], out: Path
+) -> str:
+    """commands.txt, and the same as a paragraph."""
+    commands = reproduction_commands(settings, folder, members, config.external)
+    write_text(out / "commands.txt", "\n".join(commands) + "\n")
+    return "\n  ".join(["the same again:", *commands])
