@@ -17,6 +17,7 @@ from src.settings import load_settings
 from src.training.runs import Run
 from src.training.slices.kind import KIND
 from src.training.slices.slice_config import SliceConfig
+from src.training.split import unlabelled_part
 from tests.conftest import ROOT
 from tests.training.prepared import write_settings
 
@@ -55,7 +56,7 @@ def config(**values):
     published = read_values(ROOT / "experiments/dtvit/stage1/vit_b16_replicated.json")
     small = {
         "backbone": "test_resnet", "pretrained": False, "image_size": 64, "head_hidden": 32, "batch_size": 8,
-        "windows": [[127.5, 255]] * 3, "epochs": 6,
+        "windows": [[127.5, 255]] * 3, "epochs": 5,
     }  # fmt: skip
     return parse_config(SliceConfig, published | small | values, "small")
 
@@ -63,7 +64,7 @@ def config(**values):
 def test_both_heads_learn_from_class_folders_and_are_reported(settings, tmp_path):
     run, prepared = Run("dtvit/stage1/small", 0, settings), Prepared(settings.clean)
     KIND.train(run, prepared, config(), CPU, LOG, False)
-    KIND.predict(run, prepared, CPU, LOG)
+    KIND.predict(run, unlabelled_part(prepared), CPU, LOG)
     presence, location = run.metrics()["heads"]
     assert presence["rows"] == 64 and location["rows"] == 48 and location["columns"] == list(PLACES)
     assert presence["presence"]["auc"] > 0.95 and location["accuracy"] > 0.9
