@@ -11,7 +11,7 @@ from ..training.runs import Run
 def study_predictions(
     run: Run, part: str, prepared: Prepared | None = None, column: str | None = None
 ) -> pd.Series:
-    """study_id -> probability of a column (default: of any bleeding), of the part "oof" or "test" of one fold.
+    """study_id -> probability of a column (default: any bleeding) in the part "oof" or "test" of one fold.
 
     A run on studies says it itself. Of a run on slices it is the maximum over a study's slices, so that a
     threshold calls a study positive where it calls any of its slices positive. prepared: the data of the
