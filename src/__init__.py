@@ -1,4 +1,4 @@
-"""Intracranial hemorrhage detection on head CT: everything the five scripts are made of.
+"""Intracranial hemorrhage detection on head CT: everything the scripts are made of.
 
 Scripts and tests import this folder as `src`; installed, it is the package `ich`, whose door is `Predictor`.
 Dependencies point one way: small files <- data <- models, evaluation <- training <- ensemble <- report <-

@@ -20,7 +20,7 @@ from ..evaluation.roc import auc
 from ..evaluation.statistics import METRICS, compare_replicates, compare_values
 from ..evaluation.target_scores import scores_of
 from ..settings import Settings
-from ..targets import HEMORRHAGE, KEYS, PRESENCE, Targets, Unit
+from ..targets import HEMORRHAGE, KEYS, WHOLE, Targets, Unit
 from ..training.provenance import effective
 from ..training.runs import Run
 from .replicates import FOLDER, Plan, Replicate, open_replicate, train_replicates
@@ -156,7 +156,7 @@ def compared_targets(a: Plan, b: Plan, label: str | None) -> tuple[Targets, str]
             f"{', '.join(other.columns)}; compare configurations with the same `targets`"
         )
     known = [column for head in targets.heads if head.given is None for column in head.columns]
-    label = label or ("any" if targets is HEMORRHAGE else PRESENCE)
+    label = label or next(column for column in known if column in WHOLE)
     if label not in known:
         raise UserError(f"--label {label}: the targets {targets.name} have {', '.join(known)}")
     return targets, label
