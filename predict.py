@@ -59,8 +59,11 @@ def predict_new_studies(arguments: Namespace) -> None:
     from src.ensemble.predictor import Predictor
     from src.ensemble.study_files import predict_studies
 
-    source = arguments.bundle or arguments.experiment
-    predictor = Predictor.load(source, arguments.settings, arguments.device, arguments.jobs)
+    device, jobs = arguments.device, arguments.jobs
+    if arguments.bundle is not None:
+        predictor = Predictor.from_bundle(arguments.bundle, device, jobs)
+    else:
+        predictor = Predictor.load(arguments.experiment, arguments.settings, device, jobs)
     table = predict_studies(predictor, arguments.study, arguments.out, arguments.series)
     if not arguments.quiet:
         print(table.to_string(index=False))

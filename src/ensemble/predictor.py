@@ -46,14 +46,20 @@ class Predictor:
         cls, experiment: Path | str, settings: Path | str = "SETTINGS.json", device: str = "auto",
         jobs: int = 1,
     ) -> "Predictor":  # fmt: skip
-        """An experiment's folder (experiments/NAME, whose runs `settings` finds) or a bundle.zip."""
-        options = {"device": device, "jobs": jobs, "keep": True, "quiet": True}
-        if Path(experiment).suffix == ".zip":
-            holds = TemporaryDirectory(prefix="ich_bundle_")
-            opened, name = open_bundle(Path(experiment), Path(holds.name))
-            return cls(TrainedExperiment(opened, name, **options), jobs, holds)
+        """An experiment's folder (experiments/NAME, whose runs `settings` finds) or a bundle's file."""
+        if Path(experiment).is_file() or Path(experiment).suffix == ".zip":
+            return cls.from_bundle(experiment, device, jobs)
         name = experiment_name(experiment)
-        return cls(TrainedExperiment(load_settings(settings), name, **options), jobs)
+        return cls(
+            TrainedExperiment(load_settings(settings), name, device, jobs, keep=True, quiet=True), jobs
+        )
+
+    @classmethod
+    def from_bundle(cls, path: Path | str, device: str = "auto", jobs: int = 1) -> "Predictor":
+        """Checks the whole file before anything in it is used. Raises UserError."""
+        holds = TemporaryDirectory(prefix="ich_bundle_")
+        opened, name = open_bundle(Path(path), Path(holds.name))
+        return cls(TrainedExperiment(opened, name, device, jobs, keep=True, quiet=True), jobs, holds)
 
     @property
     def geometry(self) -> dict[str, Any]:

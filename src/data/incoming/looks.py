@@ -14,10 +14,10 @@ TISSUE_HU, BONE_HU = -300, 250
 MOST_SLICES = 24  # evenly spaced ones say enough
 
 # Of a head; beyond them a series is refused.
-LARGEST_SECTION_CM2 = (40.0, 450.0)  # real: 157 to 326, the vertex alone 73
+LARGEST_SECTION_CM2 = (40.0, 450.0)  # real: 186 to 326, the vertex alone 73
 LEAST_BONE = 0.03  # of the head, real: .12 to .26, the vertex alone .07
 # Beyond these there is a doubt.
-BRAIN_HU = (5.0, 55.0)  # real: 17 to 40
+BRAIN_HU = (5.0, 55.0)  # real: 12 to 39
 LEAST_BRAIN_CM2 = 60.0  # largest section, real: 121 to 184
 FEWEST_JUDGED = 3  # slices; one alone may show the vertex, or the skull's base, which is bright
 MOST_BRIGHT = 0.01  # share of the brain of 100 to 400 HU, real: 0 to .001
@@ -100,7 +100,7 @@ def doubts(look: Look) -> list[str]:
             "are 120 to 180; part of the head may be missing"
         )
     elif np.isfinite(look.brain_hu) and not BRAIN_HU[0] <= look.brain_hu <= BRAIN_HU[1]:
-        said.append(f"perhaps not HU: the brain's median is {look.brain_hu:.0f} HU, usual are 17 to 40")
+        said.append(f"perhaps not HU: the brain's median is {look.brain_hu:.0f} HU, usual are 12 to 39")
     if look.bright > MOST_BRIGHT:
         said.append(
             f"perhaps with contrast, though nothing says so: {100 * look.bright:.1f} % of the brain are "
