@@ -56,6 +56,8 @@ class PixelConfig(TrainingConfig, LossOptions, ReadingOptions, ClassifierOptions
             raise ValueError("reverse: needs the same neighbours on both sides, such as [-1, 0, 1]")
         if self.predicted is not HEMORRHAGE and self.loss != "metric":
             raise ValueError(f"loss {self.loss}: of the six labels; other targets have their own, `metric`")
+        if self.trainable == "head" and (self.encoder_rate, self.layer_decay) != (None, None):
+            raise ValueError("encoder_rate and layer_decay: an encoder that stays as it is has no rate")
         if self.location_weight != 1.0 and self.targets != "presence_and_location":
             raise ValueError("location_weight: of the targets presence_and_location only; leave it out")
         return self
