@@ -3,8 +3,9 @@
 After arXiv 2107.04575 and 2302.00220.  It stands wherever a timm backbone stands.
 """
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field, model_validator
@@ -14,7 +15,7 @@ from ..config import Count, Fraction, Positive, StrictModel
 from ..errors import UserError
 from .backbones import create_backbone, feature_maps
 from .cam_targets import CamTarget, as_it_is, find_cam_targets
-from .pretrained import weights_record
+from .pretrained import weights_files, weights_record
 
 EXIT_FLOW = ("conv3", "bn3", "act3", "conv4", "bn4", "act4")  # of Xception, behind its last residual block
 
@@ -44,6 +45,8 @@ class TrunkConfig(StrictModel):
 class ScopeformerConfig(StrictModel):
     """Trunks and the transformer on their maps; without trunks a plain vision transformer on the image."""
 
+    title: ClassVar[str] = "Scopeformer"
+
     trunks: Annotated[tuple[TrunkConfig, ...], Field(max_length=4)]
     """networks whose maps stand side by side; none: a plain vision transformer"""
     embed_dim: Count | Literal["concat"] = 768
@@ -71,9 +74,18 @@ class ScopeformerConfig(StrictModel):
         plain = tuple(trunk.model_copy(update={"pretrained": False}) for trunk in self.trunks)
         return self.model_copy(update={"trunks": plain})
 
-    def weights_records(self) -> list[dict[str, Any]]:
+    def located(self, find: Callable[[bool | str], bool | str]) -> "ScopeformerConfig":
+        """With other places of its weights."""
+        found = [trunk.model_copy(update={"pretrained": find(trunk.pretrained)}) for trunk in self.trunks]
+        return self.model_copy(update={"trunks": tuple(found)})
+
+    def weights(self) -> dict[str, Any]:
         """Where each trunk's weights come from, see `weights_record`; call it after they were loaded."""
-        return [weights_record(trunk.backbone, trunk.pretrained) for trunk in self.trunks]
+        return {"trunks": [weights_record(trunk.backbone, trunk.pretrained) for trunk in self.trunks]}
+
+    def files(self) -> list[Path]:
+        """The local files that the trunks start from."""
+        return [path for trunk in self.trunks for path in weights_files(trunk.pretrained)]
 
     @model_validator(mode="after")
     def _fits(self) -> "ScopeformerConfig":

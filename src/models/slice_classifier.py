@@ -35,10 +35,17 @@ class ClassifierOptions(ImageOptions, TargetOptions):
     """dropout masks whose logits are averaged in training"""
     drop_path: Fraction = 0.0
     """share of samples that skip a block of the backbone, rising to this at the last block"""
+    trainable: Annotated[str, OneOf(("all", "head"))] = "all"
+    """all, or the head alone: the encoder stays as it was loaded"""
     channels_last: bool = True
     """memory layout; the faster one on most devices"""
     segmentation: DecoderOptions | None = None
     """an auxiliary task: draw the blood too"""
+
+    @property
+    def encoder(self) -> str:
+        """Its name."""
+        return self.backbone if isinstance(self.backbone, str) else self.backbone.title
 
     @model_validator(mode="after")
     def _encoder_fits(self) -> "ClassifierOptions":
@@ -48,7 +55,7 @@ class ClassifierOptions(ImageOptions, TargetOptions):
         defaults = ClassifierOptions.model_fields
         stated = [name for name in single if getattr(self, name) != defaults[name].default]
         if stated:
-            raise ValueError(f"{', '.join(stated)}: of a timm backbone only; see backbone.trunks")
+            raise ValueError(f"{', '.join(stated)}: of a timm backbone only; see the keys of backbone")
         return self
 
 
@@ -70,6 +77,16 @@ class SliceClassifier(nn.Module):
         self.targets = options.predicted
         self.head = build_head(self.embedding_size, options, options.dropout)
         self.memory_format = torch.channels_last if options.channels_last else torch.contiguous_format
+        self.frozen = options.trainable == "head"
+        if self.frozen:
+            backbone.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> "SliceClassifier":
+        """A frozen encoder stays in evaluation mode: its statistics are part of what was loaded."""
+        super().train(mode)
+        if self.frozen:
+            self.backbone.eval()
+        return self
 
     def start_at(self, prevalence: torch.Tensor) -> None:
         """Begin with the rate of each column (columns,): the first steps need not learn how rare they are."""
@@ -169,13 +186,13 @@ def build_encoder(options: ClassifierOptions, pretrained: bool | str | None = No
 
 def encoder_weights(options: ClassifierOptions) -> dict[str, Any]:
     """What metrics.json says of the weights a training started from; call it after they were loaded."""
-    if isinstance(options.backbone, ScopeformerConfig):
-        return {"trunks": options.backbone.weights_records()}
+    if not isinstance(options.backbone, str):
+        return options.backbone.weights()
     return weights_record(options.backbone, options.pretrained)
 
 
 def encoder_files(options: ClassifierOptions) -> list[Path]:
     """The local weights files that a training starts from."""
-    if isinstance(options.backbone, ScopeformerConfig):
-        return [path for trunk in options.backbone.trunks for path in weights_files(trunk.pretrained)]
+    if not isinstance(options.backbone, str):
+        return options.backbone.files()
     return weights_files(options.pretrained)

@@ -1,12 +1,17 @@
-"""Frames of a study -> one answer for the study: an encoder on every frame, then a pooling over frames."""
+"""Frames of a study -> one answer for the study: an encoder on every frame and a pooling over frames, or a
+ViViT on all of them.
+"""
 
 from typing import Annotated
 
 import torch
+from pydantic import model_validator
 from torch import nn
 
-from ..config import OneOf
+from ..config import Count, OneOf
+from .scopeformer import ScopeformerConfig
 from .slice_classifier import ClassifierOptions, SliceClassifier, build_encoder
+from .vivit import VivitConfig, build_vivit
 
 
 class AttentionPool(nn.Module):
@@ -38,10 +43,22 @@ class _Reduced(nn.Module):
 
 
 class VideoOptions(ClassifierOptions):
-    """A slice classifier whose embeddings of a study's frames are pooled before its logits."""
+    """A slice classifier whose embeddings of a study's frames are pooled before its logits, or a ViViT."""
 
+    backbone: str | ScopeformerConfig | VivitConfig
+    """any timm model name, the trunks and the transformer of a Scopeformer, or the tubelets of a ViViT"""
+    frames: Count = 32
+    """slices of a study that are seen"""
     frame_pooling: Annotated[str, OneOf(POOLS)] = "attention"
     """over the frames of a study; attention: a mean with learned weights"""
+
+    @model_validator(mode="after")
+    def _tubelets_fit(self) -> "VideoOptions":
+        if isinstance(self.backbone, VivitConfig):
+            self.backbone.check(self.frames, self.image_size)
+            if self.frame_pooling != "attention":
+                raise ValueError("frame_pooling: a ViViT has its own; leave it out")
+        return self
 
 
 class VideoClassifier(SliceClassifier):
@@ -61,6 +78,23 @@ class VideoClassifier(SliceClassifier):
         return self.classify(embeddings), embeddings
 
 
-def build_video_classifier(options: VideoOptions, pretrained: bool | str | None = None) -> VideoClassifier:
-    """As `build_slice_classifier`."""
+class VivitClassifier(SliceClassifier):
+    """The windows of a slice classifier, a ViViT on the frames of a study, a head."""
+
+    def forward(
+        self, hu: torch.Tensor, windows: torch.Tensor, frames: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """As VideoClassifier."""
+        embeddings = self.backbone(self.images(hu, windows).unflatten(0, (-1, frames)))
+        return self.classify(embeddings), embeddings
+
+
+def build_video_classifier(
+    options: VideoOptions, pretrained: bool | str | None = None
+) -> VideoClassifier | VivitClassifier:
+    """As `build_slice_classifier`; UserError without `transformers` for a ViViT."""
+    if isinstance(options.backbone, VivitConfig):
+        config = options.backbone.untrained() if pretrained is False else options.backbone
+        network = build_vivit(config, options.channels, options.image_size, options.frames)
+        return VivitClassifier(network, options)
     return VideoClassifier(build_encoder(options, pretrained), options)

@@ -175,13 +175,13 @@ def remarks(image_id: str, labels: pd.DataFrame, held_out: pd.Index) -> dict[str
 
 def facts(explainer: Explainer, gray: bool) -> dict[str, str]:
     """What stands above the pictures."""
-    config, network = explainer.config, explainer.config.backbone
+    config = explainer.config
     windows = [w if w == "file" else "{:g} / {:g}".format(*w) for w in config.windows]
     neighbours = ", ".join(map("{:+d}".format, config.neighbours))
     size = f"{config.channels} channels of {config.image_size} x {config.image_size}"
     brain = "brain window, center {:g} HU, width {:g} HU".format(*BRAIN)
     return {
-        "network": network if isinstance(network, str) else "Scopeformer",
+        "network": config.encoder,
         "layer of the maps": next(iter(find_cam_targets(explainer.model))),
         "input": size if config.neighbours == (0,) else f"{size}, slices {neighbours}",
         "its windows, center / width": ", ".join(windows),

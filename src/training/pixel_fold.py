@@ -142,11 +142,7 @@ def with_weights_of_runs(config: Any, run: Run) -> tuple[Any, list[Run]]:
 
     if isinstance(config.backbone, str):
         return config.model_copy(update={"pretrained": located(config.pretrained)}), sources
-    trunks = tuple(
-        trunk.model_copy(update={"pretrained": located(trunk.pretrained)}) for trunk in config.backbone.trunks
-    )
-    encoder = config.backbone.model_copy(update={"trunks": trunks})
-    return config.model_copy(update={"backbone": encoder}), sources
+    return config.model_copy(update={"backbone": config.backbone.located(located)}), sources
 
 
 def _rates(labels: np.ndarray) -> np.ndarray:
@@ -164,10 +160,9 @@ def _say(
     device: torch.device,
 ) -> None:
     rows = "slices" if kind.unit == "image" else "studies"
-    encoder = config.backbone if isinstance(config.backbone, str) else "scopeformer"
     log.info(
         "%d training and %d held-out %s, backbone %s, %s",
-        len(training), len(held_out), rows, encoder, device,
+        len(training), len(held_out), rows, config.encoder, device,
     )  # fmt: skip
     if distributed.world_size() > 1:
         log.info("%d processes, each with its part of every batch", distributed.world_size())

@@ -197,7 +197,7 @@ def test_a_trunk_starts_from_the_weights_of_a_slice_classifier(tmp_path):
         own.eval()(images()), trained.eval().backbone.forward_features(images()), rtol=0, atol=0
     )
     record = {"source": "model.safetensors", "sha256": {"model.safetensors": file_sha256(path)}}
-    assert config.weights_records() == [{"source": "random"}, record]
+    assert config.weights() == {"trunks": [{"source": "random"}, record]}
     assert [part.pretrained for part in config.untrained().trunks] == [False, False]
 
 

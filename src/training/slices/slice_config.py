@@ -66,6 +66,8 @@ class PixelConfig(TrainingConfig, LossOptions, ReadingOptions, ClassifierOptions
             raise ValueError(f"{name}: of the targets presence_and_location only; leave it out")
         if weights == (0.0, 0.0):
             raise ValueError("presence_weight and location_weight are both 0: nothing would be learned")
+        if self.trainable == "head" and (self.encoder_rate, self.layer_decay) != (None, None):
+            raise ValueError("encoder_rate and layer_decay: an encoder that stays as it is has no rate")
         return self
 
 

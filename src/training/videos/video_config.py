@@ -18,8 +18,6 @@ class VideoConfig(PixelConfig, DrawnStudies, VideoOptions):
     """of run"""
     batch_size: Count = 8
     """studies of a batch, of all processes together"""
-    frames: Count = 32
-    """slices of a study that are seen"""
     frame_choice: Annotated[str, OneOf(FRAMES)] = "evenly"
     """evenly: from the lowest to the highest; first: the lowest ones; where a study has fewer, some again"""
 
