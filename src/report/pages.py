@@ -11,7 +11,9 @@ FOLDER = Path(__file__).parent
 
 
 def render_page(template: str, filters: dict[str, Callable[..., str]] | None = None, **contents: Any) -> str:
-    """The HTML of `template`; a name it uses must be in `contents`, which are escaped. `style` is given."""
+    """The HTML of `template`; a name it uses must be in `contents`, which are escaped. `style` is given, and
+    `file(name)`, which puts in another file of this folder as it is.
+    """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(FOLDER),
         autoescape=True,
@@ -20,5 +22,9 @@ def render_page(template: str, filters: dict[str, Callable[..., str]] | None = N
         lstrip_blocks=True,
     )
     environment.filters |= filters or {}
-    style = Markup((FOLDER / "run_report.css").read_text(encoding="utf-8"))
-    return environment.get_template(template).render(style=style, **contents) + "\n"
+    environment.globals["file"] = _file
+    return environment.get_template(template).render(style=_file("run_report.css"), **contents) + "\n"
+
+
+def _file(name: str) -> Markup:
+    return Markup((FOLDER / name).read_text(encoding="utf-8"))
