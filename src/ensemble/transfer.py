@@ -45,8 +45,7 @@ class Truth:
         studies = labelled(of_study, patients, by_study=True)
         if slices is None and studies is None:
             raise UserError(
-                f"{prepared}: no usable image or study has one of the six labels; prepare labelled data, or "
-                "predict without --labelled"
+                f"{prepared}: no usable image or study has one of the six labels; prepare labelled data"
             )
         known = set() if studies is None else set(studies.labels.index)
         known |= set() if slices is None else set(usable.loc[slices.labels.index, "study_id"])
