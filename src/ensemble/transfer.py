@@ -134,6 +134,10 @@ def transfer_scores(
         "data": dict(about),
         "eps": SCORING_EPS,
         "left_out": len(answers.left_out),
+        "baseline": {
+            "images": answered.slices and answered.slices.baseline,
+            "studies": answered.studies and answered.studies.baseline,
+        },
         "members": {member: answered.scores(answer) for member, answer in asked.items()},
         "comparisons": comparisons,
     }
