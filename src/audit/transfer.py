@@ -6,6 +6,7 @@ Each file is written by `predict.py EXPERIMENT --settings OTHER --labelled --out
 made from the result, with the words for the data as given.
 """
 
+import json
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 
 from ..command_line import run
 from ..errors import UserError
-from ..files import read_json, write_json, write_text
+from ..files import write_json, write_text
 from ..report.generated import markdown_table
 from ..report.transfer_page import Table, transfer_tables
 
@@ -27,8 +28,14 @@ def collect(named: Sequence[str]) -> list[dict[str, Any]]:
             raise UserError(
                 f"{text}: expected WORDS=FILE, with FILE a transfer.json of predict.py --labelled"
             )
-        found.append({"what": what, **read_json(file)})
+        values = json.loads(Path(file).read_text(encoding="utf-8"), parse_float=_short)
+        found.append({"what": what, **values})
     return found
+
+
+def _short(number: str) -> float:
+    """Six digits are enough for a table, and half the file."""
+    return float(f"{float(number):.6g}")
 
 
 def page(results: Sequence[Mapping[str, Any]]) -> str:
