@@ -5,6 +5,7 @@
     python predict.py experiments/baseline --export bundle.zip
     python predict.py --bundle bundle.zip --study STUDY.zip --out DIR
     python predict.py experiments/baseline --settings OTHER.json --labelled --out DIR [--against RUN]
+    python predict.py experiments/baseline --evaluate TABLE.csv [--root FOLDER] --out DIR
 
 Reads CLEAN_DATA_DIR and MODEL_DIR; writes test.parquet (and test_embeddings.npy, stage 1) to each run folder.
 What is predicted already is skipped.
@@ -15,19 +16,30 @@ the training data. Stated rules choose its axial head series without contrast (-
 predictions.csv has a row for every slice and one for the study: probabilities, and their spread over the
 folds; predictions.json says what was chosen, what was left out and why, and what is doubtful.
 
---export: networks, blend, operating points and model card in one file, with which --bundle predicts anywhere.
+--export: networks, blend, operating points and model card in one file, with which --bundle answers --study and
+--evaluate anywhere.
 
 --labelled: every labelled image of CLEAN_DATA_DIR, whatever its data set, is answered by every complete fold
 and by the experiment's blend (the mean of its members where ensemble.py has fitted none); a patient that was
 learned from, only by the fold that held him out. predictions.csv, transfer.json and transfer.html with scores
 by image and by study go to --out, nothing to the run folders. --against: a member, or the folder of another
 experiment, that every member is compared with, pair by pair.
+
+--evaluate: the same for every image of a table, without a step before: a row an image, `path` or `image_id`
+(a file below --root), labels, and where known patient_id, study_id, position_mm, window_center, window_width
+(all columns: README). predictions.csv and scores.json go to --out.
 """
+
+from __future__ import annotations
 
 from argparse import Namespace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from src.command_line import command_line, run, start_logging
+
+if TYPE_CHECKING:
+    from src.ensemble.predictor import Predictor
 
 
 def main() -> None:
@@ -37,6 +49,8 @@ def main() -> None:
         export(arguments)
     elif arguments.study is not None:
         predict_new_studies(arguments)
+    elif arguments.evaluate is not None:
+        evaluate(arguments)
     elif arguments.labelled:
         score_labelled(arguments)
     else:
@@ -54,17 +68,21 @@ def predict_test_part(arguments: Namespace) -> None:
     predict_runs(settings, name, arguments.device, arguments.jobs, arguments.quiet)
 
 
-def predict_new_studies(arguments: Namespace) -> None:
-    """Files in --out."""
+def load(arguments: Namespace) -> Predictor:
+    """The experiment, or the bundle."""
     from src.ensemble.predictor import Predictor
-    from src.ensemble.study_files import predict_studies
 
     device, jobs = arguments.device, arguments.jobs
     if arguments.bundle is not None:
-        predictor = Predictor.from_bundle(arguments.bundle, device, jobs)
-    else:
-        predictor = Predictor.load(arguments.experiment, arguments.settings, device, jobs)
-    table = predict_studies(predictor, arguments.study, arguments.out, arguments.series)
+        return Predictor.from_bundle(arguments.bundle, device, jobs)
+    return Predictor.load(arguments.experiment, arguments.settings, device, jobs)
+
+
+def predict_new_studies(arguments: Namespace) -> None:
+    """Files in --out."""
+    from src.ensemble.study_files import predict_studies
+
+    table = predict_studies(load(arguments), arguments.study, arguments.out, arguments.series)
     if not arguments.quiet:
         print(table.to_string(index=False))
         print(f"predictions: {arguments.out / 'predictions.csv'}")
@@ -96,28 +114,43 @@ def score_labelled(arguments: Namespace) -> None:
         print(f"scores: {arguments.out / 'transfer.json'}\npage:   {arguments.out / 'transfer.html'}")
 
 
+def evaluate(arguments: Namespace) -> None:
+    """Files in --out."""
+    from src.ensemble.evaluate_table import evaluate_table, text_of
+
+    trained = load(arguments).experiment
+    scores = evaluate_table(trained, arguments.evaluate, arguments.root, arguments.out, arguments.jobs)
+    if not arguments.quiet:
+        print(f"{text_of(scores)}\nscores: {arguments.out / 'scores.json'}")
+
+
 def parse_arguments() -> Namespace:
     parser = command_line(__doc__, device=True)
     add = parser.add_argument
     add("experiment", metavar="EXPERIMENT", nargs="?", help="a folder such as experiments/baseline")
     add("--study", type=Path, metavar="PATH", help="a new study, or a folder of several")
     add("--series", metavar="UID", help="with --study: the series to use, against the rules' choice")
-    add(
-        "--bundle", type=Path, metavar="FILE", help="with --study: an exported bundle, in place of EXPERIMENT"
-    )
+    add("--bundle", type=Path, metavar="FILE", help="an exported bundle, in place of EXPERIMENT")
     add("--export", type=Path, metavar="FILE", help="write the experiment as a bundle, one zip file")
     add("--labelled", action="store_true", help="answer and score the labelled images of CLEAN_DATA_DIR")
     add("--against", metavar="RUN", help="with --labelled: a member, or another experiment, to compare with")
+    add("--evaluate", type=Path, metavar="TABLE", help="answer and score the images of a labelled table")
+    add("--root", type=Path, metavar="FOLDER", help="of the table's images (default: where the table lies)")
     add("--out", type=Path, metavar="DIR", help="where the answers and scores go")
     arguments = parser.parse_args()
     if (arguments.experiment is None) == (arguments.bundle is None):
         parser.error("give either an EXPERIMENT or --bundle FILE")
-    if sum([arguments.study is not None, arguments.export is not None, arguments.labelled]) > 1:
-        parser.error("--study, --export and --labelled exclude each other")
-    if (arguments.study is not None or arguments.labelled) != (arguments.out is not None):
-        parser.error("--out belongs to --study or --labelled, and they need it")
-    if arguments.study is None and (arguments.series or arguments.bundle):
-        parser.error("--series and --bundle need --study")
+    asked = [name for name in ("study", "export", "labelled", "evaluate") if getattr(arguments, name)]
+    if len(asked) > 1:
+        parser.error(f"--{' and --'.join(asked)} exclude each other")
+    if (asked not in ([], ["export"])) != (arguments.out is not None):
+        parser.error("--out belongs to --study, --labelled or --evaluate, and they need it")
+    if arguments.series and arguments.study is None:
+        parser.error("--series needs --study")
+    if arguments.bundle and asked not in (["study"], ["evaluate"]):
+        parser.error("--bundle needs --study or --evaluate")
+    if arguments.root and arguments.evaluate is None:
+        parser.error("--root needs --evaluate TABLE")
     if arguments.against and not arguments.labelled:
         parser.error("--against needs --labelled")
     return arguments

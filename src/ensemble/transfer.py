@@ -45,8 +45,7 @@ class Truth:
         studies = labelled(of_study, patients, by_study=True)
         if slices is None and studies is None:
             raise UserError(
-                f"{prepared}: no usable image or study has one of the six labels; prepare labelled data, or "
-                "predict without --labelled"
+                f"{prepared}: no usable image or study has one of the six labels; prepare labelled data"
             )
         known = set() if studies is None else set(studies.labels.index)
         known |= set() if slices is None else set(usable.loc[slices.labels.index, "study_id"])
@@ -135,6 +134,10 @@ def transfer_scores(
         "data": dict(about),
         "eps": SCORING_EPS,
         "left_out": len(answers.left_out),
+        "baseline": {
+            "images": answered.slices and answered.slices.baseline,
+            "studies": answered.studies and answered.studies.baseline,
+        },
         "members": {member: answered.scores(answer) for member, answer in asked.items()},
         "comparisons": comparisons,
     }

@@ -55,6 +55,14 @@ class Labelled:
         return {"rows": int(known.sum()), "weighted_log_loss": found, "auc": areas}
 
     @property
+    def baseline(self) -> float | None:
+        """Weighted log loss of these rows' own prevalence, said of each."""
+        y = self._y[self._complete]
+        if not len(y):
+            return None
+        return float((log_losses(y, np.broadcast_to(y.mean(0), y.shape)) @ WEIGHTS).mean())
+
+    @property
     def _y(self) -> np.ndarray:
         return self.labels[list(LABELS)].to_numpy(np.float64)
 

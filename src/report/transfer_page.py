@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..labels import LABELS
+from ..labels import SUBTYPES
 from .pages import render_page
 
+SHOWN = ("any", *SUBTYPES)
 BY_STUDY = (
     "A study scores the maximum over its slices. Area under the ROC curve with DeLong's 95 % interval, in "
     "brackets the positives; an area without two cases of either class is left out. Log loss: patients drawn."
@@ -37,6 +38,9 @@ def transfer_page(scores: Mapping[str, Any]) -> str:
         facts |= {"labelled images": f"{first['images']:,}", "patients": f"{first['patients']:,}"}
     if first["studies"]:
         facts |= {"labelled studies": f"{first['studies']['studies']:,}"}
+    for part, baseline in scores["baseline"].items():
+        if baseline is not None:
+            facts[f"prevalence baseline, {part}"] = f"{baseline:.4f}"
     facts |= {"left out": f"{scores['left_out']:,} images", "clipped at": f"{scores['eps']:g}"}
     return render_page(
         "transfer.html",
@@ -56,9 +60,9 @@ def transfer_tables(scores: Mapping[str, Any]) -> list[Table]:
     for title, found, note in (("By study", by_study, BY_STUDY), ("By image", by_image, BY_IMAGE)):
         if found:
             rows = [_scores_row(name, one) for name, one in found.items()]
-            tables.append(Table(title, ("", "weighted log loss", *map(_area, LABELS)), rows, note))
+            tables.append(Table(title, ("", "weighted log loss", *map(_area, SHOWN)), rows, note))
     if scores["comparisons"]:
-        header = ("", "log loss by image", "log loss by study", *map(_area, LABELS))
+        header = ("", "log loss by image", "log loss by study", *map(_area, SHOWN))
         rows = [_difference_row(one) for one in scores["comparisons"]]
         tables.append(Table(f"Against {scores['comparisons'][0]['second']}", header, rows, PAIRED))
     return tables
@@ -71,7 +75,7 @@ def _area(label: str) -> str:
 def _scores_row(name: str, found: Mapping[str, Any]) -> list[str]:
     areas = [
         "" if one["auc"] is None else f"{_span(one['auc'], one['interval'], '.3f')} ({one['positives']})"
-        for one in (found["labels"][label] for label in LABELS)
+        for one in (found["labels"][label] for label in SHOWN)
     ]
     return [name, _loss(found["weighted_log_loss"], ".4f"), *areas]
 
@@ -79,7 +83,7 @@ def _scores_row(name: str, found: Mapping[str, Any]) -> list[str]:
 def _difference_row(one: Mapping[str, Any]) -> list[str]:
     losses = [_loss(one[part] and one[part]["weighted_log_loss"], "+.4f") for part in ("images", "studies")]
     areas = one["studies"]["auc"] if one["studies"] else {}
-    return [one["first"], *losses, *(_paired(areas.get(label)) for label in LABELS)]
+    return [one["first"], *losses, *(_paired(areas.get(label)) for label in SHOWN)]
 
 
 def _paired(found: Mapping[str, float | None] | None) -> str:

@@ -15,25 +15,10 @@ from src.settings import load_settings
 from src.training.kinds import load_kind
 from src.training.runs import Run
 from src.training.split import labelled_slices, unlabelled_part
+from tests.ensemble.tiny_experiment import CONFIGS, FOLDS
 from tests.training.prepared import rewrite, write_clean, write_settings
 
 CPU, LOG = torch.device("cpu"), logging.getLogger("ich.test")
-PIXELS = {"backbone": "test_resnet", "pretrained": False, "image_size": 32, "epochs": 1, "batch_size": 8}
-STACKED = {"members": ["tiny/stage1/a"], "width": 8, "hidden": 8, "epochs": 1, "stacker": "gru"}
-CONFIGS = {
-    "tiny/stage1/a": ("slice", PIXELS | {"neighbours": [-1, 0, 1]}),
-    "tiny/stage1/b": ("sequence", PIXELS | {"kind": "sequence", "batch_size": 2, "length": 3}),
-    "tiny/stage2/aligned": ("stacker", STACKED | {"embedding_space": "aligned", "slice_dropout": 0.1}),
-    "tiny/stage2/in_fold": ("stacker", STACKED | {"embedding_space": "in_fold", "views": ["hflip"]}),
-    "tiny/stage2/trees": (
-        "stacker",
-        {
-            "members": ["tiny/stage1/a"], "stacker": "boosting", "inputs": ["logits"],
-            "boosting": {"rounds": 9},
-        },
-    ),
-}  # fmt: skip
-FOLDS = (0, 1)
 
 
 @pytest.fixture(scope="session")

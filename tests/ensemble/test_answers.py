@@ -16,7 +16,7 @@ from src.files import read_json, write_json
 from src.labels import LABELS
 from src.training.kinds import load_kind
 from src.training.runs import Run
-from tests.ensemble.conftest import CONFIGS, FOLDS, PIXELS
+from tests.ensemble.tiny_experiment import CONFIGS, FOLDS, PIXELS
 from tests.training.finished import finish
 from tests.training.prepared import image_name, rewrite, study_name, write_clean
 

@@ -11,6 +11,7 @@ from src.evaluation.bootstrap import (
     bootstrap_weighted_log_loss_difference,
 )
 from src.evaluation.labelled_scores import Labelled
+from src.evaluation.metrics import prevalence_baseline
 from src.evaluation.reliability import expected_calibration_error
 from src.evaluation.roc import delong, delong_paired
 from src.labels import LABELS
@@ -40,6 +41,7 @@ def test_images_have_the_patient_bootstrap_of_every_other_score(simulated):
     loss = bootstrap_weighted_log_loss(whole, p, patients, replicates=200)
     assert found["weighted_log_loss"]["value"] == pytest.approx(loss.estimate)
     assert found["weighted_log_loss"]["interval"] == pytest.approx([loss.low, loss.high])
+    assert Labelled(labels, patients, by_study=False).baseline == pytest.approx(prevalence_baseline(whole))
     areas = bootstrap_auc(whole, p, patients, replicates=200)
     for label in LABELS:
         one, y = found["labels"][label], labels[label] == 1

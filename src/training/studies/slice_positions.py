@@ -27,12 +27,13 @@ class Places:
 
     @property
     def z(self) -> np.ndarray:
-        """(n,) mm"""
-        z = self.slices["position_mm"].to_numpy(np.float64)
+        """(n,) mm; the only slice of a study lies in its middle, wherever that is."""
+        z = self.slices["position_mm"].to_numpy(np.float64, copy=True)
+        z[np.isnan(z) & (self.lengths == 1)[self.study]] = 0.0
         if np.isnan(z).any():
             raise UserError(
-                "slices.parquet: position_mm is missing for some usable slices; "
-                'set positions to ["relative"] or leave position out of inputs'
+                "slices.parquet: position_mm is missing for some usable slices; give it (a table has "
+                'a column), or train with positions ["relative"] or without position among the inputs'
             )
         return z
 

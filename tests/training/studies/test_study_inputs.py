@@ -1,6 +1,7 @@
 """Stage-2 inputs: aligned by key, from the fold that held a study out, missing slices marked."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -59,7 +60,7 @@ def test_positions_are_those_of_the_definition():
 
 def test_positions_in_mm_need_positions():
     slices = table([3]).assign(position_mm=np.nan)
-    with pytest.raises(UserError, match=r'set positions to \["relative"\]'):
+    with pytest.raises(UserError, match=r'train with positions \["relative"\]'):
         slice_positions(slices, np.array([0, 3]), ("relative", "mm"))
     assert slice_positions(slices, np.array([0, 3]), ("relative",)).tolist() == [[0], [0.5], [1]]
 
@@ -110,3 +111,9 @@ def test_several_members_stand_side_by_side(settings):
     assert inputs.embedding_sizes == (4, 4)
     assert inputs.study(0)["logits"].shape == (3, 12)
     assert torch.from_numpy(inputs.labels).sum() == slices[list(LABELS)].to_numpy().sum()
+
+
+def test_the_only_slice_of_a_study_lies_in_its_middle_wherever_that_is():
+    slices = pd.DataFrame({"position_mm": [np.nan, 10.0, 20.0]})
+    found = slice_positions(slices, np.array([0, 1, 3]), ("relative", "mm", "step"))
+    np.testing.assert_allclose(found, [[0, 0, 0], [0, -0.05, 1], [1, 0.05, 1]])

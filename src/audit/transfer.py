@@ -1,0 +1,94 @@
+"""What trained systems reach on data they were not trained on: several transfer.json in one table.
+
+    python -m src.audit.transfer "data, in words=DIR/transfer.json" ... --out results/transfer.json
+
+Each file is written by `predict.py EXPERIMENT --settings OTHER --labelled --out DIR`; results/transfer.md is
+made from the result, with the words for the data as given.
+"""
+
+import json
+from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..command_line import run
+from ..errors import UserError
+from ..files import write_json, write_text
+from ..report.generated import markdown_table
+from ..report.transfer_page import Table, transfer_tables
+
+
+def collect(named: Sequence[str]) -> list[dict[str, Any]]:
+    """The content of every file, with `what` its data are in words."""
+    found = []
+    for text in named:
+        what, separator, file = text.partition("=")
+        if not separator or not Path(file).is_file():
+            raise UserError(
+                f"{text}: expected WORDS=FILE, with FILE a transfer.json of predict.py --labelled"
+            )
+        values = json.loads(Path(file).read_text(encoding="utf-8"), parse_float=_short)
+        found.append({"what": what, **values})
+    return found
+
+
+def _short(number: str) -> float:
+    """Six digits are enough for a table, and half the file."""
+    return float(f"{float(number):.6g}")
+
+
+def page(results: Sequence[Mapping[str, Any]]) -> str:
+    """results/transfer.md."""
+    lines = [
+        "# Trained systems on data they were not trained on",
+        "",
+        "Generated from results/transfer.json by `python -m src.audit.transfer`. The networks are the small "
+        "ones of [systems.md](systems.md), trained on synthetic images of the demo; `mean` is the mean of an "
+        "experiment's members. Where images are synthetic, this says nothing about patients.",
+    ]
+    for result in results:
+        kind = "SYNTHETIC images" if result["data"]["synthetic"] else "real images"
+        lines += ["", f"## {result['experiment']}: {result['what']} ({kind})", "", _counts(result)]
+        for table in transfer_tables(result):
+            lines += ["", f"**{table.title}.** {table.note}", "", _markdown(table)]
+    return "\n".join(lines) + "\n"
+
+
+def _counts(result: Mapping[str, Any]) -> str:
+    """What was scored."""
+    first, baseline = next(iter(result["members"].values())), result["baseline"]["images"]
+    parts = []
+    if first["labels"]:
+        parts.append(f"{first['images']:,} labelled images of {first['patients']:,} patients")
+    if first["studies"]:
+        parts.append(f"{first['studies']['studies']:,} labelled studies")
+    if baseline is not None:
+        parts.append(f"prevalence baseline by image {baseline:.4f}")
+    return "; ".join(parts) + "."
+
+
+def _markdown(table: Table) -> str:
+    header = ["run", *table.header[1:]]
+    return markdown_table(header, table.rows, "l" + "r" * (len(header) - 1))
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    results = collect(arguments.results)
+    write_json(arguments.out, results)
+    write_text(arguments.out.with_suffix(".md"), page(results))
+    print(f"{arguments.out}, {arguments.out.with_suffix('.md')}")
+
+
+def parse_arguments() -> Namespace:
+    parser = ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser.add_argument(
+        "results", nargs="+", metavar="WORDS=FILE", help="what the data are, and their scores"
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="results/transfer.json")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,98 @@
+"""Every image of a labelled table: prepared as the training data were, answered and scored."""
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from ..data.preparation.options import Options
+from ..data.preparation.prepare import prepare
+from ..data.prepared import Prepared
+from ..data.readers.table_rows import NUMBERS, TEXTS, read_rows
+from ..errors import UserError
+from ..files import write_csv, write_json
+from ..labels import LABELS
+from .answers import TrainedExperiment
+from .transfer import Truth, answer_table
+
+log = logging.getLogger("ich")
+
+
+def evaluate_table(
+    trained: TrainedExperiment, table: Path, root: Path | None, out: Path, jobs: int = 1
+) -> dict[str, Any]:
+    """Write predictions.csv and scores.json to `out`; gives the scores. Nothing is written before the end.
+
+    table: as `prepare_data.py --dataset table` reads it; root: the folder of its images, by default its own.
+    """
+    with TemporaryDirectory(prefix="ich_evaluate_") as temporary:
+        prepared = prepare_table(trained, table, root or table.parent, Path(temporary), jobs)
+        truth = known_truth(prepared, table)
+        answer = trained.predict(prepared, folder=Path(temporary) / "outputs").blend
+    scores = truth.only(answer).scores(answer)
+    rows = answer_table(answer)
+    if truth.studies is None:
+        rows = rows[rows["level"] == "slice"]
+    write_csv(out / "predictions.csv", rows)
+    write_json(out / "scores.json", scores)
+    return scores
+
+
+def prepare_table(trained: TrainedExperiment, table: Path, root: Path, folder: Path, jobs: int) -> Prepared:
+    """The images of a table below `folder`, with the size, crop and further changes that the networks know.
+
+    UserError where they are in other units; images that cannot be read are said.
+    """
+    geometry = dict(trained.runs[0].made_from["geometry"])
+    units = geometry.pop("units")
+    copy = folder / table.with_suffix(".csv").name
+    # nothing is trained on them, and as a test part they need no folds, so a single patient will do
+    rows = read_rows(table).rows.assign(split="test")
+    write_csv(copy, rows[[*TEXTS, *NUMBERS, *LABELS]])
+    options = Options(dataset="table", table=str(copy), **geometry)
+    prepare(root, folder / "prepared", options, jobs)
+    prepared = Prepared(folder / "prepared")
+    if prepared.geometry["units"] != units:
+        raise UserError(
+            f"{table}: its images are {KINDS[prepared.geometry['units']]}, and {trained.name} was trained on "
+            f"{KINDS[units]}; {REMEDIES[units]}"
+        )
+    unread = prepared.slices[prepared.slices["status"] != "ok"]
+    for cause, rows in unread.groupby("cause"):
+        log.warning("%d images are not answered: %s, such as %s", len(rows), cause, rows["image_id"].iloc[0])
+    return prepared
+
+
+KINDS = {"hu": "HU", "gray": "gray levels"}
+REMEDIES = {
+    "hu": "fill in window_center and window_width, the window in HU that each picture shows, or give DICOM",
+    "gray": "give pictures without a window",
+}
+
+
+def known_truth(prepared: Prepared, table: Path) -> Truth:
+    """By study only where the table knows studies of several images."""
+    usable = prepared.slices[prepared.slices["status"] == "ok"]
+    if usable[list(LABELS)].isna().all(axis=None):
+        raise UserError(f"{table}: no readable image has one of the labels {', '.join(LABELS)}; fill them in")
+    truth = Truth.of(prepared)
+    several = usable["study_id"].duplicated().any()
+    return truth if several else replace(truth, studies=None)
+
+
+def text_of(scores: dict[str, Any]) -> str:
+    """A line for each label."""
+    loss = scores["weighted_log_loss"]
+    lines = [f"{scores['images']:,} images of {scores['patients']:,} patients"]
+    if loss is not None:
+        lines.append(f"weighted log loss  {loss['value']:.4f}{_bounds(loss['interval'], '.4f')}")
+    for label, one in scores["labels"].items():
+        if one["auc"] is not None:
+            area = f"AUC {one['auc']:.3f}{_bounds(one['interval'], '.3f')}"
+            lines.append(f"{label:17}  {area}, {one['positives']:,} positives")
+    return "\n".join(lines)
+
+
+def _bounds(interval: list[float] | None, how: str) -> str:
+    return "" if interval is None else f" [{interval[0]:{how}}, {interval[1]:{how}}]"
