@@ -16,8 +16,8 @@ the training data. Stated rules choose its axial head series without contrast (-
 predictions.csv has a row for every slice and one for the study: probabilities, and their spread over the
 folds; predictions.json says what was chosen, what was left out and why, and what is doubtful.
 
---export: networks, blend, operating points and model card in one file, with which --bundle answers --study and
---evaluate anywhere.
+--export: networks, blend, operating points and model card in one file, with which --bundle answers
+--study and --evaluate anywhere.
 
 --labelled: every labelled image of CLEAN_DATA_DIR, whatever its data set, is answered by every complete fold
 and by the experiment's blend (the mean of its members where ensemble.py has fitted none); a patient that was
