@@ -73,17 +73,27 @@ def _area(label: str) -> str:
 
 
 def _scores_row(name: str, found: Mapping[str, Any]) -> list[str]:
-    areas = [
-        "" if one["auc"] is None else f"{_span(one['auc'], one['interval'], '.3f')} ({one['positives']})"
-        for one in (found["labels"][label] for label in SHOWN)
-    ]
-    return [name, _loss(found["weighted_log_loss"], ".4f"), *areas]
+    areas = [area_cell(found["labels"][label]) for label in SHOWN]
+    return [name, loss_cell(found["weighted_log_loss"], ".4f"), *areas]
+
+
+def area_cell(one: Mapping[str, Any]) -> str:
+    """AUC with its interval and, in brackets, the positives."""
+    return "" if one["auc"] is None else f"{_span(one['auc'], one['interval'], '.3f')} ({one['positives']})"
 
 
 def _difference_row(one: Mapping[str, Any]) -> list[str]:
-    losses = [_loss(one[part] and one[part]["weighted_log_loss"], "+.4f") for part in ("images", "studies")]
+    by_study = loss_cell(one["studies"] and one["studies"]["weighted_log_loss"], "+.4f")
+    by_image, any_area = difference_cells(one)
     areas = one["studies"]["auc"] if one["studies"] else {}
-    return [one["first"], *losses, *(_paired(areas.get(label)) for label in SHOWN)]
+    return [one["first"], by_image, by_study, any_area, *(_paired(areas.get(label)) for label in SHOWN[1:])]
+
+
+def difference_cells(one: Mapping[str, Any]) -> tuple[str, str]:
+    """Of the log loss by image, and of the area of any bleeding in a study."""
+    areas = one["studies"]["auc"] if one["studies"] else {}
+    loss = one["images"] and one["images"]["weighted_log_loss"]
+    return loss_cell(loss, "+.4f"), _paired(areas.get("any"))
 
 
 def _paired(found: Mapping[str, float | None] | None) -> str:
@@ -93,7 +103,8 @@ def _paired(found: Mapping[str, float | None] | None) -> str:
     return f"{span}, p {found['p']:.2g}"
 
 
-def _loss(found: Mapping[str, Any] | None, how: str) -> str:
+def loss_cell(found: Mapping[str, Any] | None, how: str) -> str:
+    """A loss or a difference of losses with its interval."""
     return "" if found is None else _span(found["value"], found["interval"], how)
 
 

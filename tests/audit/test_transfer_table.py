@@ -29,8 +29,23 @@ def test_files_are_gathered_and_shown_under_their_names(tmp_path):
     assert [one["what"] for one in found] == ["the first", "the second"]
     text = page(found)
     assert "## tiny: the second (SYNTHETIC images)" in text and "10 labelled studies." in text
-    row = "| tiny/stage1/a | 0.2500 | " + " | ".join(["0.750 [0.500, 0.900] (3)"] * 6) + " |"
-    assert row in text and "By image" not in text
+    assert "| tiny/stage1/a |  | 0.750 [0.500, 0.900] (3) |" in text  # no image has a label of its own
+
+
+def test_members_stand_beside_what_they_are_compared_with():
+    loss = {"value": 0.2, "interval": [0.1, 0.3]}
+    difference = {"value": -0.05, "interval": [-0.1, 0.01]}
+    found = {"what": "x", **scores(0.25)}
+    member = found["members"]["tiny/stage1/a"] | {"images": 40, "patients": 9, "weighted_log_loss": loss}
+    member["labels"] = member["studies"]["labels"]
+    area = {"difference": 0.1, "low": -0.1, "high": 0.3, "p": 0.3}
+    one = {"first": "tiny/stage1/a", "second": "tiny/stage1/b"}
+    one |= {"images": {"weighted_log_loss": difference}, "studies": {"auc": {"any": area}}}
+    found |= {"members": {"tiny/stage1/a": member, "tiny/stage1/b": member}, "comparisons": [one]}
+    text = page([found])
+    assert "| log loss minus tiny/stage1/b | AUC minus its |" in text
+    compared = "-0.0500 [-0.1000, +0.0100] | +0.100 [-0.100, +0.300], p 0.3 |"
+    assert f"| tiny/stage1/a | 0.2000 [0.1000, 0.3000] | 0.750 [0.500, 0.900] (3) | {compared}" in text
 
 
 def test_a_file_that_is_not_there_is_named():
