@@ -58,6 +58,8 @@ def provenance(runs: Sequence[Run]) -> dict[str, list[str]]:
 
 def _said(key: str, value: Any) -> str:
     if key == "pretrained":  # a hub's weights have a name and a licence, a file has its own name
+        if "trunks" in value:  # of a Scopeformer, which without any is a transformer that starts at random
+            return " + ".join(_said(key, trunk) for trunk in value["trunks"]) or "random"
         licence = value.get("licence")
         return value.get("name", value["source"]) + (f" ({licence})" if licence else "")
     if key == "made_from":
