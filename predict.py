@@ -16,6 +16,7 @@ predictions.csv has a row for every slice and one for the study: probabilities, 
 folds; predictions.json says what was chosen, what was left out and why, and what is doubtful.
 
 --export: networks, blend, operating points and model card in one file, with which --bundle predicts anywhere.
+--onnx: every slice classifier as an ONNX file of its own, compared with torch.
 
 --labelled: every labelled image of CLEAN_DATA_DIR, whatever its data set, is answered by every complete fold
 and by the experiment's blend (the mean of its members where ensemble.py has fitted none); a patient that was
@@ -35,6 +36,8 @@ def main() -> None:
     start_logging(arguments.quiet)
     if arguments.export is not None:
         export(arguments)
+    elif arguments.onnx is not None:
+        write_onnx(arguments)
     elif arguments.study is not None:
         predict_new_studies(arguments)
     elif arguments.labelled:
@@ -80,6 +83,17 @@ def export(arguments: Namespace) -> None:
         print(f"bundle: {path}, {path.stat().st_size / 1e6:.1f} MB")
 
 
+def write_onnx(arguments: Namespace) -> None:
+    """A file a fold."""
+    from src.ensemble.onnx_export import export_onnx
+    from src.settings import load_settings
+
+    written = export_onnx(load_settings(arguments.settings), arguments.experiment, arguments.onnx)
+    if not arguments.quiet:
+        for path, difference in written.items():
+            print(f"{path}: logits within {difference:.1g} of torch's")
+
+
 def score_labelled(arguments: Namespace) -> None:
     """Files in --out."""
     from src.ensemble.transfer import score_transfer
@@ -106,14 +120,15 @@ def parse_arguments() -> Namespace:
         "--bundle", type=Path, metavar="FILE", help="with --study: an exported bundle, in place of EXPERIMENT"
     )
     add("--export", type=Path, metavar="FILE", help="write the experiment as a bundle, one zip file")
+    add("--onnx", type=Path, metavar="DIR", help="write every slice classifier as ONNX")
     add("--labelled", action="store_true", help="answer and score the labelled images of CLEAN_DATA_DIR")
     add("--against", metavar="RUN", help="with --labelled: a member, or another experiment, to compare with")
     add("--out", type=Path, metavar="DIR", help="where the answers and scores go")
     arguments = parser.parse_args()
     if (arguments.experiment is None) == (arguments.bundle is None):
         parser.error("give either an EXPERIMENT or --bundle FILE")
-    if sum([arguments.study is not None, arguments.export is not None, arguments.labelled]) > 1:
-        parser.error("--study, --export and --labelled exclude each other")
+    if sum(map(bool, (arguments.study, arguments.export, arguments.onnx, arguments.labelled))) > 1:
+        parser.error("--study, --export, --onnx and --labelled exclude each other")
     if (arguments.study is not None or arguments.labelled) != (arguments.out is not None):
         parser.error("--out belongs to --study or --labelled, and they need it")
     if arguments.study is None and (arguments.series or arguments.bundle):
