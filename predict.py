@@ -18,6 +18,7 @@ folds; predictions.json says what was chosen, what was left out and why, and wha
 
 --export: networks, blend, operating points and model card in one file, with which --bundle answers
 --study and --evaluate anywhere.
+--onnx: every slice classifier as an ONNX file of its own, compared with torch.
 
 --labelled: every labelled image of CLEAN_DATA_DIR, whatever its data set, is answered by every complete fold
 and by the experiment's blend (the mean of its members where ensemble.py has fitted none); a patient that was
@@ -47,6 +48,8 @@ def main() -> None:
     start_logging(arguments.quiet)
     if arguments.export is not None:
         export(arguments)
+    elif arguments.onnx is not None:
+        write_onnx(arguments)
     elif arguments.study is not None:
         predict_new_studies(arguments)
     elif arguments.evaluate is not None:
@@ -98,6 +101,17 @@ def export(arguments: Namespace) -> None:
         print(f"bundle: {path}, {path.stat().st_size / 1e6:.1f} MB")
 
 
+def write_onnx(arguments: Namespace) -> None:
+    """A file a fold."""
+    from src.ensemble.onnx_export import export_onnx
+    from src.settings import load_settings
+
+    written = export_onnx(load_settings(arguments.settings), arguments.experiment, arguments.onnx)
+    if not arguments.quiet:
+        for path, difference in written.items():
+            print(f"{path}: logits within {difference:.1g} of torch's")
+
+
 def score_labelled(arguments: Namespace) -> None:
     """Files in --out."""
     from src.ensemble.transfer import score_transfer
@@ -132,6 +146,7 @@ def parse_arguments() -> Namespace:
     add("--series", metavar="UID", help="with --study: the series to use, against the rules' choice")
     add("--bundle", type=Path, metavar="FILE", help="an exported bundle, in place of EXPERIMENT")
     add("--export", type=Path, metavar="FILE", help="write the experiment as a bundle, one zip file")
+    add("--onnx", type=Path, metavar="DIR", help="write every slice classifier as ONNX")
     add("--labelled", action="store_true", help="answer and score the labelled images of CLEAN_DATA_DIR")
     add("--against", metavar="RUN", help="with --labelled: a member, or another experiment, to compare with")
     add("--evaluate", type=Path, metavar="TABLE", help="answer and score the images of a labelled table")
@@ -140,10 +155,10 @@ def parse_arguments() -> Namespace:
     arguments = parser.parse_args()
     if (arguments.experiment is None) == (arguments.bundle is None):
         parser.error("give either an EXPERIMENT or --bundle FILE")
-    asked = [name for name in ("study", "export", "labelled", "evaluate") if getattr(arguments, name)]
+    asked = [name for name in ("study", "export", "onnx", "labelled", "evaluate") if getattr(arguments, name)]
     if len(asked) > 1:
         parser.error(f"--{' and --'.join(asked)} exclude each other")
-    if (asked not in ([], ["export"])) != (arguments.out is not None):
+    if (asked not in ([], ["export"], ["onnx"])) != (arguments.out is not None):
         parser.error("--out belongs to --study, --labelled or --evaluate, and they need it")
     if arguments.series and arguments.study is None:
         parser.error("--series needs --study")

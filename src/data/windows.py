@@ -74,7 +74,9 @@ def stack_windows(
     windows = windows.to(hu.device, torch.float32).expand(batch, -1, 2)
     number = windows.shape[1]
     mean, std = (torch.as_tensor(value).to(hu.device, torch.float32).expand(number) for value in (mean, std))
-    out = (image_by_image if hu.device.type == "cpu" else vectorised)(hu, windows, mean, std)
+    # what is traced for another runtime must not depend on the values that happen to be there
+    by_image = hu.device.type == "cpu" and not torch.jit.is_tracing()
+    out = (image_by_image if by_image else vectorised)(hu, windows, mean, std)
     return out.reshape(batch, slices * number, height, width)
 
 

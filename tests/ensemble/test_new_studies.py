@@ -15,9 +15,11 @@ from src.data.incoming.study import prepare_study
 from src.data.preparation.options import Options
 from src.data.preparation.prepare import prepare
 from src.data.prepared import Prepared
+from src.ensemble import onnx_export
 from src.ensemble.answers import TrainedExperiment
 from src.ensemble.bundle import open_bundle, write_bundle
 from src.ensemble.export import export_bundle
+from src.ensemble.onnx_export import export_onnx
 from src.ensemble.predictor import Predictor, Refused
 from src.ensemble.study_files import predict_studies
 from src.ensemble.study_result import COLUMNS, SPREADS
@@ -242,6 +244,18 @@ def test_maps_of_a_study_lie_on_its_slices(study, tmp_path):
     assert not np.array_equal(maps, study_maps(predictor, result, "any").maps)
     with pytest.raises(UserError, match="fracture: no such label; there are epidural"):
         study_maps(predictor, result, "fracture")
+
+
+def test_slice_classifiers_are_written_as_onnx_that_computes_the_same(trained, tmp_path, monkeypatch):
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    written = export_onnx(trained[0], "experiments/tiny", tmp_path / "onnx")
+    assert [path.name for path in written] == ["a_fold0.onnx", "a_fold1.onnx"]
+    assert all(0 <= difference < 1e-4 for difference in written.values())
+    monkeypatch.setattr(onnx_export, "LARGEST_DIFFERENCE", -1.0)
+    with pytest.raises(UserError, match="tiny/stage1/a fold 0: its ONNX file gives other logits"):
+        export_onnx(trained[0], "experiments/tiny", tmp_path / "other")
+    assert list((tmp_path / "other").iterdir()) == []
 
 
 def changed(bundle, path, **changes):

@@ -63,27 +63,29 @@ def prepare_study(
     prepare(Path(study.study_id), folder, options, jobs, inventory)
     prepared = Prepared(folder)
     table = _series(folder)
-    files = dict(zip(inventory.images["image_id"], inventory.sources, strict=True))
     usable = prepared.slices[prepared.slices["status"] == "ok"].set_index("image_id")
-    look = _look(usable, files)
+    look = _look(usable, dict(zip(inventory.images["image_id"], inventory.sources, strict=True)))
     if (reason := refusal(look)) is not None:
         raise UserError(f"{study.study_id}: {reason}; give a head CT in HU")
-    names = dict(zip(inventory.images["image_id"], inventory.images["path"], strict=True))
-    left_out = _left_out(prepared.slices, names)
-    uids = dict(zip(inventory.images["image_id"], [] if study.volume else study.uids, strict=False))
     by_number = len(table) > 0 and table.loc[table["chosen"], "placed_by"].iloc[0] == "InstanceNumber"
-    slices = usable[["order", "position_mm"]].assign(
-        sop_instance_uid=[uids.get(image, "") for image in usable.index]
+    names = dict(zip(inventory.images["image_id"], inventory.images["path"], strict=True))
+    said = [*_of_series(table), *_of_places(usable, by_number), *_of_bad_slices(prepared.slices, names)]
+    return PreparedStudy(
+        study_id=study.study_id,
+        prepared=prepared,
+        slices=_slices(usable, by_number, dict(zip(names, study.uids, strict=not study.volume))),
+        left_out=_left_out(prepared.slices, names),
+        series=table,
+        look=look,
+        warnings=[*said, *doubts(look)],
     )
-    if by_number:
-        slices["position_mm"] = np.nan
-    warnings = [
-        *_of_series(table),
-        *_of_places(usable, by_number),
-        *_of_bad_slices(prepared.slices, names),
-        *doubts(look),
-    ]
-    return PreparedStudy(study.study_id, prepared, slices, left_out, table, look, warnings)
+
+
+def _slices(usable: pd.DataFrame, by_number: bool, uids: Mapping[str, str]) -> pd.DataFrame:
+    """As in `PreparedStudy`. Places that were made of InstanceNumber are not given."""
+    places = np.full(len(usable), np.nan) if by_number else usable["position_mm"]
+    known = [uids.get(image, "") for image in usable.index]
+    return usable[["order"]].assign(position_mm=places, sop_instance_uid=known)
 
 
 def _images(study: Incoming, series: str | None) -> Inventory:
