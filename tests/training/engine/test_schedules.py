@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -56,6 +57,12 @@ def test_restarts_come_back_to_the_full_rate():
 
 def test_a_cosine_ends_at_the_lowest_rate():
     assert rates(200, warmup=0.0, min_lr=0.25)[-1] == pytest.approx(0.25, abs=1e-3)
+
+
+def test_a_line_falls_by_the_same_amount_at_every_step_after_the_warm_up():
+    found = rates(100, schedule="linear", warmup=0.2, min_lr=0.2)
+    assert found[20] == pytest.approx(1) and np.allclose(np.diff(found[20:]), -0.8 / 80)
+    assert found[0] == pytest.approx(0.01) and found[-1] == pytest.approx(0.2 + 0.8 / 80)
 
 
 def test_layer_decay_multiplies_the_rate_from_the_head_to_the_stem():
