@@ -27,25 +27,29 @@ from ..config import read_values
 from ..data.folds import link_patients
 from ..data.prepared import Prepared
 from ..data.synthetic_truth import is_synthetic
+from ..data.target_labels import target_labels
+from ..ensemble.study_predictions import study_predictions
 from ..errors import UserError
 from ..evaluation.bootstrap import (
     bootstrap_auc,
     bootstrap_weighted_log_loss,
     bootstrap_weighted_log_loss_difference,
 )
+from ..evaluation.confusion import binary_metrics, outcome_counts
 from ..evaluation.metrics import prevalence_baseline, study_maximum
-from ..evaluation.roc import delong
+from ..evaluation.roc import delong, delong_paired
 from ..files import read_json, write_json, write_text
 from ..labels import LABELS
 from ..report.generated import markdown_table
 from ..settings import Settings, load_settings
+from ..targets import PRESENCE, find_targets
 from ..training.engine.devices import prepare_torch
-from ..training.kinds import kind_of
+from ..training.kinds import Kind, kind_of
 from ..training.runs import Run
 from ..training.split import labelled_slices
 
 ROOT = Path(__file__).resolve().parents[2]
-SYSTEMS = ("scopeformer", "cnn_lstm", "resnext_pca_bilstm")
+SYSTEMS = ("scopeformer", "cnn_lstm", "resnext_pca_bilstm", "vivit_vs_convnext")
 TIMED = 10  # studies that prediction is timed on
 # What each paper claims, as a run and the run it is compared with.
 CLAIMS = (
@@ -63,6 +67,19 @@ CLAIMS = (
     ("resnext_pca_bilstm/stage1/small_full", "resnext_pca_bilstm/stage1/small_half", "full beats half size"),
     ("resnext_pca_bilstm/stage2/small_pca", "resnext_pca_bilstm/stage1/small_half", "the BiLSTM beats 2D"),
     ("resnext_pca_bilstm/stage2/small_pca", "resnext_pca_bilstm/stage2/small_none", "PCA loses nothing"),
+)
+# Of networks that say of a study whether it bleeds.
+STUDY_CLAIMS = (
+    (
+        "vivit_vs_convnext/stage1/small_vivit",
+        "vivit_vs_convnext/stage1/small_convnext",
+        "a video beats any slice",
+    ),
+    (
+        "vivit_vs_convnext/stage1/small_vivit_from_slices",
+        "vivit_vs_convnext/stage1/small_vivit",
+        "a start from an image transformer helps",
+    ),
 )
 
 
@@ -161,15 +178,75 @@ def cost(one: Run, prepared: Prepared) -> dict[str, Any]:
     hu = torch.zeros(1, len(config.neighbours), config.image_size, config.image_size, dtype=torch.int16)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model.backbone(model.images(hu, torch.ones(1, len(config.windows), 2)))
-    studies = prepared.volumes.study_ids[:TIMED]
-    ids = [image for study in studies for image in prepared.volumes.study_images(study)]
-    started = time.perf_counter()
-    kind.outputs(one, prepared, ids, torch.device("cpu"))
     return {
         "parameters": count,
         "multiply_adds": counter.get_total_flops() // 2,
-        "seconds_a_study": (time.perf_counter() - started) / len(studies),
+        "seconds_a_study": seconds_a_study(one, kind, prepared),
     }
+
+
+def seconds_a_study(one: Run, kind: Kind, prepared: Prepared) -> float:
+    """On this processor."""
+    ids = studies = prepared.volumes.study_ids[:TIMED]
+    if one.predictions("oof").index.name == "image_id":
+        ids = [image for study in studies for image in prepared.volumes.study_images(study)]
+    started = time.perf_counter()
+    kind.outputs(one, prepared, ids, torch.device("cpu"))
+    return (time.perf_counter() - started) / len(studies)
+
+
+def studies_of(
+    names: Sequence[str], settings: Settings, prepared: Prepared, folds: Sequence[int]
+) -> tuple[pd.Series, list[pd.Series]]:
+    """Whether each held-out study bleeds (bool), and what the runs say of it; of slices the maximum."""
+    truth = target_labels(prepared, find_targets(PRESENCE), "study")[PRESENCE] == 1
+    said = [
+        pd.concat([study_predictions(Run(name, fold, settings), "oof", prepared) for fold in folds])
+        for name in names
+    ]
+    truth = truth.loc[said[0].index]
+    return truth, [one.loc[truth.index] for one in said]
+
+
+def study_row_of(name: str, settings: Settings, prepared: Prepared, folds: Sequence[int]) -> dict[str, Any]:
+    """What a run costs and reaches that says of a study, or of its slices, whether it bleeds."""
+    runs = [Run(name, fold, settings) for fold in folds]
+    truth, (scores,) = studies_of([name], settings, prepared, folds)
+    area = delong(truth.to_numpy(), scores.to_numpy())
+    counts = outcome_counts(truth.to_numpy(), scores.to_numpy() >= 0.5)
+    kind = kind_of(runs[0])
+    model = kind.build(runs[0].read_config(kind.config), pretrained=False)
+    return {
+        "run": name,
+        "studies": len(truth),
+        "positive": int(truth.sum()),
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "training_seconds": sum(one.metrics()["seconds"] for one in runs) / len(runs),
+        "seconds_a_study": seconds_a_study(runs[0], kind, prepared),
+        "study_auc": [area.auc, area.low, area.high],
+        "counts": list(counts),
+        **{key: None if value != value else float(value) for key, value in binary_metrics(counts).items()},
+        "accuracy_all_negative": 1 - float(truth.mean()),
+    }
+
+
+def compare_studies(
+    settings: Settings, prepared: Prepared, folds: Sequence[int], done: set[str]
+) -> list[dict[str, Any]]:
+    """The paired difference of the AUC behind every claim on studies; above 0 the first is better."""
+    found = []
+    for better, reference, claim in STUDY_CLAIMS:
+        if not {better, reference} <= done:
+            continue
+        truth, (first, second) = studies_of([better, reference], settings, prepared, folds)
+        gain = delong_paired(truth.to_numpy(), first.to_numpy(), second.to_numpy())
+        answer = "yes" if gain.low > 0 else "no, the reverse" if gain.high < 0 else "inside the noise"
+        difference = [gain.difference, gain.low, gain.high]
+        found.append(
+            {"claim": claim, "run": better, "reference": reference}
+            | {"difference": difference, "answer": answer}
+        )
+    return found
 
 
 def compare(settings: Settings, prepared: Prepared, folds: Sequence[int], done: set[str]) -> list[dict]:
@@ -232,6 +309,34 @@ def page(result: dict[str, Any]) -> str:
         "One split, one seed, small networks from random weights: an answer here can speak against a claim's "
         "reach, not against its paper.",
     ]  # fmt: skip
+    return "\n".join(lines) + "\n" + study_section(result)
+
+
+def study_section(result: dict[str, Any]) -> str:
+    """The part of the page on systems that answer for a study."""
+    if not (rows := result["study_rows"]):
+        return ""
+    first = rows[0]
+    cells = [
+        [row["run"], f"{row['parameters']:,}", f"{row['training_seconds']:.0f}",
+         f"{row['seconds_a_study']:.2f}", _span(row["study_auc"], ".3f"),
+         *("none called positive" if row[key] is None else f"{row[key]:.2f}"
+           for key in ("accuracy", "recall", "precision"))]
+        for row in rows
+    ]  # fmt: skip
+    claims = [
+        [c["claim"], c["run"], c["reference"], _span(c["difference"], "+.3f"), c["answer"]]
+        for c in result["study_claims"]
+    ]
+    lines = [
+        "", "## Does a study bleed?", "",
+        f"{first['studies']} held-out studies, {first['positive']} positive; accuracy of calling none "
+        f"positive {first['accuracy_all_negative']:.2f}. A study has the highest probability of its slices, or "
+        "its own; accuracy, recall and precision at .5, which is the any-slice rule; intervals: DeLong.", "",
+        markdown_table(("run", "parameters", "training s", "prediction s a study", "study AUC", "accuracy",
+                        "recall", "precision"), cells, "lrrrrrrr"), "",
+        markdown_table(("claim", "run", "against", "difference of the AUC", "answer here"), claims, "lllrl"),
+    ]  # fmt: skip
     return "\n".join(lines) + "\n"
 
 
@@ -262,11 +367,14 @@ def main() -> None:
     train_all(paths, settings, arguments)
     prepare_torch("cpu")
     prepared, names = Prepared(settings.clean), [name_of(path) for path in paths]
+    on_studies = [name for name in names if Run(name, arguments.folds[0], settings).targets == PRESENCE]
     result = {
         "synthetic": is_synthetic(settings.raw),
         "folds": ", ".join(map(str, arguments.folds)),
-        "rows": [row_of(name, settings, prepared, arguments.folds) for name in names],
+        "rows": [row_of(n, settings, prepared, arguments.folds) for n in names if n not in on_studies],
         "claims": compare(settings, prepared, arguments.folds, set(names)),
+        "study_rows": [study_row_of(name, settings, prepared, arguments.folds) for name in on_studies],
+        "study_claims": compare_studies(settings, prepared, arguments.folds, set(names)),
     }
     write_json(arguments.out, result)
     write_text(arguments.out.with_suffix(".md"), page(read_json(arguments.out)))
