@@ -33,11 +33,11 @@ format: $(VENV)/all
 	ruff check --fix .
 	ruff format .
 
-systems: $(VENV)/core demo-data
+systems: $(VENV)/all demo-data
 	PREPARE_FLAGS="--size 256 --crop --folds 3" bash steps/1_prepare_data.sh
 	python -m src.audit.systems --settings $(SETTINGS) --jobs $(JOBS) --out results/systems.json
 
-systems-full: $(VENV)/core demo-data
+systems-full: $(VENV)/all demo-data
 	PREPARE_FLAGS="--size 256 --crop --folds 3" bash steps/1_prepare_data.sh
 	python -m src.audit.systems --settings $(SETTINGS) --jobs $(JOBS) --folds 0 1 2 --out results/systems_full.json
 

@@ -42,13 +42,14 @@ from ..report.generated import markdown_table
 from ..settings import Settings, load_settings
 from ..targets import HEMORRHAGE
 from ..training.engine.devices import prepare_torch
-from ..training.kinds import kind_of
+from ..training.kinds import Kind, kind_of
 from ..training.runs import Run, runs_read
 from ..training.split import labelled_slices
+from .study_systems import STUDY_SYSTEM, study_claims, study_page, study_rows
 from .target_systems import score_targets, target_claims, target_page, target_rows
 
 ROOT = Path(__file__).resolve().parents[2]
-SYSTEMS = ("scopeformer", "cnn_lstm", "resnext_pca_bilstm", "dtvit")
+SYSTEMS = ("scopeformer", "cnn_lstm", "vivit_vs_convnext", "resnext_pca_bilstm", "dtvit")
 TIMED = 10  # studies that prediction is timed on
 # What each paper claims, as a run and the run it is compared with.
 CLAIMS = (
@@ -155,15 +156,21 @@ def cost(one: Run, prepared: Prepared) -> dict[str, Any]:
     hu = torch.zeros(1, len(config.neighbours), config.image_size, config.image_size, dtype=torch.int16)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model.backbone(model.images(hu, torch.ones(1, len(config.windows), 2)))
-    studies = prepared.volumes.study_ids[:TIMED]
-    ids = [image for study in studies for image in prepared.volumes.study_images(study)]
-    started = time.perf_counter()
-    kind.outputs(one, prepared, ids, torch.device("cpu"))
     return {
         "parameters": count,
         "multiply_adds": counter.get_total_flops() // 2,
-        "seconds_a_study": (time.perf_counter() - started) / len(studies),
+        "seconds_a_study": seconds_a_study(one, kind, prepared),
     }
+
+
+def seconds_a_study(one: Run, kind: Kind, prepared: Prepared) -> float:
+    """On this processor."""
+    ids = studies = prepared.volumes.study_ids[:TIMED]
+    if one.predictions("oof").index.name == "image_id":
+        ids = [image for study in studies for image in prepared.volumes.study_images(study)]
+    started = time.perf_counter()
+    kind.outputs(one, prepared, ids, torch.device("cpu"))
+    return (time.perf_counter() - started) / len(studies)
 
 
 def compare(settings: Settings, prepared: Prepared, folds: Sequence[int], done: set[str]) -> list[dict]:
@@ -204,6 +211,7 @@ def page(result: dict[str, Any]) -> str:
         "patient-cluster bootstrap; study AUC: DeLong.",
         "",
         *(_six_labels(result["rows"], result["claims"]) if result["rows"] else ()),
+        *(study_page(result["study_rows"], result["study_claims"]) if result["study_rows"] else ()),
         *(target_page(result["target_rows"], result["target_claims"]) if result["target_rows"] else ()),
         "One split, one seed, small networks from random weights: an answer here can speak against a claim's "
         "reach, not against its paper.",
@@ -269,15 +277,18 @@ def main() -> None:
     names = [
         name for name in everything if Run(name, arguments.folds[0], settings).targets == HEMORRHAGE.name
     ]
-    others = [name for name in everything if name not in names]
+    on_studies = [name for name in everything if name.startswith(STUDY_SYSTEM)]
+    others = [name for name in everything if name not in (*names, *on_studies)]
     members = score_targets(others, settings, prepared, arguments.folds)
     result = {
         "synthetic": is_synthetic(settings.raw),
         "folds": ", ".join(map(str, arguments.folds)),
-        "rows": [row_of(name, settings, prepared, arguments.folds) for name in names],
+        "rows": [row_of(n, settings, prepared, arguments.folds) for n in names],
         "claims": compare(settings, prepared, arguments.folds, set(names)),
         "target_rows": target_rows(members, settings, arguments.folds, partial(cost, prepared=prepared)),
         "target_claims": target_claims(members),
+        "study_rows": study_rows(on_studies, settings, prepared, arguments.folds, seconds_a_study),
+        "study_claims": study_claims(settings, prepared, arguments.folds, set(on_studies)),
     }
     write_json(arguments.out, result)
     write_text(arguments.out.with_suffix(".md"), page(read_json(arguments.out)))

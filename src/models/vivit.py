@@ -42,15 +42,15 @@ class VivitConfig(StrictModel):
     pretrained: Literal[False] | str
     """a path: weights of a ViViT or of a vision transformer on images, a file, a folder or a run's;
     run:NAME: those of the same fold of a stage-1 run; false: random"""
-    embed_dim: Count = 768
+    hidden_size: Count = 768
     """width of a token"""
-    depth: Count = 12
+    layers: Count = 12
     """blocks of the transformer"""
-    heads: Count = 12
+    attention_heads: Count = 12
     """heads of its attention"""
-    mlp_ratio: Positive = 4.0
+    intermediate_ratio: Positive = 4.0
     """width of its MLPs over that of a token"""
-    dropout: Fraction = 0.0
+    hidden_dropout: Fraction = 0.0
     """behind positions, attention and both layers of each MLP"""
 
     def untrained(self) -> "VivitConfig":
@@ -75,8 +75,10 @@ class VivitConfig(StrictModel):
         for name, part in zip(("frames", "image_size", "image_size"), self.tubelet, strict=True):
             if lengths[name] % part:
                 raise ValueError(f"backbone.tubelet: {part} does not divide {name} {lengths[name]}")
-        if self.embed_dim % self.heads:
-            raise ValueError(f"backbone.heads: {self.heads} do not divide embed_dim {self.embed_dim}")
+        if (width := self.hidden_size) % self.attention_heads:
+            raise ValueError(
+                f"backbone.attention_heads: {self.attention_heads} do not divide hidden_size {width}"
+            )
 
 
 class Vivit(nn.Module):
@@ -114,12 +116,12 @@ def build_vivit(config: VivitConfig, channels: int, image_size: int, frames: int
         num_frames=frames,
         tubelet_size=list(config.tubelet),
         num_channels=channels,
-        hidden_size=config.embed_dim,
-        num_hidden_layers=config.depth,
-        num_attention_heads=config.heads,
-        intermediate_size=round(config.embed_dim * config.mlp_ratio),
-        hidden_dropout_prob=config.dropout,
-        attention_probs_dropout_prob=config.dropout,
+        hidden_size=config.hidden_size,
+        num_hidden_layers=config.layers,
+        num_attention_heads=config.attention_heads,
+        intermediate_size=round(config.hidden_size * config.intermediate_ratio),
+        hidden_dropout_prob=config.hidden_dropout,
+        attention_probs_dropout_prob=config.hidden_dropout,
     )
     if config.pretrained is False:
         return Vivit(VivitModel(network, add_pooling_layer=False))
@@ -221,7 +223,7 @@ def _of_timm(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
             name = f"layernorm.{name.removeprefix('norm.')}"
         if ".attn.qkv." in name:
             parts = zip("qkv", value.chunk(3), strict=True)
-            found |= {name.replace(".attn.qkv.", f".attention.{part}_proj."): v for part, v in parts}
+            found |= {name.replace(".attn.qkv.", f".attention.{part}_proj."): v.clone() for part, v in parts}
         else:
             found[name] = value
     return found

@@ -191,8 +191,14 @@ def _weighted_sum(features: torch.Tensor, gradients: torch.Tensor) -> torch.Tens
 
 
 def _enlarged(maps: torch.Tensor, images: torch.Size) -> torch.Tensor:
-    """(n, h', w') -> (n, h, w), linearly; (n, d', h', w') -> (n, frames, h, w)"""
-    size, mode = (images[-2:], "bilinear") if maps.ndim == 3 else ((images[1], *images[-2:]), "trilinear")
+    """(n, h', w') -> (n, h, w), linearly; (n, d', h', w') -> (n, frames, h, w)
+
+    images: the shape (n, frames, c, h, w) of videos, or (n * frames, c, h, w) of their frames in a row.
+    """
+    if maps.ndim == 3:
+        size, mode = tuple(images[-2:]), "bilinear"
+    else:
+        size, mode = (math.prod(images[:-3]) // len(maps), *images[-2:]), "trilinear"
     return F.interpolate(maps[:, None], size, mode=mode)[:, 0]
 
 

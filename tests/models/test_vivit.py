@@ -16,7 +16,14 @@ from src.models.vivit import PATCHES, POSITIONS, VivitConfig, build_vivit
 
 transformers = pytest.importorskip("transformers", reason="transformers is not installed")
 
-SMALL = {"tubelet": [2, 16, 16], "pretrained": False, "embed_dim": 64, "depth": 6, "heads": 2, "mlp_ratio": 3}
+SMALL = {
+    "tubelet": [2, 16, 16],
+    "pretrained": False,
+    "hidden_size": 64,
+    "layers": 6,
+    "attention_heads": 2,
+    "intermediate_ratio": 3,
+}
 OLD_NAMES = (
     ("vivit.layers.", "vivit.encoder.layer."), ("attention.o_proj", "attention.output.dense"),
     ("attention.q_proj", "attention.attention.query"), ("attention.k_proj", "attention.attention.key"),
@@ -110,10 +117,10 @@ def test_positions_of_another_number_of_frames_start_again_and_all_else_is_loade
 @pytest.mark.parametrize(
     ("change", "values", "message"),
     [
-        (lambda t: t, {"embed_dim": 32}, r"they hold .* \(64,.*for \(32,"),
+        (lambda t: t, {"hidden_size": 32}, r"they hold .* \(64,.*for \(32,"),
         (lambda t: t, {"tubelet": [4, 16, 16]}, r"hold .*projection.weight .*2, 16, 16\) for .*4, 16, 16\)"),
-        (lambda t: t, {"depth": 7}, r"have no layers.6.* and 13 more"),
-        (lambda t: t, {"depth": 5}, r"unknown to it, layers.5.* and 13 more"),
+        (lambda t: t, {"layers": 7}, r"have no layers.6.* and 13 more"),
+        (lambda t: t, {"layers": 5}, r"unknown to it, layers.5.* and 13 more"),
         (lambda t: {"x": torch.ones(1)}, {}, "they have no embeddings.cls_token"),
     ],
 )  # fmt: skip
@@ -183,7 +190,10 @@ def test_a_missing_library_is_named_with_its_list(monkeypatch):
     [
         ({"frames": 5}, "backbone.tubelet: 2 does not divide frames 5"),
         ({"image_size": 40}, "backbone.tubelet: 16 does not divide image_size 40"),
-        ({"backbone": SMALL | {"heads": 3}}, "backbone.heads: 3 do not divide embed_dim 64"),
+        (
+            {"backbone": SMALL | {"attention_heads": 3}},
+            "backbone.attention_heads: 3 do not divide hidden_size 64",
+        ),
         ({"frame_pooling": "max"}, "frame_pooling: a ViViT has its own; leave it out"),
         ({"pretrained": False}, "pretrained: of a timm backbone only; see the keys of backbone"),
     ],

@@ -315,6 +315,34 @@ def test_maps_of_a_video_have_a_slice_for_every_frame():
     assert maps.shape == (1, 2, 6, 32, 32) and logits.shape == (1, 2) and maps.any((0, 2, 3, 4)).all()
 
 
+def test_maps_of_our_vivit_are_those_computed_by_hand():
+    pytest.importorskip("transformers", reason="transformers is not installed")
+    torch.manual_seed(0)
+    backbone = {"tubelet": [2, 16, 16], "pretrained": False, "hidden_size": 16, "layers": 2}
+    backbone |= {"attention_heads": 2}
+    values = {"backbone": backbone, "image_size": 64, "frames": 6, "targets": "presence"}
+    model = build_video_classifier(parse_config(VideoOptions, values, "test")).eval()
+    for parameter in model.backbone.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    hu, windows = torch.randint(-100, 200, (12, 1, 64, 64), dtype=torch.int16), WINDOWS
+    network = model.backbone.network
+    with torch.no_grad():
+        hidden = network.embeddings(model.images(hu, windows).unflatten(0, (2, 6)))
+        hidden = network.layers[0](hidden)
+    last = network.layers[1]
+    tokens = last.layernorm_before(hidden).detach().requires_grad_()
+    attended = hidden + last.attention(tokens)[0]
+    classes = network.layernorm(attended + last.mlp(last.layernorm_after(attended)))[:, 0]
+    (gradients,) = torch.autograd.grad(model.head(classes).sum(), tokens)
+    weighted = (tokens * gradients[:, 1:].mean(1, keepdim=True)).sum(2)[:, 1:].relu().detach()
+    expected = nn.functional.interpolate(weighted.view(2, 1, 3, 4, 4), (6, 64, 64), mode="trilinear")[:, 0]
+    maps, logits = grad_cam(model, (hu, windows, 6), ["presence"], names=("presence",))
+    assert maps.shape == (1, 2, 6, 64, 64) and logits.shape == (1, 2) and maps.any((0, 3, 4)).all()
+    np.testing.assert_allclose(maps[0], expected, rtol=1e-3, atol=1e-4 * expected.max())
+    assert np.array_equal(maps[0, :, 0], maps[0, :, 1]) is False  # steps in time blend into each other
+    np.testing.assert_allclose(maps[0, :, 0, 0, 0], weighted.view(2, 3, 4, 4)[:, 0, 0, 0], rtol=1e-3)
+
+
 def test_the_maps_of_the_trunks_add_up_to_that_of_the_scopeformer():
     trunks = [{"backbone": name, "pretrained": False} for name in ("test_resnet", "test_efficientnet")]
     backbone = {"trunks": trunks, "embed_dim": 24, "depth": 2, "heads": 3}

@@ -13,6 +13,7 @@ import torch
 from src.config import load_config, parse_config
 from src.data.prepared import Prepared
 from src.models.slice_classifier import build_slice_classifier
+from src.models.vivit import VivitConfig
 from src.targets import SITES
 from src.training.kinds import load_run_config
 from src.training.runs import Run
@@ -20,7 +21,7 @@ from src.training.sequences.kind import SEQUENCES
 from src.training.slices.kind import SLICES, training_loss
 from src.training.slices.slice_batches import SliceBatches
 from src.training.slices.slice_config import SliceConfig
-from src.training.split import labelled_slices
+from src.training.split import labelled_slices, split_fold
 from src.training.videos.kind import VIDEOS
 from tests.conftest import ROOT
 from tests.training.prepared import rewrite, write_clean
@@ -54,11 +55,15 @@ def small(config):
     values = json.loads(config.model_dump_json()) | {
         "image_size": 64, "batch_size": 4 if config.kind == "slice" else 2, "precision": "fp32",
     }  # fmt: skip
+    if config.kind == "video":
+        values["frames"] = 4
     if config.kind == "slice":
         values["min_brain_range"] = 0.0
     if isinstance(config.backbone, str):
         network = next((v for k, v in KINDS.items() if k in config.backbone), "test_resnet")
         values |= {"backbone": network, "pretrained": False, "drop_path": 0.0}
+    elif isinstance(config.backbone, VivitConfig):
+        values["backbone"] |= {"pretrained": False, "hidden_size": 16, "layers": 1, "attention_heads": 4}
     else:
         trunks = [
             {"backbone": "test_resnet", "pretrained": False, "project": trunk["project"] and 8}
@@ -73,23 +78,24 @@ def small(config):
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: f"{path.parts[-3]}/{path.stem}")
 def test_a_configuration_builds_trains_a_batch_and_predicts(path, prepared):
     _, config = load_run_config(path, "stage1")
+    if isinstance(config.backbone, VivitConfig):
+        pytest.importorskip("transformers", reason="transformers is not installed")
     kind = PIXEL_KINDS[config.kind]
     with torch.device("meta"):
         assert kind.build(config, pretrained=False).embedding_size >= 64
     config = small(config)
     model = kind.build(config).train()
-    training = labelled_slices(prepared, config.predicted)
     run = Run("x/stage1/y", 0, settings_below(prepared.folder))
+    training, _ = split_fold(prepared, 0, config.predicted, kind.unit)
     batch = next(iter(kind.batches(run, prepared, training, config, CPU).epoch(0)))
     loss = kind.loss(config)(model, batch)
     loss.backward()
     assert torch.isfinite(loss)
     gradients = [parameter.grad for parameter in model.parameters() if parameter.requires_grad]
     assert all(g is not None and torch.isfinite(g).all() for g in gradients)
-    logits, embeddings = kind.predict(model, prepared, batch["ids"], config, CPU)
-    assert logits.shape == (len(batch["ids"]), len(config.predicted.columns)) and len(embeddings) == len(
-        batch["ids"]
-    )
+    ids = list(training[kind.key][:3])
+    logits, embeddings = kind.predict(model, prepared, ids, config, CPU)
+    assert logits.shape == (3, len(config.predicted.columns)) and len(embeddings) == 3
 
 
 BASELINE = [path for path in CONFIGS if path.parts[-3] == "baseline"]

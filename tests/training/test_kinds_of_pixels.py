@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from src.config import parse_config
 from src.data.prepared import Prepared
@@ -15,6 +16,7 @@ from src.labels import LABELS
 from src.models.heads import logits_of, probabilities
 from src.settings import load_settings
 from src.targets import HEMORRHAGE, find_targets
+from src.training.engine.state import TrainingState
 from src.training.kinds import load_kind
 from src.training.losses import LossOptions, build_loss, head_losses
 from src.training.provenance import is_done
@@ -37,7 +39,10 @@ def settings(tmp_path):
 def train(settings, kind, name="x", **values):
     run = Run(f"tiny/stage1/{name}", 0, settings)
     loaded = load_kind(kind)
-    config = parse_config(loaded.config, {**SMALL, "kind": kind, **values}, name)
+    values = {**SMALL, "kind": kind, **values}
+    if isinstance(values["backbone"], dict):  # which says itself where its weights are from
+        del values["pretrained"]
+    config = parse_config(loaded.config, values, name)
     loaded.train(run, Prepared(settings.clean), config, CPU, LOG, False)
     loaded.predict(run, unlabelled_part(Prepared(settings.clean)), CPU, LOG)
     return run, config
@@ -63,6 +68,72 @@ def test_a_video_predicts_studies(settings, choice):
     assert (len(oof), len(test)) == (3, 2) and run.embeddings("oof").shape == (3, 96)
     metrics = run.metrics()
     assert metrics["targets"] == "presence" and metrics["heads"][0]["rows"] == 3
+
+
+VIVIT = {
+    "tubelet": [2, 16, 16], "pretrained": False, "hidden_size": 24, "layers": 2, "attention_heads": 3,
+}  # fmt: skip
+
+
+def test_a_vivit_predicts_studies_and_goes_on_where_it_stopped(settings, monkeypatch):
+    pytest.importorskip("transformers", reason="transformers is not installed")
+    values = {
+        "backbone": VIVIT | {"hidden_dropout": 0.1}, "targets": "presence", "frames": 4, "batch_size": 1,
+        "epochs": 2, "ema_decay": 0.9,
+    }  # fmt: skip
+    run, _ = train(settings, "video", "whole", **values)
+    oof, test = run.predictions("oof"), run.predictions("test")
+    assert oof.index.name == "study_id" and list(oof.columns) == ["presence"]
+    assert (len(oof), len(test)) == (3, 2) and run.embeddings("oof").shape == (3, 24)
+    assert run.metrics()["pretrained"] == {"source": "random"}
+
+    step = TrainingState.step
+
+    def killed(state, batch, number):
+        if number == 4:
+            raise KeyboardInterrupt
+        return step(state, batch, number)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainingState, "step", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train(settings, "video", "stopped", **values)
+    stopped = Run("tiny/stage1/stopped", 0, settings)
+    assert stopped.checkpoint.exists() and not stopped.complete
+    train(settings, "video", "stopped", **values)
+    train(settings, "video", "again", **values)
+    for name in ("stopped", "again"):
+        other = Run(f"tiny/stage1/{name}", 0, settings)
+        for file in ("model.safetensors", "oof.parquet", "embeddings.npy"):
+            assert (other.folder / file).read_bytes() == (run.folder / file).read_bytes(), (name, file)
+
+
+def test_a_vivit_starts_as_the_image_transformer_of_the_same_fold(settings):
+    pytest.importorskip("transformers", reason="transformers is not installed")
+    transformer = {"trunks": [], "embed_dim": 24, "depth": 2, "heads": 3}
+    source, _ = train(settings, "slice", "vit", backbone=transformer, targets="presence", batch_size=8)
+    values = {"targets": "presence", "frames": 4, "batch_size": 2, "trainable": "head"}
+    backbone = VIVIT | {"pretrained": "run:tiny/stage1/vit"}
+    run, config = train(settings, "video", "vivit", backbone=backbone, **values)
+    assert run.made_from["inputs"] == {"tiny/stage1/vit/fold0": source.fingerprint}
+    network = run.load_weights(load_kind("video").build(config, pretrained=False)).backbone.network
+    given = load_file(source.folder / "model.safetensors")
+    assert torch.equal(
+        network.layers[1].mlp.fc1.weight, given["backbone.transformer.blocks.1.mlp.fc1.weight"]
+    )
+    assert torch.equal(network.layernorm.bias, given["backbone.transformer.norm.bias"])
+
+
+def test_with_the_head_alone_trainable_nothing_of_the_encoder_moves(settings):
+    config = parse_config(load_kind("slice").config, {**SMALL, "kind": "slice", "trainable": "head"}, "x")
+    torch.manual_seed(config.seed)
+    before = load_kind("slice").build(config).state_dict()
+    run, config = train(settings, "slice", trainable="head", batch_size=8)
+    after = run.load_weights(load_kind("slice").build(config, pretrained=False)).state_dict()
+    moved = {name for name, value in after.items() if not torch.equal(value, before[name])}
+    assert moved == {"head.weight", "head.bias"}
+    with pytest.raises(UserError, match="an encoder that stays as it is has no rate"):
+        train(settings, "slice", "y", trainable="head", encoder_rate=0.1)
 
 
 def test_studies_with_labels_of_their_own_alone_can_be_trained_on(settings):

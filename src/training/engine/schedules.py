@@ -27,6 +27,15 @@ def cosine(optimizer: torch.optim.Optimizer, options: "RateOptions", total: int)
     return CosineLRScheduler(optimizer, t_initial=length, lr_min=options.min_lr, **warmup)
 
 
+def linear(optimizer: torch.optim.Optimizer, options: "RateOptions", total: int) -> Any:
+    """Warm-up, then a straight line to `min_lr`."""
+    from timm.scheduler import PolyLRScheduler
+
+    warmup = _warmup(options, total)
+    length = max(1, total - warmup["warmup_t"])
+    return PolyLRScheduler(optimizer, t_initial=length, power=1.0, lr_min=options.min_lr, **warmup)
+
+
 def constant(optimizer: torch.optim.Optimizer, options: "RateOptions", total: int) -> Any:
     """Warm-up, then the same rate to the end."""
     from timm.scheduler import StepLRScheduler
@@ -83,7 +92,8 @@ def _warmup(options: "RateOptions", total: int) -> dict[str, Any]:
 
 
 SCHEDULES: dict[str, Callable[[torch.optim.Optimizer, "RateOptions", int], Any]] = {
-    "cosine": cosine, "constant": constant, "step": step, "one_cycle": one_cycle, "restarts": restarts,
+    "cosine": cosine, "linear": linear, "constant": constant, "step": step, "one_cycle": one_cycle,
+    "restarts": restarts,
 }  # fmt: skip
 
 
@@ -109,7 +119,7 @@ class RateOptions(StrictModel):
     warmup: Fraction = 0.05
     """share of all steps with linearly rising rate; one_cycle: of the rising half wave"""
     min_lr: NotNegative = 0.0
-    """where a cosine ends"""
+    """where a cosine or a line ends"""
     decay_epochs: Positive = 1.0
     """step: the rate falls by `decay_rate` after every so many"""
     decay_rate: Fraction = 0.1

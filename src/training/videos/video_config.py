@@ -11,7 +11,7 @@ from ..slices.slice_config import PixelConfig
 from .frames import FRAMES
 
 
-class VideoConfig(PixelConfig, DrawnStudies, VideoOptions):
+class VideoConfig(VideoOptions, PixelConfig, DrawnStudies):
     """A network on the frames of a study, and how they are chosen."""
 
     kind: Literal["video"]

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -65,6 +66,12 @@ def test_epsilon_is_the_optimiser_s_own_unless_given():
         assert {group["eps"] for group in optimizer.param_groups} == {used}
     with pytest.raises(ValueError, match="eps: sgd has none"):
         TrainingConfig(optimizer="sgd", eps=1e-3)
+
+
+def test_a_line_falls_by_the_same_amount_at_every_step_after_the_warm_up():
+    found = rates(100, schedule="linear", warmup=0.2, min_lr=0.2)
+    assert found[20] == pytest.approx(1) and np.allclose(np.diff(found[20:]), -0.8 / 80)
+    assert found[0] == pytest.approx(0.01) and found[-1] == pytest.approx(0.2 + 0.8 / 80)
 
 
 def test_layer_decay_multiplies_the_rate_from_the_head_to_the_stem():
