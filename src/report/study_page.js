@@ -7,6 +7,7 @@ const TOUCH_STEP = 12; // pixels of a finger's way a slice
 const DRAG_WIDTHS = 300; // pixels of the mouse's way for a window as wide again
 const ADDRESS_DELAY = 300; // ms; browsers allow few changes of the address a second
 const FREE = "free";
+const FIRST_SLICE = "first slice"; // mark of when there is something to see
 
 const element = (id) => document.getElementById(id);
 const all = (selector) => [...document.querySelectorAll(selector)];
@@ -265,6 +266,7 @@ async function unpackAll() {
   for (let place; (place = volume.nearestPacked(view.slice)) !== undefined; ) {
     await volume.unpack(place);
     if (place === view.slice) show();
+    if (!performance.getEntriesByName(FIRST_SLICE).length) performance.mark(FIRST_SLICE);
     showThumbnail(place, small);
   }
 }
