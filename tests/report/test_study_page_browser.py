@@ -145,9 +145,9 @@ def test_the_wheel_goes_up_and_down_the_head(opened):
 
 
 def test_keys_reach_every_slice_window_and_map(opened):
-    keys = "ArrowUp ArrowRight ArrowDown ArrowLeft PageUp PageDown Home PageDown End".split()
+    arrows = ["ArrowUp", "ArrowRight", "ArrowDown", "ArrowLeft"]
     places = []
-    for key in keys:
+    for key in [*arrows, "PageUp", "PageDown", "Home", "PageDown", "End"]:
         opened.press(key)
         places.append(opened.slice)
     assert places == [7, 8, 7, 6, 11, 6, 1, 1, COUNT]
@@ -196,7 +196,7 @@ def test_the_chart_moves_the_slice(opened):
     for place in (0, 8, COUNT - 1):
         track.click(position={"x": (place + 0.5) * box["width"] / COUNT, "y": 10})
         assert opened.slice == place + 1
-        cursor = opened.page.locator(".cursor").bounding_box()
+        cursor = track.locator(".cursor").bounding_box()
         assert cursor["x"] + cursor["width"] / 2 == pytest.approx(
             box["x"] + (place + 0.5) * box["width"] / COUNT, abs=1
         )
@@ -244,6 +244,16 @@ def test_a_slice_has_an_address(browser, example_page):
     page.page.evaluate("location.hash = '#slice=99'")
     assert page.slice == COUNT and page.said == []
     page.context.close()
+
+
+def test_a_window_without_tissue_is_said(opened):
+    empty = opened.page.locator("#empty")
+    assert empty.is_hidden()
+    opened.page.locator("#center").fill("3000")
+    opened.settle()
+    assert empty.inner_text() == "no tissue in the window" and not opened.gray().any()
+    opened.press("1")
+    assert empty.is_hidden()
 
 
 def test_the_mouse_reads_hu(opened):
