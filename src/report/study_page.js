@@ -7,6 +7,7 @@ const TOUCH_STEP = 12; // pixels of a finger's way a slice
 const DRAG_WIDTHS = 300; // pixels of the mouse's way for a window as wide again
 const ADDRESS_DELAY = 300; // ms; browsers allow few changes of the address a second
 const FREE = "free";
+const FIRST_SLICE = "first slice"; // mark of when there is something to see
 
 const element = (id) => document.getElementById(id);
 const all = (selector) => [...document.querySelectorAll(selector)];
@@ -52,7 +53,7 @@ function show() {
 function showSlice() {
   const hu = volume.get(view.slice);
   screen.classList.toggle("waiting", !hu);
-  if (hu) gray.draw(hu, view.window);
+  element("empty").hidden = !hu || gray.draw(hu, view.window);
 }
 
 function showWindow() {
@@ -70,12 +71,19 @@ function showMap() {
   map.canvas.style.opacity = view.opacity;
   if (values) map.draw(bytesOf(values));
   for (const input of all('input[name="map"]')) input.checked = input.value === view.label;
-  if (element("mapped")) element("mapped").replaceChildren(...mapRemark(Boolean(values)));
+  if (element("mapped")) sayOfMaps(Boolean(values));
+}
+
+/* Said anew only when it changes, or a screen reader would say it for every slice. */
+function sayOfMaps(here) {
+  const said = element("mapped"), about = `${view.label} ${here}`;
+  if (said.dataset.about === about) return;
+  said.dataset.about = about;
+  said.replaceChildren(...(view.label ? mapRemark(here) : []));
 }
 
 /* Which slices have a map of the label, as links. */
 function mapRemark(here) {
-  if (!view.label) return [];
   const links = Object.keys(data.maps[view.label]).flatMap((place) => {
     const link = document.createElement("a");
     link.href = `#slice=${Number(place) + 1}`;
@@ -265,6 +273,7 @@ async function unpackAll() {
   for (let place; (place = volume.nearestPacked(view.slice)) !== undefined; ) {
     await volume.unpack(place);
     if (place === view.slice) show();
+    if (!performance.getEntriesByName(FIRST_SLICE).length) performance.mark(FIRST_SLICE);
     showThumbnail(place, small);
   }
 }

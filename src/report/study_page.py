@@ -52,7 +52,7 @@ class ShownStudy:
 
     hu            (slices, h, w) int16, from below upwards
     slices        probabilities: LABELS, index image_id in the order of `hu`
-    spread        of the folds about `slices`: same columns and index
+    spread        of the folds about `slices`, NaN where one fold answered: same columns and index
     study         probability of every label for the study;  study_spread  of the folds about it
     positions_mm  (slices,) along the normal, NaN where unknown
     spacing_mm    height and width of a pixel
@@ -211,7 +211,7 @@ def _label_row(result: ShownStudy, label: str) -> dict[str, Any]:
         "name": label,
         "meaning": MEANING[label],
         "probability": _share(result.study[label]),
-        "spread": None if result.study_spread is None else _share(result.study_spread[label]),
+        "spread": _spread(result.study_spread, label),
         "point": None if point is None else point._asdict(),
         "words": _words(above) if point else "",
         "positive": bool(above.any()),
@@ -230,6 +230,11 @@ def _strongest(result: ShownStudy, label: str) -> int:
 
 def _share(probability: float) -> str:
     return "< 0.001" if probability < 0.0005 else f"{probability:.3f}"
+
+
+def _spread(spreads: pd.Series | None, label: str) -> str:
+    """Nothing where one fold alone answered."""
+    return "" if spreads is None or pd.isna(spreads[label]) else _share(spreads[label])
 
 
 def _words(above: np.ndarray) -> str:

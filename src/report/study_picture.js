@@ -23,11 +23,17 @@ class GrayPicture {
     this.#image = this.#context.createImageData(canvas.width, canvas.height);
   }
 
+  /* Whether there is anything to see: pixels that differ. */
   draw(hu, window) {
     const table = grayTable(window);
     const pixels = new Uint32Array(this.#image.data.buffer);
-    for (let at = 0; at < hu.length; at++) pixels[at] = table[hu[at] - LOWEST_HU];
+    let differing = 0;
+    for (let at = 0; at < hu.length; at++) {
+      pixels[at] = table[hu[at] - LOWEST_HU];
+      differing |= pixels[at] ^ pixels[0];
+    }
     this.#context.putImageData(this.#image, 0, 0);
+    return differing !== 0;
   }
 }
 

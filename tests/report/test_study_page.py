@@ -75,6 +75,12 @@ def test_what_is_unknown_is_left_out():
     assert data(page)["positions"] == [None] * COUNT and data(page)["maps"] == {}
 
 
+def test_one_fold_alone_has_no_spread():
+    alone = example()
+    page = body(render_study_page(example(spread=alone.spread * np.nan, study_spread=alone.study * np.nan)))
+    assert "folds" not in page and 'class="whisker" d=""' in page and not re.search(r"\bnan\b", words(page))
+
+
 def test_nobody_is_named_unless_that_is_asked_for(tmp_path):
     write_study_page(tmp_path / "anonymous.html", named())
     write_study_page(tmp_path / "named.html", named(), identified=True)
