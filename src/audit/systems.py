@@ -331,8 +331,9 @@ def study_section(result: dict[str, Any]) -> str:
     lines = [
         "", "## Does a study bleed?", "",
         f"{first['studies']} held-out studies, {first['positive']} positive; accuracy of calling none "
-        f"positive {first['accuracy_all_negative']:.2f}. A study has the highest probability of its slices, or "
-        "its own; accuracy, recall and precision at .5, which is the any-slice rule; intervals: DeLong.", "",
+        f"positive {first['accuracy_all_negative']:.2f}. A study has the highest probability of its slices, "
+        "or its own; accuracy, recall, precision at .5, which is the any-slice rule; intervals: DeLong.",
+        "",
         markdown_table(("run", "parameters", "training s", "prediction s a study", "study AUC", "accuracy",
                         "recall", "precision"), cells, "lrrrrrrr"), "",
         markdown_table(("claim", "run", "against", "difference of the AUC", "answer here"), claims, "lllrl"),
