@@ -28,7 +28,9 @@ def settings(tmp_path, monkeypatch):
 
 
 def test_studies_are_those_held_out_and_slices_count_by_their_maximum(settings):
-    truth, (video, slices) = study_systems.studies_of([VIDEO, SLICES], settings, Prepared(settings.clean), [0])
+    truth, (video, slices) = study_systems.studies_of(
+        [VIDEO, SLICES], settings, Prepared(settings.clean), [0]
+    )
     assert truth.tolist() == [False, False, True, True] and video.tolist() == [0.1, 0.6, 0.7, 0.4]
     assert slices.tolist() == pytest.approx([0.02, 0.12, 0.22, 0.32])
 

@@ -95,6 +95,7 @@ def test_the_page_has_only_the_tables_there_are_runs_for():
     empty = {
         "rows": [],
         "claims": [],
+        "study_rows": [],
         "target_rows": [],
         "target_claims": [],
         "synthetic": True,
