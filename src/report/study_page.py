@@ -23,6 +23,7 @@ from .hu_packing import PackedSlices, pack_slices, said_of
 from .pages import render_page
 
 SHOWN = ("any", *SUBTYPES)  # from above
+SHOWN_WINDOWS = ("brain", "subdural", "stroke", "soft_tissue", "bone")
 MEANING = {
     "epidural": "between the skull and the dura",
     "intraparenchymal": "within the brain's tissue",
@@ -34,7 +35,7 @@ MEANING = {
 DIRECTIONS = (("R", "L"), ("A", "P"), ("F", "H"))  # ends of the axes of LPS: x, y, z
 MAP_PIXELS = 64  # side of a map on the page, finer than the layers maps are made of
 SCALE_MM = 50
-SHORTEST_SECRET = 3  # a shorter word of a name or id may stand anywhere
+SHORTEST_SECRET = 3  # anything shorter may stand in any text
 WITHHELD = "[withheld]"
 
 
@@ -116,7 +117,7 @@ def render_study_page(result: ShownStudy, identified: bool = False) -> str:
         first=_strongest(result, "any"),
         marks=_marks(result.axes),
         scale={"mm": SCALE_MM, "share": _scale_share(result)},
-        windows=[{"name": _plain(name), "center": c, "width": w} for name, (c, w) in WINDOWS.items()],
+        windows=[_window(name) for name in SHOWN_WINDOWS],
         labels=[_label_row(result, label) for label in SHOWN],
         has_points=bool(result.points),
         ticks=_ticks(len(result.hu)),
@@ -131,17 +132,20 @@ def render_study_page(result: ShownStudy, identified: bool = False) -> str:
     )
 
 
-def _plain(name: str) -> str:
-    return name.replace("_", " ")
+def _window(name: str) -> dict[str, Any]:
+    center, width = WINDOWS[name]
+    return {"name": name.replace("_", " "), "center": center, "width": width}
 
 
 def _secrets(result: ShownStudy) -> set[str]:
-    """Everything that names a patient, study, series, image or file, and the words of names."""
-    known = [*map(str, result.identity.values()), *map(str, result.slices.index)]
+    """The identity, its words, ids of images and series, and files with and without their folders."""
+    known = list(map(str, result.identity.values()))
+    known += [word for value in known for word in re.split(r"[\s^=,]+", value)]
+    known += map(str, result.slices.index)
     for table, column in ((result.series, "series"), (result.left_out, "name")):
         known += [] if table is None or not len(table) else [str(value) for value in table[column].dropna()]
-    words = [word for value in known for word in (value, *re.split(r"[\s^=,/\\]+", value))]
-    return {word for word in words if len(word) >= SHORTEST_SECRET}
+    known += [re.split(r"[/\\]", value)[-1] for value in known]
+    return {secret for secret in known if len(secret) >= SHORTEST_SECRET}
 
 
 class _Withholder:
