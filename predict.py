@@ -14,7 +14,8 @@ What is predicted already is skipped.
 file. It is prepared as the training data were and answered by every fold, stacker and blend, without any of
 the training data. Stated rules choose its axial head series without contrast (--series overrules them).
 predictions.csv has a row for every slice and one for the study: probabilities, and their spread over the
-folds; predictions.json says what was chosen, what was left out and why, and what is doubtful.
+folds; predictions.json says what was chosen, what was left out and why, and what is doubtful; study.html
+shows the slices through any window with their probabilities and Grad-CAM maps.
 
 --export: networks, blend, operating points and model card in one file, with which --bundle answers
 --study and --evaluate anywhere.
@@ -83,12 +84,16 @@ def load(arguments: Namespace) -> Predictor:
 
 def predict_new_studies(arguments: Namespace) -> None:
     """Files in --out."""
-    from src.ensemble.study_files import predict_studies
+    from functools import partial
 
-    table = predict_studies(load(arguments), arguments.study, arguments.out, arguments.series)
+    from src.ensemble.study_files import predict_studies
+    from src.report.new_study_page import write_new_study_page
+
+    page = partial(write_new_study_page, identified=arguments.identified, maps=not arguments.no_maps)
+    table = predict_studies(load(arguments), arguments.study, arguments.out, arguments.series, page)
     if not arguments.quiet:
         print(table.to_string(index=False))
-        print(f"predictions: {arguments.out / 'predictions.csv'}")
+        print(f"predictions: {arguments.out / 'predictions.csv'}, with study.html beside them")
 
 
 def export(arguments: Namespace) -> None:
@@ -144,6 +149,10 @@ def parse_arguments() -> Namespace:
     add("experiment", metavar="EXPERIMENT", nargs="?", help="a folder such as experiments/baseline")
     add("--study", type=Path, metavar="PATH", help="a new study, or a folder of several")
     add("--series", metavar="UID", help="with --study: the series to use, against the rules' choice")
+    add("--identified", action="store_true", help="with --study: ids and file names on the page too")
+    add(
+        "--no-maps", action="store_true", help="with --study: a page without Grad-CAM, in a third of the time"
+    )
     add("--bundle", type=Path, metavar="FILE", help="an exported bundle, in place of EXPERIMENT")
     add("--export", type=Path, metavar="FILE", help="write the experiment as a bundle, one zip file")
     add("--onnx", type=Path, metavar="DIR", help="write every slice classifier as ONNX")
@@ -160,8 +169,9 @@ def parse_arguments() -> Namespace:
         parser.error(f"--{' and --'.join(asked)} exclude each other")
     if (asked not in ([], ["export"], ["onnx"])) != (arguments.out is not None):
         parser.error("--out belongs to --study, --labelled or --evaluate, and they need it")
-    if arguments.series and arguments.study is None:
-        parser.error("--series needs --study")
+    for flag in ("series", "identified", "no_maps"):
+        if getattr(arguments, flag) and arguments.study is None:
+            parser.error(f"--{flag.replace('_', '-')} needs --study")
     if arguments.bundle and asked not in (["study"], ["evaluate"]):
         parser.error("--bundle needs --study or --evaluate")
     if arguments.root and arguments.evaluate is None:

@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from ..data.prepared import Prepared
 from ..data.synthetic_truth import is_synthetic
 from ..evaluation.metrics import weighted_log_loss
-from ..evaluation.operating import at_threshold, threshold_at_sensitivity, threshold_at_specificity
+from ..evaluation.operating import operating_points
 from ..labels import LABELS
 from ..settings import Settings
 from ..training.runs import experiment_name
@@ -25,7 +24,6 @@ IMAGES = (
     "were held out; by these names a patient who was trained on is answered only by the fold that did not "
     "see them. Weights trained on RSNA or CQ500 data inherit the non-commercial terms of those data sets."
 )
-RATES = (0.90, 0.95)  # sensitivities and specificities that a threshold is stated for
 
 
 def export_bundle(settings: Settings, experiment: Path | str, path: Path) -> Path:
@@ -48,35 +46,6 @@ def held_out_answers(trained: TrainedExperiment) -> pd.DataFrame:
         name: pd.concat([run.predictions("oof") for run in trained.folds(name)]) for name in trained.members
     }
     return trained.combine({name: table[list(LABELS)] for name, table in tables.items()})
-
-
-def operating_points(labels: pd.DataFrame, answers: pd.DataFrame) -> dict[str, Any]:
-    """Thresholds of every label on held-out slices, each with the rates found there. The blend's weights were
-    fitted on the same slices, so rates on other patients are a little lower.
-    """
-    return {
-        "unit": "slice",
-        "slices": len(labels),
-        "labels": {label: _points(labels[label].to_numpy(), answers[label].to_numpy()) for label in LABELS},
-    }
-
-
-def _points(y: np.ndarray, scores: np.ndarray) -> dict[str, Any]:
-    """Nothing but the counts where one of the classes is absent."""
-    counts = {"positives": int(y.sum()), "negatives": int((~y).sum())}
-    if not counts["positives"] or not counts["negatives"]:
-        return counts
-    finders = {"sensitivity": threshold_at_sensitivity, "specificity": threshold_at_specificity}
-    for name, find in finders.items():
-        for rate in RATES:
-            point = at_threshold(y, scores, find(y, scores, rate))
-            counts[f"{name}_{round(100 * rate)}"] = {
-                # the highest ROC point calls nothing positive: no score reaches it
-                "threshold": point.threshold if np.isfinite(point.threshold) else None,
-                "sensitivity": point.sensitivity[:3],
-                "specificity": point.specificity[:3],
-            }
-    return counts
 
 
 def model_card(

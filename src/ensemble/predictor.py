@@ -15,12 +15,12 @@ from typing import Any
 from ..data.incoming.find import Incoming, find_studies
 from ..data.incoming.study import prepare_study
 from ..errors import UserError
-from ..files import fingerprint
+from ..files import fingerprint, read_json
 from ..settings import load_settings
 from ..training.provenance import environment
 from ..training.runs import experiment_name
 from .answers import TrainedExperiment
-from .bundle import open_bundle
+from .bundle import POINTS, open_bundle
 from .study_result import StudyResult, probability_table
 
 log = logging.getLogger("ich")
@@ -71,6 +71,12 @@ class Predictor:
         """Of the networks and of how they are combined."""
         blend = None if self.experiment.blend is None else self.experiment.blend.to_dict()
         return fingerprint([[run.fingerprint for run in self.experiment.runs], blend])
+
+    @property
+    def operating_points(self) -> dict[str, Any]:
+        """By label, as step 5 found them on held-out slices; empty where the experiment has none."""
+        path = self.experiment.runs[0].settings.submissions / self.experiment.name / POINTS
+        return read_json(path)["labels"] if path.is_file() else {}
 
     @property
     def origin(self) -> dict[str, Any]:

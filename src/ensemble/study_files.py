@@ -8,6 +8,7 @@ same files by the same networks stays.
 import hashlib
 import logging
 import re
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -23,10 +24,15 @@ from .study_result import StudyResult
 
 log = logging.getLogger("ich")
 TABLE, ABOUT = "predictions.csv", "predictions.json"
+Page = Callable[[StudyResult, Predictor, Path], None]
 
 
-def predict_studies(predictor: Predictor, path: Path, out: Path, series: str | None = None) -> pd.DataFrame:
+def predict_studies(
+    predictor: Predictor, path: Path, out: Path, series: str | None = None, page: Page | None = None
+) -> pd.DataFrame:
     """Predict every study under `path` and write the files to `out`; gives the rows of the studies.
+
+    page: what else is written of each study, before predictions.json.
 
     A study that cannot be used is named there and in a warning, and does not stop the others; UserError where
     it is the only one, or none can be.
@@ -40,7 +46,7 @@ def predict_studies(predictor: Predictor, path: Path, out: Path, series: str | N
             folder = out if alone else out / folder_name(study.study_id)
             own = series if alone or series in study.series else None
             try:
-                about = _predict_one(predictor, study, folder, own)
+                about = _predict_one(predictor, study, folder, own, page)
             except UserError as error:
                 refused.append({"study_id": study.study_id, "cause": str(error)})
                 log.warning("not predicted: %s", error)
@@ -61,21 +67,27 @@ def folder_name(study_id: str) -> str:
     return name if name == study_id else f"{name}-{fingerprint(study_id)[:8]}"
 
 
-def write_result(result: StudyResult, predictor: Predictor, folder: Path, made_from: str) -> dict[str, Any]:
-    """The two files of one study, the second one last."""
+def write_result(
+    result: StudyResult, predictor: Predictor, folder: Path, made_from: str, page: Page | None = None
+) -> dict[str, Any]:
+    """The files of one study, predictions.json last."""
     write_csv(folder / TABLE, result.probabilities)
+    if page is not None:
+        page(result, predictor, folder)
     study = result.to_json() | {"made_from": made_from}
     about = {**predictor.origin, "studies": [study], "refused": []}
     write_json(folder / ABOUT, about)
     return about
 
 
-def _predict_one(predictor: Predictor, study: Incoming, folder: Path, series: str | None) -> dict[str, Any]:
+def _predict_one(
+    predictor: Predictor, study: Incoming, folder: Path, series: str | None, page: Page | None
+) -> dict[str, Any]:
     made_from = fingerprint([predictor.fingerprint, study.study_id, _contents(study), series])
     if (about := _finished(folder, made_from)) is not None:
         log.info("%s: is predicted, by the same networks from the same files", study.study_id)
         return about
-    return write_result(predictor.answer(study, series), predictor, folder, made_from)
+    return write_result(predictor.answer(study, series), predictor, folder, made_from, page)
 
 
 def _contents(study: Incoming) -> list[str]:

@@ -3,10 +3,15 @@
 A case is called positive when its score is at least the threshold.  y is (n,) bool, scores (n,) float.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 from scipy.stats import norm
+
+from ..labels import LABELS
+
+RATES = (0.90, 0.95)  # sensitivities and specificities that a threshold is stated for
 
 
 class Rate(NamedTuple):
@@ -89,3 +94,34 @@ def _roc_points(y: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarr
 def _best(allowed: np.ndarray, first: np.ndarray, second: np.ndarray) -> int:
     """Position of the highest `first` among the allowed points, then of the highest `second`."""
     return int(np.lexsort((second, first, allowed))[-1])
+
+
+def operating_points(labels: pd.DataFrame, answers: pd.DataFrame) -> dict[str, Any]:
+    """Thresholds of every label on held-out slices, each with the rates found there: a little higher than on
+    other patients where `answers` are of a blend that was fitted on the same slices.
+
+    Tables with the same index, columns LABELS; content of operating_points.json.
+    """
+    return {
+        "unit": "slice",
+        "slices": len(labels),
+        "labels": {label: _points(labels[label].to_numpy(), answers[label].to_numpy()) for label in LABELS},
+    }
+
+
+def _points(y: np.ndarray, scores: np.ndarray) -> dict[str, Any]:
+    """Nothing but the counts where one of the classes is absent."""
+    counts = {"positives": int(y.sum()), "negatives": int((~y).sum())}
+    if not counts["positives"] or not counts["negatives"]:
+        return counts
+    finders = {"sensitivity": threshold_at_sensitivity, "specificity": threshold_at_specificity}
+    for name, find in finders.items():
+        for rate in RATES:
+            point = at_threshold(y, scores, find(y, scores, rate))
+            counts[f"{name}_{round(100 * rate)}"] = {
+                # the highest ROC point calls nothing positive: no score reaches it
+                "threshold": point.threshold if np.isfinite(point.threshold) else None,
+                "sensitivity": point.sensitivity[:3],
+                "specificity": point.specificity[:3],
+            }
+    return counts

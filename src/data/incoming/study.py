@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ...errors import UserError
+from ..dicom import scan_headers
 from ..formats.images import decode_source
 from ..hu import Slice
 from ..preparation.inventory import Inventory, empty_labels
@@ -24,6 +25,7 @@ from .gaps import find_gaps
 from .looks import MOST_SLICES, Look, doubts, look_at, refusal
 from .tags import read_tags
 
+Axis = tuple[float, float, float]
 NO_LOSS = ("duplicate", "localizer", "non-axial", "other plane")  # classes of cause that leave no gap
 
 
@@ -35,6 +37,7 @@ class PreparedStudy:
               position_mm (missing where InstanceNumber told the order)
     left_out  every other file: name, cause
     series    what was chosen among, see `choose`; empty of a volume
+    axes      directions along a row and down a column, patient coordinates (LPS); None where unknown
     """
 
     study_id: str
@@ -42,6 +45,7 @@ class PreparedStudy:
     slices: pd.DataFrame
     left_out: pd.DataFrame
     series: pd.DataFrame
+    axes: tuple[Axis, Axis] | None
     look: Look
     warnings: list[str]
 
@@ -76,6 +80,7 @@ def prepare_study(
         slices=_slices(usable, by_number, dict(zip(names, study.uids, strict=not study.volume))),
         left_out=_left_out(prepared.slices, names),
         series=table,
+        axes=None if by_number else _axes(usable.index[0], inventory),
         look=look,
         warnings=[*said, *doubts(look)],
     )
@@ -112,6 +117,16 @@ def _volume(study: Incoming, series: str | None) -> Inventory:
     known = {name: study.study_id for name in ("study_id", "series_id", "patient_id")}
     images = images.assign(path=study.names[0], split="test", units="hu", cause=cause, **known)
     return Inventory(images.join(empty_labels(images.index)), slices, headers=headers)
+
+
+def _axes(image_id: str, inventory: Inventory) -> tuple[Axis, Axis]:
+    """Of one slice, as its header states them."""
+    row = int(np.flatnonzero(inventory.images["image_id"] == image_id)[0])
+    headers, at = inventory.headers, row
+    if headers is None:
+        headers, at = scan_headers([inventory.sources[row]]), 0
+    along, down = (headers.iloc[at][[f"{name}_{axis}" for axis in "xyz"]] for name in ("row", "column"))
+    return tuple(map(float, along)), tuple(map(float, down))
 
 
 def _series(folder: Path) -> pd.DataFrame:

@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
+from ...ensemble.bundle import POINTS
 from ...ensemble.ensemble_config import EnsembleConfig, load_ensemble
 from ...ensemble.experiment import evaluate_experiment
 from ...ensemble.gather import experiment_targets
 from ...ensemble.reproduce import reproduction_commands
 from ...ensemble.submit import write_experiment_submission
 from ...ensemble.target_experiment import evaluate_target_experiment
+from ...evaluation.operating import operating_points
 from ...files import write_json, write_text
 from ...settings import Settings
 from ...targets import HEMORRHAGE, Targets
@@ -35,6 +37,7 @@ def _blend(settings: Settings, folder: Path, config: EnsembleConfig, jobs: int) 
     filled = write_experiment_submission(experiment, settings.raw, out / "submission.csv")
     quarantined = [] if filled is None else filled.astype(str).to_dict("records")
     write_json(out / "blend.json", experiment.fitted.to_dict() | {"quarantined": quarantined})
+    write_json(out / POINTS, operating_points(experiment.labels.astype(bool), experiment.blend.oof))
     commands = _write_commands(settings, folder, config, list(experiment.members), out)
     write_report(out / "report.html", experiment)
     write_json(out / "scores.json", experiment.scores())

@@ -1,0 +1,78 @@
+"""study.html of a new study: what an experiment answered, with the slices to look through."""
+
+from pathlib import Path
+
+import numpy as np
+
+from ..data.prepared import Prepared
+from ..ensemble.predictor import Predictor
+from ..ensemble.study_result import StudyResult
+from ..errors import UserError
+from ..labels import LABELS
+from .study_maps import study_maps
+from .study_page import Point, ShownStudy, write_study_page
+
+PAGE = "study.html"
+POINT = "specificity_90"  # of operating_points.json: nine in ten slices without bleeding are below it
+MAPPED = 3  # slices of a label, the strongest ones
+
+
+def write_new_study_page(
+    result: StudyResult, predictor: Predictor, folder: Path, identified: bool = False, maps: bool = True
+) -> None:
+    """Write the page beside predictions.csv. maps: with Grad-CAM of the strongest slices of every label."""
+    shown = shown_study(result, predictor, maps)
+    write_study_page(folder / PAGE, shown, identified)
+
+
+def shown_study(result: StudyResult, predictor: Predictor, maps: bool = True) -> ShownStudy:
+    """What the page shows of an answer."""
+    blend, slices = result.answers.blend, result.study.slices
+    side = _pixel_mm(result.study.prepared)
+    return ShownStudy(
+        hu=result.volume,
+        slices=blend.slices.loc[slices.index, list(LABELS)],
+        spread=blend.slice_spread.loc[slices.index, list(LABELS)],
+        study=blend.studies.iloc[0],
+        study_spread=blend.study_spread.iloc[0],
+        positions_mm=slices["position_mm"].to_numpy(np.float64),
+        spacing_mm=None if side is None else (side, side),
+        axes=result.study.axes,
+        points=_points(predictor),
+        maps=_strongest_maps(result, predictor) if maps else {},
+        series=result.study.series if len(result.study.series) else None,
+        left_out=result.study.left_out,
+        warnings=result.warnings,
+        answered_by=f"{predictor.experiment.name}, {len(predictor.experiment.runs)} folds of "
+        f"{len(predictor.experiment.members)} networks",
+        identity={"study": result.study_id},
+    )
+
+
+def _pixel_mm(prepared: Prepared) -> float | None:
+    """Side of a stored pixel; None where a header does not tell."""
+    first = prepared.slices[prepared.slices["status"] == "ok"].iloc[0]
+    side = first["pixel_spacing_mm"] * first["square_side"] / prepared.size
+    return float(side) if np.isfinite(side) else None
+
+
+def _points(predictor: Predictor) -> dict[str, Point]:
+    found = {}
+    for label, values in predictor.operating_points.items():
+        point = values.get(POINT)
+        if point and point["threshold"] is not None:
+            found[label] = Point(point["threshold"], point["sensitivity"][0], point["specificity"][0])
+    return found
+
+
+def _strongest_maps(result: StudyResult, predictor: Predictor) -> dict[tuple[str, str], np.ndarray]:
+    """(image_id, label) -> map; nothing where no member reads single slices."""
+    slices, found = result.answers.blend.slices.loc[result.study.slices.index], {}
+    for label in LABELS:
+        try:
+            maps = study_maps(predictor, result, label).maps
+        except UserError:
+            return {}
+        for row in np.argsort(-slices[label].to_numpy(), kind="stable")[:MAPPED]:
+            found[slices.index[row], label] = maps[row]
+    return found
