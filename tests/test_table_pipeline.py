@@ -66,7 +66,7 @@ def test_pictures_become_a_submission_and_a_report(home):
     assert set(scores["members"]) == {"tiny/stage1/small", "tiny/stage2/lstm"}
     assert scores["data"] == "real" and scores["slices"] == {"oof": 40, "test": 8}
     page = (home / "submission_dir" / "tiny" / "report.html").read_text()
-    assert "gray levels" in page
+    assert "These images have no Hounsfield units" in page and "brain window" not in page
 
 
 def test_the_commands_that_make_it_again_name_the_table(home):
