@@ -81,14 +81,14 @@ def write_experiment(home):
     (experiment / "ensemble.json").write_text('{"replicates": 100}')
 
 
-def steps(home):
+def steps(home, prepare="--size 256 --folds 2"):
     variables = {
         "EXPERIMENT": str(home / "experiments/tiny"),
         "SETTINGS": str(home / "SETTINGS.json"),
         "JOBS": "2",
     }
     for script in sorted((ROOT / "steps").glob("[1-5]_*.sh")):
-        flags = "--size 256 --folds 2" if script.name.startswith("1") else ""
+        flags = prepare if script.name.startswith("1") else ""
         yield call("bash", str(script), PREPARE_FLAGS=flags, **variables)
 
 
