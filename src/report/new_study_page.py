@@ -1,5 +1,6 @@
 """study.html of a new study: what an experiment answered, with the slices to look through."""
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from ..labels import LABELS
 from .study_maps import study_maps
 from .study_page import Point, ShownStudy, write_study_page
 
+log = logging.getLogger("ich")
 PAGE = "study.html"
 POINT = "specificity_90"  # of operating_points.json: nine in ten slices without bleeding are below it
 MAPPED = 3  # slices of a label, the strongest ones
@@ -38,7 +40,7 @@ def shown_study(result: StudyResult, predictor: Predictor, maps: bool = True) ->
         positions_mm=slices["position_mm"].to_numpy(np.float64),
         spacing_mm=None if side is None else (side, side),
         axes=result.study.axes,
-        points=_points(predictor),
+        points=points_of(predictor),
         maps=_strongest_maps(result, predictor) if maps else {},
         series=result.study.series if len(result.study.series) else None,
         left_out=result.study.left_out,
@@ -56,7 +58,8 @@ def _pixel_mm(prepared: Prepared) -> float | None:
     return float(side) if np.isfinite(side) else None
 
 
-def _points(predictor: Predictor) -> dict[str, Point]:
+def points_of(predictor: Predictor) -> dict[str, Point]:
+    """By label; none where a class was missing, or where no score reaches the rate."""
     found = {}
     for label, values in predictor.operating_points.items():
         point = values.get(POINT)
@@ -66,12 +69,13 @@ def _points(predictor: Predictor) -> dict[str, Point]:
 
 
 def _strongest_maps(result: StudyResult, predictor: Predictor) -> dict[tuple[str, str], np.ndarray]:
-    """(image_id, label) -> map; nothing where no member reads single slices."""
+    """(image_id, label) -> map; nothing, and a word why, where there can be none."""
     slices, found = result.answers.blend.slices.loc[result.study.slices.index], {}
     for label in LABELS:
         try:
             maps = study_maps(predictor, result, label).maps
-        except UserError:
+        except UserError as error:
+            log.warning("no maps on the page: %s", error)
             return {}
         for row in np.argsort(-slices[label].to_numpy(), kind="stable")[:MAPPED]:
             found[slices.index[row], label] = maps[row]

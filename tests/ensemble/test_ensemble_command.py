@@ -340,7 +340,7 @@ def test_a_data_set_without_test_part_has_scores_and_no_submission(home, monkeyp
     folder = call(home, monkeypatch)
     assert json.loads((folder / "scores.json").read_text())["slices"] == {"oof": TRAINING * SLICES, "test": 0}
     assert {path.name for path in folder.iterdir()} == {
-        "blend.json", "commands.txt", "report.html", "scores.json"
+        "blend.json", "commands.txt", "operating_points.json", "report.html", "scores.json"
     }  # fmt: skip
     assert "no test part, no submission" in capsys.readouterr().out
 

@@ -1,0 +1,96 @@
+"""study.html of a new study says what predictions.csv says, of the same slices."""
+
+from functools import partial
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from src.config import parse_config
+from src.data.prepared import Prepared
+from src.ensemble.answers import TrainedExperiment
+from src.ensemble.predictor import Predictor
+from src.ensemble.study_files import predict_studies
+from src.evaluation.operating import operating_points
+from src.files import write_json
+from src.labels import LABELS
+from src.report.new_study_page import MAPPED, points_of, shown_study, write_new_study_page
+from src.report.study_page import Point
+from src.settings import load_settings
+from src.training.kinds import load_kind
+from src.training.runs import Run
+from tests.data.incoming.studies import write_study
+from tests.ensemble.conftest import CPU, LOG
+from tests.ensemble.tiny_experiment import PIXELS
+from tests.training.prepared import write_clean, write_settings
+
+
+@pytest.fixture(scope="session")
+def predictor(trained):
+    return Predictor(TrainedExperiment(trained[0], "tiny", "cpu", keep=True, quiet=True))
+
+
+@pytest.fixture
+def study(tmp_path):
+    write_study(tmp_path / "study")
+    return tmp_path / "study"
+
+
+def test_the_page_shows_the_answer_slice_by_slice(predictor, study):
+    result = predictor.study(study)
+    shown = shown_study(result, predictor)
+    table = result.probabilities[result.probabilities["level"] == "slice"]
+    np.testing.assert_array_equal(shown.slices, table[list(LABELS)])
+    assert list(shown.slices.index) == list(table["image_id"])
+    np.testing.assert_array_equal(shown.positions_mm, table["position_mm"])
+    np.testing.assert_array_equal(shown.hu[3], result.study.prepared.volumes.slice(table["image_id"].iloc[3]))
+    assert shown.axes == ((1, 0, 0), (0, 1, 0))
+    row = result.study.prepared.slices.iloc[0]
+    side = row["pixel_spacing_mm"] * row["square_side"] / shown.hu.shape[1]
+    assert shown.spacing_mm == (side, side)
+
+
+def test_every_label_has_maps_of_its_strongest_slices(study, tmp_path):
+    settings = load_settings(write_settings(tmp_path))
+    write_clean(settings.clean)
+    kind, run = load_kind("slice"), Run("sharp/stage1/a", 0, settings)
+    config = parse_config(kind.config, PIXELS | {"image_size": 64}, run.name)
+    kind.train(run, Prepared(settings.clean), config, CPU, LOG, False)
+    sharp = Predictor(TrainedExperiment(settings, "sharp", "cpu", keep=True, quiet=True))
+    shown = shown_study(sharp.study(study), sharp)
+    for label in LABELS:
+        own = [image for image, of in shown.maps if of == label]
+        assert set(own) == set(shown.slices[label].nlargest(MAPPED).index)
+
+
+def test_where_there_can_be_no_maps_the_page_does_without(predictor, study, caplog):
+    assert not shown_study(predictor.study(study), predictor).maps
+    assert "no maps on the page: " in caplog.text
+    assert not shown_study(predictor.study(study), predictor, maps=False).maps
+
+
+def test_the_page_lies_beside_the_predictions_and_names_nobody_unasked(predictor, study, tmp_path):
+    for identified in (False, True):
+        out = tmp_path / f"out{identified}"
+        page = partial(write_new_study_page, identified=identified, maps=False)
+        predict_studies(predictor, study, out, page=page)
+        text = (out / "study.html").read_text()
+        assert "not a medical device" in text and ("1.2.1" in text) == identified
+
+
+def test_operating_points_are_those_that_step_5_left(tmp_path):
+    y, p = np.zeros((20, 6), bool), np.tile(np.linspace(0.05, 1, 20)[:, None], 6)
+    y[15:] = True  # at .8 and above
+    tables = (pd.DataFrame(values, columns=list(LABELS)) for values in (y, p))
+    runs = [SimpleNamespace(settings=SimpleNamespace(submissions=tmp_path))]
+    predictor = Predictor(SimpleNamespace(name="x", runs=runs))
+    assert points_of(predictor) == {}
+    write_json(tmp_path / "x" / "operating_points.json", operating_points(*tables))
+    assert points_of(predictor)["any"] == Point(pytest.approx(0.8), 1.0, 1.0)
+
+
+def test_a_label_without_cases_has_no_point():
+    absent = {"positives": 0, "negatives": 9}
+    unreached = {"specificity_90": {"threshold": None, "sensitivity": [0.0], "specificity": [1.0]}}
+    assert not points_of(SimpleNamespace(operating_points={"any": absent, "subdural": unreached}))
