@@ -4,7 +4,8 @@
     python ensemble.py --score submission.csv --labels labels.csv     only score a file, any team's
 
 Reads the run folders (out-of-fold and test predictions) and the sample submission in RAW_DATA_DIR; writes
-submission.csv, blend.json, operating_points.json, scores.json, commands.txt, report.html to SUBMISSION_DIR/<experiment>/.
+submission.csv, blend.json, operating_points.json, scores.json, commands.txt and report.html to
+SUBMISSION_DIR/<experiment>/.
 Runs of other targets than the six labels are scored and reported, and neither blended nor submitted.
 """
 
