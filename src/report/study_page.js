@@ -76,10 +76,10 @@ function showMap() {
 
 /* Said anew only when it changes, or a screen reader would say it for every slice. */
 function sayOfMaps(here) {
-  const said = element("mapped"), about = `${view.label} ${here}`;
-  if (said.dataset.about === about) return;
-  said.dataset.about = about;
-  said.replaceChildren(...(view.label ? mapRemark(here) : []));
+  const remark = element("mapped"), about = `${view.label} ${here}`;
+  if (remark.dataset.about === about) return;
+  remark.dataset.about = about;
+  remark.replaceChildren(...(view.label ? mapRemark(here) : []));
 }
 
 /* Which slices have a map of the label, as links. */
@@ -243,7 +243,9 @@ function listenToKeys() {
 /* ---- controls ---- */
 
 function listenToControls() {
-  for (const input of namedWindows) input.addEventListener("change", () => change({ window: windowOf(input) }));
+  for (const input of namedWindows) {
+    input.addEventListener("change", () => change({ window: windowOf(input) }));
+  }
   document.querySelector(`input[value="${FREE}"]`)
     .addEventListener("change", () => change({ window: { ...view.window, name: FREE } }));
   for (const id of ["center", "width"]) {
@@ -268,7 +270,7 @@ function showThumbnail(place, small) {
 }
 
 /* The slice looked at first, then its neighbours: the first picture does not wait for the others. */
-async function unpackAll() {
+async function unpackRest() {
   const small = new GrayPicture(new OffscreenCanvas(data.width, data.height));
   for (let place; (place = volume.nearestPacked(view.slice)) !== undefined; ) {
     await volume.unpack(place);
@@ -280,7 +282,8 @@ async function unpackAll() {
 
 function complain(error) {
   const old = typeof DecompressionStream === "undefined";
-  const cause = old ? "this browser cannot unpack them; use one of 2023 or later" : `the file is damaged (${error.message})`;
+  const damaged = `the file is damaged (${error.message})`;
+  const cause = old ? "this browser cannot unpack them; use one of 2023 or later" : damaged;
   element("message").textContent = `No images: ${cause}.`;
   element("message").hidden = false;
 }
@@ -295,7 +298,8 @@ async function start() {
   view.slice = clamped(addressed() ?? Number(screen.getAttribute("aria-valuenow")) - 1, 0, last);
   show();
   try {
-    await unpackAll();
+    // two of them: one slice is inflated while the prediction of the other is undone
+    await Promise.all([unpackRest(), unpackRest()]);
     document.body.dataset.complete = "";
   } catch (error) {
     complain(error);

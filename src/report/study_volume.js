@@ -15,7 +15,7 @@ async function inflated(bytes) {
   return new Uint8Array(await new Response(stream).arrayBuffer());
 }
 
-/* Two byte planes -> Int16Array of height * width HU. Rows and columns of zeros stand before the first ones. */
+/* Two byte planes -> Int16Array of height * width HU. A row and a column of zeros stand before the first. */
 function unpredicted(planes, height, width, levels) {
   const pixels = height * width;
   if (planes.length !== 2 * pixels) throw new Error(`${planes.length} bytes for ${pixels} pixels`);
@@ -41,6 +41,7 @@ function unpredicted(planes, height, width, levels) {
 class Volume {
   #texts;
   #slices = [];
+  #asked = new Set();
   #data;
 
   constructor(data, texts) {
@@ -55,17 +56,18 @@ class Volume {
   }
 
   async unpack(place) {
+    this.#asked.add(place);
     const { height, width, levels } = this.#data;
     const planes = await inflated(bytesOf(this.#texts[place].textContent));
     this.#slices[place] = unpredicted(planes, height, width, levels);
     this.#texts[place].remove(); // the text is as large as what it became
   }
 
-  /* Where to go on: the packed slice nearest to one that is looked at; undefined when none is left. */
+  /* Where to go on: the slice nearest to `place` that is not asked for yet; undefined when none is left. */
   nearestPacked(place) {
     for (let away = 0; away < this.count; away++) {
       for (const candidate of [place + away, place - away]) {
-        if (candidate >= 0 && candidate < this.count && !this.#slices[candidate]) return candidate;
+        if (candidate >= 0 && candidate < this.count && !this.#asked.has(candidate)) return candidate;
       }
     }
     return undefined;
