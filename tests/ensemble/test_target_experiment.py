@@ -98,9 +98,7 @@ def test_targets_are_never_mixed(settings):
     prepared = Prepared(settings.clean)
     run.save_predictions("oof", pd.DataFrame(0.5, pd.Index(["image00_0"], name="image_id"), list(LABELS)))
     finish(run, SliceConfig(backbone="resnet18"), prepared)
-    with pytest.raises(
-        UserError, match=r"different targets.*\(presence: x/stage1/p; .*six\)"
-    ):
+    with pytest.raises(UserError, match=r"different targets.*\(presence: x/stage1/p; .*six\)"):
         experiment_targets(settings, "x", EnsembleConfig())
     assert experiment_targets(settings, "x", EnsembleConfig(members=("x/stage1/six",))) == HEMORRHAGE
     assert experiment_targets(settings, "x", EnsembleConfig(members=("x/stage1/p",))) == PRESENCE
