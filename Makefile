@@ -10,7 +10,7 @@ export SETTINGS   := $(EXPERIMENT)/SETTINGS.json
 export FOLD JOBS
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: run demo-data test lint format systems systems-full bench results clean
+.PHONY: run demo-data test faults test-long lint format systems systems-full bench results clean
 
 run: $(VENV)/core demo-data
 	PREPARE_FLAGS="--size 256 --crop --folds 3" bash steps/1_prepare_data.sh
@@ -24,6 +24,12 @@ demo-data: $(VENV)/core
 
 test: $(VENV)/all lint
 	python -m pytest -n $(JOBS) tests
+
+# The long form of what `make test` runs in short: kills, mutants and other faults, twenty minutes or more.
+faults: $(VENV)/all
+	ICH_FAULTS=long python -m pytest tests/faults
+
+test-long: test faults
 
 lint: $(VENV)/all
 	ruff check .

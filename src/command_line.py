@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from .errors import UserError
+from .errors import UserError, failed_access
 
 DEVICES = ("auto", "cpu", "cuda")
 
@@ -85,6 +85,7 @@ def start_logging(quiet: bool = False) -> None:
     """Plain lines on standard error: everything the package reports, or only warnings."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
     logging.getLogger("ich").setLevel(logging.WARNING if quiet else logging.INFO)
+    logging.raiseExceptions = False  # a log file that cannot be written stops nothing and prints no traceback
 
 
 def run(main: Callable[[], None]) -> None:
@@ -93,8 +94,9 @@ def run(main: Callable[[], None]) -> None:
     """
     try:
         main()
-    except UserError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    except (UserError, OSError) as error:
+        mistake = failed_access(error, "reading or writing") if isinstance(error, OSError) else error
+        print(f"error: {' '.join(str(mistake).split())}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         print("interrupted; run the same command again to continue", file=sys.stderr)

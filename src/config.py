@@ -85,7 +85,7 @@ def read_values(path: Path | str, overrides: Sequence[str] = ()) -> dict[str, An
         raise UserError(f"{path}: not UTF-8 text ({error}); save it as UTF-8") from None
     try:
         values = json.loads(text, object_pairs_hook=_unique_keys)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not valid JSON: {error}") from None
     if not isinstance(values, dict):
         raise UserError(f"{path}: holds a {type(values).__name__}; a JSON object is expected")
@@ -107,7 +107,7 @@ def parse_override(text: str) -> tuple[str, Any]:
         raise UserError(f"--set {text}: expected key=value")
     try:
         return key.strip(), json.loads(value)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise UserError(
             f"--set {text}: the value is not JSON; write text as --set '{key}=\"{value}\"'"
         ) from None

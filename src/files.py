@@ -1,12 +1,15 @@
 """Atomic files and fingerprints: a reader sees a complete file or none."""
 
+import errno
+import fcntl
+import glob
 import hashlib
 import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pandas as pd
 import pyarrow as pa
@@ -20,17 +23,83 @@ PARTIAL = ".partial"  # ends the name of a file that is being written
 
 @contextmanager
 def atomic_path(path: Path | str) -> Iterator[Path]:
-    """Give a temporary path beside `path`; move it into place when the block ends without an exception."""
+    """Give a temporary path beside `path`; move it into place when the block ends without an exception.
+
+    What a killed process left of an earlier attempt at this file is deleted.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_abandoned(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
+    with open(temporary, "wb") as held:
+        try:
+            _lock(held)
+            yield temporary
+            with open(temporary, "rb+") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """OSError where torch or safetensors, which write files themselves, fail with an error of their own."""
     try:
-        yield temporary
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        first = str(error).strip().splitlines()[0][:200]
+        raise OSError(errno.ENOSPC, f"could not be written ({first})", str(path)) from error
+
+
+def _remove_abandoned(path: Path) -> None:
+    """A writer holds a lock on its temporary file; the system gives it up when the process dies."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*{PARTIAL}"):
+        try:
+            with open(left, "rb") as file:
+                if _lock(file):
+                    left.unlink()
+        except FileNotFoundError:  # its writer has just finished
+            continue
+
+
+def _lock(file: IO[Any]) -> bool:
+    """Whether this process got the lock on an open file."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # held by another process, or a file system without locks: leave it alone
+        return False
+    return True
+
+
+@contextmanager
+def folder_lock(folder: Path) -> Iterator[None]:
+    """Hold a folder of results while writing to it; UserError where another process does.
+
+    The lock is on the folder itself, so nothing is left behind; a folder that stays empty is removed.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        _refuse_company(folder, descriptor)
+        try:
+            yield
+        finally:
+            if not any(folder.iterdir()):
+                folder.rmdir()
     finally:
-        temporary.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _refuse_company(folder: Path, descriptor: int) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UserError(f"{folder}: another process writes to it; wait for it or stop it") from None
+    except OSError:  # a file system without locks on folders, such as NFS
+        return
 
 
 def write_text(path: Path | str, text: str) -> None:
@@ -46,7 +115,7 @@ def write_json(path: Path | str, value: Any) -> None:
 def read_json(path: Path | str) -> Any:
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, a number or a nesting without end
         raise UserError(
             f"{path}: not valid JSON ({error}); repair the file or delete it and run its step again"
         ) from error
@@ -67,19 +136,18 @@ def read_parquet(path: Path | str) -> pd.DataFrame:
     """The table of `write_parquet`, its checksums verified; UserError where the file is damaged."""
     try:
         return pq.read_table(path, page_checksum_verification=True).to_pandas()
-    except (OSError, pa.ArrowException) as error:
-        if isinstance(error, FileNotFoundError):
-            raise
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # of any kind: Arrow and pandas have no common base
         raise _damaged(path, error) from error
 
 
 def parquet_made_from(path: Path | str) -> dict[str, Any]:
     """What `write_parquet` was told of a table's origin; empty where it was told nothing."""
     try:
-        metadata = pq.read_schema(path).metadata or {}
-    except (OSError, pa.ArrowException) as error:
+        return json.loads((pq.read_schema(path).metadata or {}).get(MADE_FROM, b"{}"))
+    except (OSError, pa.ArrowException, ValueError) as error:
         raise _damaged(path, error) from error
-    return json.loads(metadata.get(MADE_FROM, b"{}"))
 
 
 def _damaged(path: Path | str, error: Exception) -> UserError:

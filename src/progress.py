@@ -80,9 +80,20 @@ def parallel(
 def _results(function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]], jobs: int) -> Iterator[Any]:
     if jobs == 1 or len(tasks) <= 1:
         return (function(*task) for task in tasks)
-    from joblib import Parallel, delayed
+    return _in_processes(function, tasks, jobs)
 
-    return Parallel(n_jobs=jobs, return_as="generator")(delayed(function)(*task) for task in tasks)
+
+def _in_processes(function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]], jobs: int) -> Iterator[Any]:
+    from joblib import Parallel, delayed
+    from joblib.externals.loky.process_executor import TerminatedWorkerError
+
+    try:
+        yield from Parallel(n_jobs=jobs, return_as="generator")(delayed(function)(*task) for task in tasks)
+    except TerminatedWorkerError:
+        raise UserError(
+            "a worker process was killed, as a system does that runs out of memory; run the same command "
+            "again with a smaller --jobs"
+        ) from None
 
 
 @contextlib.contextmanager

@@ -21,6 +21,7 @@ from .formats.header import (
     HEAD_BYTES,
     IMPLICIT,
     KEYWORDS,
+    LARGEST_SIDE,
     LONG_HEAD_BYTES,
     NUMBERS,
     EndOfData,
@@ -116,6 +117,8 @@ def _stored(data: bytes, raw: RawHeader) -> tuple[np.ndarray, Layout]:
         raise ValueError("multi-frame: more than one image in the file")
     rows, columns, allocated, stored, representation = (_number(raw, name) for name in LAYOUT)
     layout = Layout(rows, columns, allocated, stored, representation == 1)
+    if max(rows, columns) > LARGEST_SIDE:
+        raise ValueError(f"absurd size: {rows} x {columns}")
     if allocated not in (8, 16, 32) or not 1 <= stored <= allocated:
         raise ValueError(f"bad tag: BitsStored is {stored} of {allocated}")
     if raw.transfer_syntax == DEFLATED:

@@ -69,6 +69,8 @@ class Picture:
 Source = str | Path | ZipMember | VolumeSlice | BareDicom | Picture
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
+CLOCKS_DIFFER_NS = 5 * 10**9  # between this machine and one that keeps its files
+MEMBER_BYTES = 1 << 31  # a member of a zip archive may not become larger
 # Pictures and volumes that a reader may meet and does not read.
 OTHER_SUFFIXES = (
     *(".bmp", ".tif", ".tiff", ".gif", ".webp", ".jp2", ".j2k", ".ct", ".img", ".hdr", ".raw", ".npy"),
@@ -159,8 +161,12 @@ def stamp(source: Source) -> tuple[float, ...]:
 
 
 def changed_since(source: Source, then_ns: int) -> bool:
-    """Whether the file's date says so; one in the future says nothing and is part of the `stamp`."""
-    return then_ns < modified_ns(source) <= time.time_ns()
+    """Whether the file's date says so; one in the future says nothing and is part of the `stamp`.
+
+    Where `then` lies in the future, the clock has been put back since, and no date can say that it has not.
+    """
+    now = time.time_ns()
+    return then_ns > now + CLOCKS_DIFFER_NS or then_ns < modified_ns(source) <= now
 
 
 def without_suffix(name: str) -> str:
@@ -232,6 +238,8 @@ def _is_hidden(name: str) -> bool:
 
 def _read_member(member: ZipMember, limit: int | None) -> bytes:
     """A local header is 30 bytes, the name and an extra field; their lengths need not be the directory's."""
+    if limit is None and member.size > MEMBER_BYTES:
+        raise ValueError(f"absurd size: the zip member states {member.size} bytes")
     descriptor = os.open(member.archive, os.O_RDONLY)
     try:
         fixed = os.pread(descriptor, 30, member.offset)
@@ -245,7 +253,8 @@ def _read_member(member: ZipMember, limit: int | None) -> bytes:
         os.close(descriptor)
     if member.deflated:
         try:
-            data = zlib.decompressobj(-15).decompress(data, limit or member.size + 1)
+            # one byte more than stated tells a member that goes on, whatever it would become
+            data = zlib.decompressobj(-15).decompress(data, (member.size if limit is None else limit) + 1)
         except zlib.error as error:
             raise ValueError(f"damaged zip member: {error}") from None
     if limit is not None:

@@ -5,6 +5,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from argparse import Namespace
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +29,8 @@ from .split import Part, unlabelled_part
 
 log = logging.getLogger("ich")
 
+PARENT = "ICH_PARENT"  # in the environment of a fold's process: the process that must not be outlived
+
 
 def train_folds(script: str, arguments: Namespace, stage: str) -> None:
     """What a training script does: train the asked fold, or every fold, that is not complete.
@@ -34,6 +38,8 @@ def train_folds(script: str, arguments: Namespace, stage: str) -> None:
     `arguments` are the script's flags. On a CPU several folds run in processes, `--jobs` at once. Processes
     that torchrun started share one fold after the other.
     """
+    if parent := os.environ.pop(PARENT, None):
+        threading.Thread(target=_stop_without, args=(int(parent),), daemon=True).start()
     settings = load_settings(arguments.settings)
     kind, config = load_run_config(arguments.config, stage, arguments.overrides)
     prepared = Prepared(settings.clean)
@@ -41,6 +47,7 @@ def train_folds(script: str, arguments: Namespace, stage: str) -> None:
     todo = []
     for run in asked_runs(settings, prepared, run_name(arguments.config), arguments.fold):
         if is_done(run, config, prepared):
+            run.remove_checkpoints()  # a kill may have come between its last file and this
             log.info("%s: complete", run)
         else:
             todo.append(run)
@@ -52,6 +59,13 @@ def train_folds(script: str, arguments: Namespace, stage: str) -> None:
             train_together(run, prepared, kind, config, device, arguments.quiet)
     if distributed.launched():
         distributed.leave()
+
+
+def _stop_without(parent: int) -> None:
+    """Stop as by a signal, the state saved, once the process that started this one is gone."""
+    while os.getppid() == parent:
+        time.sleep(0.2)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def train_together(
@@ -163,7 +177,8 @@ def in_processes(runs: Sequence[Run], command: Sequence[str], jobs: int) -> None
     def work(run: Run) -> int:
         if stopping:
             return 1
-        environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
+        threads = os.environ.get("OMP_NUM_THREADS", "1")
+        environment = {**os.environ, "OMP_NUM_THREADS": threads, PARENT: str(os.getpid())}
         # A session of its own: Ctrl-C in a terminal signals the whole group, and `stop` would be the second
         # signal, which ends a training at once.
         process = subprocess.Popen(
@@ -192,6 +207,12 @@ def in_processes(runs: Sequence[Run], command: Sequence[str], jobs: int) -> None
             signal.signal(kind, handler)
     if stopping:
         raise KeyboardInterrupt("stopped; the same command continues there")
+    killed = [run.fold for run, code in zip(runs, codes, strict=True) if code < 0]
+    if killed:
+        raise UserError(
+            f"{runs[0].name}: fold {', '.join(map(str, killed))} was killed, as a system does that runs out "
+            "of memory; run the same command again, which goes on, with a smaller --jobs"
+        )
     failed = [run.fold for run, code in zip(runs, codes, strict=True) if code]
     if failed:
         raise UserError(

@@ -3,11 +3,13 @@
 import fcntl
 import json
 import logging
+import math
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pandas as pd
@@ -25,6 +27,7 @@ from ..files import (
     read_parquet,
     write_json,
     write_parquet,
+    writing,
 )
 from ..models.pretrained import OF_RUN
 from ..settings import Settings
@@ -35,6 +38,7 @@ from .provenance import environment
 HASHED = ("config.json", "model.safetensors", "model.txt", "embedding_map.safetensors", "oof.parquet")
 TRAINED = (*HASHED, "embeddings.npy", "metrics.json")  # made by training, in the run folder always
 DERIVED = ("test*", "train*", "probe*", "missing*", "oof*", "embeddings.npy")  # made by a complete fold
+PATIENCE = 10.0  # seconds: a training that is told to stop, or has lost its parent, saves its state meanwhile
 
 
 @dataclass(frozen=True)
@@ -87,16 +91,17 @@ class Run:
 
     @contextmanager
     def lock(self, wait: bool = False) -> Iterator[None]:
-        """Hold this fold while writing to it; where another process does, wait for it or raise UserError."""
+        """Hold this fold while writing to it; where another process does, wait for it, or wait as long as one
+        takes that is just being stopped, and raise UserError.
+        """
         path = self.checkpoint.with_name("lock") if self.place is None else self.path("lock")
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(path, "w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            except BlockingIOError:
-                raise UserError(
-                    f"{self}: another process works on this fold; wait for it or stop it"
-                ) from None
+            end = time.monotonic() + (math.inf if wait else PATIENCE)
+            while not _locked(file):
+                if time.monotonic() > end:
+                    raise UserError(f"{self}: another process works on this fold; wait for it or stop it")
+                time.sleep(0.05)
             yield  # the system gives the lock up when a process dies
 
     def require(self, file: str) -> Path:
@@ -108,7 +113,7 @@ class Run:
 
     def read_config(self, model: type[Model]) -> Model:
         """The configuration this fold was trained with, not the one that stands in experiments/ now."""
-        return load_config(model, self.require("config.json"))
+        return load_config(model, self.intact("config.json"))
 
     def metrics(self) -> dict[str, Any]:
         return read_json(self.require("metrics.json"))
@@ -146,7 +151,8 @@ class Run:
     def save_weights(self, model: nn.Module) -> None:
         from safetensors.torch import save_model
 
-        with atomic_path(self.folder / "model.safetensors") as temporary:
+        path = self.folder / "model.safetensors"
+        with atomic_path(path) as temporary, writing(path):
             save_model(model, str(temporary))
 
     def load_weights(self, model: nn.Module) -> nn.Module:
@@ -182,6 +188,7 @@ class Run:
         made = dict(made_from or {})
         if embeddings is not None:
             path = self.embeddings_file(part)
+            (self.folder / f"{part}.parquet").unlink(missing_ok=True)  # it is of other embeddings
             with atomic_path(path) as temporary, open(temporary, "wb") as file:
                 np.save(file, _half(embeddings, self))
             made["embeddings"] = file_sha256(path)
@@ -214,6 +221,12 @@ class Run:
         whole = "embeddings" not in made or self.embeddings_file(part).exists()
         return whole and (made.get("run"), made.get("data")) == (self.fingerprint, data)
 
+    def remove_checkpoints(self) -> None:
+        """What a complete fold needs no more: checkpoints of every seed, snapshots of epochs."""
+        for pattern in (self.checkpoint.name, "seed*.pt", "*_epoch*.safetensors"):
+            for path in self.checkpoint.parent.glob(pattern):
+                path.unlink(missing_ok=True)
+
     def finish(
         self,
         scores: Mapping[str, Any],
@@ -223,7 +236,7 @@ class Run:
         progress: Progress,
         log: logging.Logger,
     ) -> None:
-        """Write metrics.json, which marks the fold complete, and drop its checkpoint."""
+        """Write metrics.json, which marks the fold complete, and drop its checkpoints."""
         metrics = {
             **scores,
             "seconds": round(progress.seconds, 1),
@@ -235,7 +248,7 @@ class Run:
             "history": progress.history,
         }
         write_json(self.folder / "metrics.json", metrics)
-        self.checkpoint.unlink(missing_ok=True)
+        self.remove_checkpoints()
         log.info(
             "complete: held-out score %.4f, prevalence baseline %.4f",
             scores["score"],
@@ -253,6 +266,14 @@ def keep(loaded: Loaded | None, run: Run, load: Callable[[], Any]) -> Any:
     if str(run) not in loaded:
         loaded[str(run)] = load()
     return loaded[str(run)]
+
+
+def _locked(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _half(embeddings: np.ndarray, run: Run) -> np.ndarray:

@@ -18,7 +18,16 @@ from tests.data.dicom_files import dataset, encodings, file_bytes, stored_values
 
 MUTATIONS = 6000
 # What a pydicom that reads all the same does not look at.
-REFUSED = ("truncated", "bad tag", "missing tag", "not HU", "size mismatch", "colour image", "damaged pixels")
+REFUSED = (
+    "truncated",
+    "bad tag",
+    "missing tag",
+    "not HU",
+    "size mismatch",
+    "colour image",
+    "damaged pixels",
+    "absurd size",
+)
 PIECES = (
     *(b"\xff\xff\xff\xff", b"\0\0\0\0", b"\xfe\xff\x0d\xe0", b"\xfe\xff\x00\xe0", b"\x28\0\0\x30"),
     *(b"\xe0\x7f\x10\0", b"\x08\0\x05\0", b"US", b"SQ", b"UN", b"OB", b"DS", b"LO", b"ZZ", b"\x1b$B"),

@@ -16,6 +16,7 @@ import torch
 from src.data.prepared import Prepared
 from src.errors import UserError
 from src.settings import load_settings
+from src.training import runs
 from src.training.launch import train_folds
 from src.training.runs import Run
 from src.training.slices.kind import KIND
@@ -112,7 +113,8 @@ def test_two_processes_on_cpu_train_what_one_trains(home):
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
 
 
-def test_a_second_process_on_one_fold_says_so_and_stops(home):
+def test_a_second_process_on_one_fold_says_so_and_stops(home, monkeypatch):
+    monkeypatch.setattr(runs, "PATIENCE", 0.0)
     settings = load_settings(home / "SETTINGS.json")
     arguments = Namespace(
         settings=str(home / "SETTINGS.json"), config=str(home / "experiments/tiny/stage1/exact.json"),

@@ -20,7 +20,7 @@ from src.ensemble.experiment import evaluate_experiment
 from src.errors import UserError
 from src.files import read_json, write_json
 from src.settings import load_settings
-from src.training import launch
+from src.training import launch, runs
 from src.training.kinds import Kind
 from src.training.launch import predict_runs, train_folds, train_together
 from src.training.runs import Run
@@ -154,6 +154,7 @@ def test_a_fold_that_another_process_finished_meanwhile_is_not_trained_again(hom
 def test_a_fold_is_looked_at_while_it_is_locked(home, monkeypatch):
     """Between the look and the training nobody else can begin."""
     one, looked = run(home, A), []
+    monkeypatch.setattr(runs, "PATIENCE", 0.0)
 
     def look(run, config, prepared):
         with pytest.raises(UserError, match="another process works on this fold"), run.lock():

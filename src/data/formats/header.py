@@ -48,6 +48,7 @@ DEFLATED, BIG_ENDIAN = "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2"
 HEAD_BYTES = 4096  # RSNA's headers end by byte 738
 LONG_HEAD_BYTES = 65536
 GDCM = "1.2.826.0.1.3680043.2.1143"  # writes RescaleType US, unspecified, into CT files that state none
+LARGEST_SIDE = 4096  # CT matrices are 256 to 2048; a larger one is a damaged header
 INFLATED_BYTES = 1 << 28  # a deflated file may not become larger
 
 _SLOTS = {

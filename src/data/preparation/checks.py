@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from ..formats.header import BIG_ENDIAN, EXPLICIT, IMPLICIT
+from ..formats.header import BIG_ENDIAN, EXPLICIT, IMPLICIT, LARGEST_SIDE
 from ..geometry import is_axial
 
 # Without any of these a file's identity, its HU or its place is unknown. For PatientID the study can stand;
@@ -46,7 +46,6 @@ NUMBERS = (
     "pixel_offset",
     "pixel_length",
 )
-LARGEST_SIDE = 4096  # CT matrices are 256 to 2048; a larger one is a damaged header
 SMALLEST_SIDE = 16
 
 

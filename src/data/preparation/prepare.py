@@ -4,7 +4,6 @@ Inventory -> headers -> causes and order -> packs -> folds -> tables -> manifest
 that is found or named ends in slices.parquet, with status `ok` or `quarantined` and the cause.
 """
 
-import errno
 import hashlib
 import logging
 import shutil
@@ -13,13 +12,13 @@ from typing import Any
 
 import pandas as pd
 
-from ...errors import UserError
-from ...files import file_sha256, fingerprint, read_json
+from ...errors import UserError, failed_access
+from ...files import file_sha256, fingerprint, folder_lock, read_json
 from ...progress import parallel
 from ..pack import Pack
 from ..prepared import FOLDS, FORMAT, MANIFEST, MASKS, QUARANTINE, SLICES, STUDIES, VOLUMES
 from ..readers import read_inventory
-from ..source import Source, changed_since, printable, read_bytes, stamp
+from ..source import Source, changed_since, read_bytes, stamp
 from .describe import describe, mask_files, study_files
 from .inventory import Inventory
 from .options import Options, changes
@@ -59,18 +58,17 @@ def prepare(
             _check_folders(raw, clean)
         return _prepare(raw, clean, options, jobs, inventory)
     except OSError as error:
-        remedy = REMEDIES.get(error.errno or 0, "check the path and the disk")
-        raise UserError(
-            f"{printable(error.filename or clean)}: {error.strerror or error}; {remedy}"
-        ) from None
-
-
-REMEDIES = dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "make room and run again, it goes on")
-REMEDIES[errno.ENOENT] = "check the path"
-REMEDIES |= dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "check the permissions of the folder")
+        raise failed_access(error, clean) from None
 
 
 def _prepare(raw: Path, clean: Path, options: Options, jobs: int, inventory: Inventory) -> dict[str, Any]:
+    with folder_lock(clean):
+        return _prepare_into(clean, raw, inventory, options, jobs)
+
+
+def _prepare_into(
+    clean: Path, raw: Path, inventory: Inventory, options: Options, jobs: int
+) -> dict[str, Any]:
     inputs = _inputs_fingerprint(inventory, options)
     if (manifest := _finished(clean, inventory, inputs, options, jobs)) is not None:
         return manifest

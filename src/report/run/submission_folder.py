@@ -10,7 +10,7 @@ from ...ensemble.reproduce import reproduction_commands
 from ...ensemble.submit import write_experiment_submission
 from ...ensemble.target_experiment import evaluate_target_experiment
 from ...evaluation.operating import operating_points
-from ...files import write_json, write_text
+from ...files import folder_lock, write_json, write_text
 from ...settings import Settings
 from ...targets import HEMORRHAGE, Targets
 from ...training.runs import experiment_name
@@ -26,14 +26,16 @@ def write_submission_folder(settings: Settings, experiment: Path, jobs: int) -> 
     """
     config, name = load_ensemble(experiment), experiment_name(experiment)
     targets = experiment_targets(settings, name, config)
-    if targets != HEMORRHAGE:
-        return _score(settings, experiment, config, targets)
-    return _blend(settings, experiment, config, jobs)
+    with folder_lock(settings.submissions / name):
+        if targets != HEMORRHAGE:
+            return _score(settings, experiment, config, targets)
+        return _blend(settings, experiment, config, jobs)
 
 
 def _blend(settings: Settings, folder: Path, config: EnsembleConfig, jobs: int) -> str:
     experiment = evaluate_experiment(settings, experiment_name(folder), config, jobs)
     out = settings.submissions / experiment.name
+    (out / "scores.json").unlink(missing_ok=True)  # the last to be written: a stopped step leaves none
     filled = write_experiment_submission(experiment, settings.raw, out / "submission.csv")
     quarantined = [] if filled is None else filled.astype(str).to_dict("records")
     write_json(out / "blend.json", experiment.fitted.to_dict() | {"quarantined": quarantined})
@@ -50,6 +52,7 @@ def _blend(settings: Settings, folder: Path, config: EnsembleConfig, jobs: int) 
 def _score(settings: Settings, folder: Path, config: EnsembleConfig, targets: Targets) -> str:
     experiment = evaluate_target_experiment(settings, experiment_name(folder), config, targets)
     out = settings.submissions / experiment.name
+    (out / "scores.json").unlink(missing_ok=True)
     commands = _write_commands(settings, folder, config, list(experiment.members), out)
     write_target_report(out / "report.html", experiment)
     write_json(out / "scores.json", experiment.scores())

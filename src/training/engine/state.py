@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from zipfile import BadZipFile, ZipFile
 
 import torch
 from torch import nn
@@ -13,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
 from ...errors import UserError
-from ...files import atomic_path
+from ...files import atomic_path, writing
 from . import distributed
 from .memory import out_of_memory
 from .precision import Batch, autocast, autocast_type, to_device
@@ -129,7 +130,7 @@ class TrainingState:
             "gradients": [p.grad for p in self.model.parameters()],  # within an accumulated step
             "random": random,
         }
-        with atomic_path(path) as temporary:
+        with atomic_path(path) as temporary, writing(path):
             torch.save(value, temporary)
 
     def load(self, path: Path, fingerprint: str) -> Progress:
@@ -138,10 +139,12 @@ class TrainingState:
         if not path.exists():
             return Progress()
         try:
+            check_archive(path)
             value = torch.load(path, map_location="cpu", weights_only=True)
-        except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            found = value["fingerprint"]
+        except (RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError, BadZipFile) as error:
             raise UserError(f"{path}: damaged; delete it to start this fold afresh") from error
-        if value["fingerprint"] != fingerprint:
+        if found != fingerprint:
             raise UserError(
                 f"{path}: belongs to another configuration or data set; delete it to start this fold afresh"
             )
@@ -155,6 +158,13 @@ class TrainingState:
         if len(value["random"]) == distributed.world_size():  # else: continued on another number of devices
             _restore_random_state(value["random"][distributed.rank()], self.device)
         return Progress(**value["progress"])
+
+
+def check_archive(path: Path) -> None:
+    """Raises BadZipFile where a part of torch's file fails its checksum, which torch itself ignores."""
+    with ZipFile(path) as archive:
+        if (damaged := archive.testzip()) is not None:
+            raise BadZipFile(damaged)
 
 
 class Clock:

@@ -11,7 +11,7 @@ import torch
 from scipy.special import expit, logit
 from torch import nn
 
-from ...files import atomic_path
+from ...files import atomic_path, writing
 from ...labels import LABELS
 from ...models.slice_inputs import InputSizes
 from ...models.studies.sequence_model import SequenceModel, SliceSequence, StackerOutput
@@ -102,7 +102,7 @@ class Snapshots:
         from safetensors.torch import save_model
 
         if epoch in self.epochs and distributed.is_first():
-            with atomic_path(self.path(epoch)) as temporary:
+            with atomic_path(self.path(epoch)) as temporary, writing(self.path(epoch)):
                 save_model(model, str(temporary))
 
     def load(self, last: nn.Module, embedding_sizes: tuple[int, ...]) -> list[nn.Module]:
@@ -115,13 +115,6 @@ class Snapshots:
             load_model(model, str(self.path(epoch)), strict=True)
             networks.append(model.to(next(last.parameters()).device))
         return networks or [last]
-
-
-def remove_leftovers(run: Run) -> None:
-    """What a complete fold needs no more: checkpoints of further seeds, snapshots of epochs."""
-    for pattern in ("seed*.pt", "*_epoch*.safetensors"):
-        for path in run.checkpoint.parent.glob(pattern):
-            path.unlink()
 
 
 def fold_task(

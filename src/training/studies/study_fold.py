@@ -30,7 +30,7 @@ from .member_outputs import predict_test_part, predict_training_slices, predict_
 from .probes import fit_alignments
 from .selectors import fit_selector
 from .stacker_config import StackerConfig
-from .stacker_networks import FoldData, build_from_config, predict_studies, remove_leftovers, train_networks
+from .stacker_networks import FoldData, build_from_config, predict_studies, train_networks
 from .study_batches import collate
 from .study_inputs import StudyInputs
 
@@ -73,7 +73,6 @@ def train_stacker_fold(
     run.save_predictions("oof", probabilities)
     scores = held_out_scores(held_out.set_index("image_id")[list(LABELS)], probabilities)
     run.finish(scores, data.made_from, config.seed, device, progress, log)
-    remove_leftovers(run)
 
 
 def fold_data(

@@ -1,0 +1,96 @@
+"""Processes that start at once, since one with all modules loaded is forked, and what they leave behind."""
+
+import json
+import multiprocessing
+import re
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from src.data.prepared import Prepared
+from src.files import file_sha256
+from tests.faults.steps import in_process, settings_of
+
+PRELOADED = [
+    "src.training.launch", "src.training.slices.kind", "src.training.sequences.kind",
+    "src.training.videos.kind", "src.training.studies.kind", "src.report.run.submission_folder",
+    "src.data.preparation.prepare", "src.models.studies.boosting", "matplotlib.backends.backend_svg",
+    "scipy.stats", "joblib", "timm", "lightgbm", "safetensors.torch", "tests.faults.steps",
+]  # fmt: skip
+WRITTEN = ("clean_data", "model", "checkpoint", "submission")
+
+context = multiprocessing.get_context("forkserver")
+context.set_forkserver_preload(PRELOADED)
+
+
+def start(home: Path, step: str, before: str = "", argument: int = 0):
+    """The step in a process of its own; see `output` for what it says."""
+    given = (str(home), step, str(home / "output.txt"), before, argument)
+    process = context.Process(target=in_process, args=given)
+    process.start()
+    return process
+
+
+def finish(home: Path, step: str) -> tuple[float, str]:
+    """Seconds that a step takes, and what it says; it must end well."""
+    began = time.monotonic()
+    process = start(home, step)
+    process.join()
+    assert process.exitcode == 0, output(home)
+    return time.monotonic() - began, output(home)
+
+
+def output(home: Path) -> str:
+    return (home / "output.txt").read_text()
+
+
+def artefacts(home: Path) -> dict[str, object]:
+    """Every file of the results, hidden ones too, by its path; what a clock said taken out of it."""
+    files = [path for folder in WRITTEN for path in sorted((home / folder).rglob("*")) if path.is_file()]
+    return {str(path.relative_to(home)): _content(path, home) for path in files if path.name != "lock"}
+
+
+def _content(path: Path, home: Path) -> object:
+    if path.name == "metrics.json":
+        return json.loads(path.read_text()) | {"seconds": 0}
+    data = path.read_bytes().replace(str(home).encode(), b"HOME")
+    if path.name == "report.html":  # hours of training
+        return re.sub(rb"\d+(\.\d+)? (s|h|min)\b", b"", data)
+    return data
+
+
+def check_visible(home: Path) -> None:
+    """Whatever is not hidden is whole: tables can be read, marks of completeness hold what they promise."""
+    for path in (home / "model").rglob("*.parquet"):
+        pd.read_parquet(path)
+    for path in (home / "model").rglob("*.npy"):
+        np.load(path)
+    for path in (home / "model").rglob("metrics.json"):
+        for name, sha in json.loads(path.read_text())["files"].items():
+            assert file_sha256(path.with_name(name)) == sha, path.with_name(name)
+    for path in [p for folder in WRITTEN for p in (home / folder).rglob("*.json")]:
+        json.loads(path.read_text())
+    if (home / "clean_data/manifest.json").exists():
+        prepared = Prepared(settings_of(home).clean)
+        assert len(prepared.slices) and len(prepared.folds) and len(prepared.studies)
+        prepared.volumes.verify()
+    scores = home / "submission/tiny/scores.json"
+    if scores.exists():
+        assert all(
+            (scores.parent / name).exists() for name in ("submission.csv", "blend.json", "report.html")
+        )
+
+
+def lost_steps(home: Path) -> int:
+    """Training steps that a killed process had done or begun, and that the newest checkpoint has not."""
+    files = sorted((home / "checkpoint").rglob("*.pt"), key=lambda path: path.stat().st_mtime_ns)
+    saved = torch.load(files[-1], weights_only=True)["progress"]["step"] if files else 0
+    beats = home / "beats.txt"
+    complete = [path.stat().st_mtime_ns for path in (home / "model").rglob("metrics.json")]
+    begun = beats.read_text().split() if beats.exists() else []
+    if not begun or beats.stat().st_mtime_ns < max(complete, default=0):  # of a fold that is complete
+        return 0
+    return int(begun[-1]) + 1 - saved

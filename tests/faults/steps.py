@@ -1,0 +1,168 @@
+"""A tiny data set with a run of every kind, and its steps as functions for processes that get killed."""
+
+import os
+import shutil
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+from src.files import write_json
+from src.settings import Settings, load_settings
+from tests.data.dicom_files import write_rsna
+
+SMALL = {"backbone": "test_resnet", "pretrained": False, "image_size": 32, "epochs": 3, "checkpoint_steps": 2}
+RANDOM = {"dropout": 0.3, "ema_decay": 0.9, "accumulation": 2}  # whatever draws numbers or has a state
+STACK = {"members": ["tiny/stage1/slice"], "batch_size": 2}
+CONFIGS = {
+    "stage1/slice": SMALL
+    | RANDOM
+    | {
+        "batch_size": 4,
+        "neighbours": [-1, 0, 1],
+        "augmentation": {"elastic": 0.5, "noise": 0.5, "cutmix": 0.2},
+    },
+    "stage1/sequence": SMALL | {"kind": "sequence", "batch_size": 1, "context": {"hidden": 8}},
+    "stage1/video": SMALL | {"kind": "video", "targets": "presence", "frames": 3, "batch_size": 1},
+    "stage2/stacker": STACK
+    | {"stacker": "gru", "width": 8, "hidden": 8, "epochs": 3, "checkpoint_steps": 1, "seeds": 2}
+    | {"bag_epochs": 2, "embedding_space": "aligned", "slice_dropout": 0.2},
+    "stage2/trees": STACK
+    | {"stacker": "boosting", "inputs": ["logits"], "embedding_space": "pooled"}
+    | {"boosting": {"rounds": 3, "slices_in_leaf": 2}},
+}
+STUDIES = {"studies": 8, "slices": 4, "test_studies": 2}
+
+
+def write_home(home: Path) -> None:
+    """DICOM in the contest's layout, settings, one experiment of every kind and one that can be blended."""
+    keys = ("RAW_DATA", "CLEAN_DATA", "MODEL", "CHECKPOINT", "LOGS", "SUBMISSION")
+    write_json(home / "SETTINGS.json", {f"{key}_DIR": key.lower() for key in keys})
+    write_rsna(home / "raw_data", **STUDIES)
+    for name, values in CONFIGS.items():
+        write_json(home / "experiments/tiny" / f"{name}.json", values)
+    write_json(home / "experiments/tiny/ensemble.json", {"replicates": 100, "members": BLENDED})
+
+
+BLENDED = [f"tiny/{name}" for name in CONFIGS if name != "stage1/video"]
+
+
+def settings_of(home: Path) -> Settings:
+    return load_settings(home / "SETTINGS.json")
+
+
+def prepare_data(home: Path) -> None:
+    from src.data.preparation import packing
+    from src.data.preparation.options import Options
+    from src.data.preparation.prepare import prepare
+
+    packing.STUDIES_PER_PACK = 2
+    settings = settings_of(home)
+    prepare(settings.raw, settings.clean, Options(size=256, folds=2))
+
+
+def train(home: Path, name: str, fold: int | None = None, jobs: int = 1) -> None:
+    from src.training.launch import train_folds
+
+    stage = Path(name).parent.name
+    arguments = Namespace(
+        settings=str(home / "SETTINGS.json"), config=str(home / f"experiments/tiny/{name}.json"), fold=fold,
+        overrides=[], device="cpu", jobs=jobs, quiet=True,
+    )  # fmt: skip
+    train_folds(f"train_{stage}.py", arguments, stage)
+
+
+def predict(home: Path) -> None:
+    from src.training.launch import predict_runs
+
+    predict_runs(settings_of(home), "tiny", "cpu", 1, True)
+
+
+def blend(home: Path) -> None:
+    from src.report.run.submission_folder import write_submission_folder
+
+    write_submission_folder(settings_of(home), home / "experiments/tiny", 1)
+
+
+STEPS = {
+    "prepare": prepare_data,
+    **{name.rpartition("/")[2]: name for name in CONFIGS},
+    "predict": predict,
+    "ensemble": blend,
+}
+
+
+def run_step(home: Path, step: str) -> None:
+    action = STEPS[step]
+    if isinstance(action, str):
+        train(home, action)
+    else:
+        action(home)
+
+
+def in_process(home: str, step: str, output: str, before: str = "", argument: int = 0) -> None:
+    """Target of a process: one step as its script runs it, what it says in a file; `before`: see CHANGES."""
+    from src.command_line import run, start_logging
+
+    file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    start_logging()
+    _tell_steps(Path(output).with_name("beats.txt"))
+    if before:
+        CHANGES[before](argument)
+    run(lambda: run_step(Path(home), step))
+    sys.exit(0)
+
+
+def _tell_steps(path: Path) -> None:
+    """Let every training step leave its number in a file, whatever becomes of the process afterwards."""
+    from src.training.engine.state import TrainingState
+
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    original = TrainingState.step
+
+    def step(self, batch, number):
+        os.write(file, f"{number}\n".encode())
+        return original(self, batch, number)
+
+    TrainingState.step = step
+
+
+def _die_at_change(count: int) -> None:
+    """Let the process kill itself in place of its `count`-th renaming or deletion of a file."""
+    import signal
+
+    left = [count]
+
+    def deadly(original):
+        def change(*arguments, **options):
+            left[0] -= 1
+            if left[0] < 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return original(*arguments, **options)
+
+        return change
+
+    Path.replace, Path.unlink = deadly(Path.replace), deadly(Path.unlink)
+
+
+def _limit_files(size: int) -> None:
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+
+def _give_up_root(user: int) -> None:
+    if os.getuid() == 0:
+        os.setgroups([])
+        os.setgid(user)
+        os.setuid(user)
+
+
+CHANGES = {"die": _die_at_change, "limit": _limit_files, "user": _give_up_root}
+
+
+def copy_home(home: Path, target: Path) -> Path:
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(home, target)
+    return target

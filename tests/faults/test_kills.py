@@ -1,0 +1,84 @@
+"""Any step of any kind of run, killed again and again, ends with the bytes of an uninterrupted one.
+
+The long form (`make faults`) kills every step 20 times at moments drawn evenly from its duration, and
+once in place of every single renaming and deletion of a file; the short one draws a few of both.
+"""
+
+import os
+import random
+import signal
+import time
+
+import pytest
+
+from tests.faults.forms import count_faults, long_form
+from tests.faults.killing import artefacts, check_visible, finish, lost_steps, start
+from tests.faults.steps import CONFIGS, STEPS, copy_home, write_home
+
+SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+KILLS = 20 if long_form() else 2
+INTERVAL = max(values.get("checkpoint_steps", 0) for values in CONFIGS.values())
+
+
+@pytest.fixture(scope="module")
+def stages(tmp_path_factory):
+    """Step -> a home as it was before that step, the artefacts after it, and the seconds it took."""
+    folder = tmp_path_factory.mktemp("kills")
+    home = folder / "home"
+    write_home(home)
+    found = {}
+    for step in STEPS:
+        before = copy_home(home, folder / f"before_{step}")
+        seconds, _ = finish(home, step)
+        found[step] = before, artefacts(home), seconds
+    return found
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_killed_at_random_moments_it_ends_as_if_it_had_not_been(stages, tmp_path, step):
+    before, expected, seconds = stages[step]
+    home, rng = copy_home(before, tmp_path / "home"), random.Random(f"moments {step}")
+    for number in range(KILLS):
+        process, kind = start(home, step), SIGNALS[number % len(SIGNALS)]
+        time.sleep(rng.uniform(0, seconds))
+        if process.is_alive():
+            os.kill(process.pid, kind)
+        process.join()
+        assert process.exitcode in (0, 130, -kind)
+        if process.exitcode == 0:  # it was done before
+            assert_same(artefacts(home), expected)
+            copy_home(before, home)
+            continue
+        check_visible(home)
+        assert lost_steps(home) <= INTERVAL + 1  # the one that was going on
+        count_faults("kills at random moments", step)
+    finish(home, step)
+    assert_same(artefacts(home), expected)
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_killed_between_any_two_files_it_ends_as_if_it_had_not_been(stages, tmp_path, step):
+    before, expected, _ = stages[step]
+    home, rng = copy_home(before, tmp_path / "home"), random.Random(f"files {step}")
+    count = 0 if long_form() else rng.randrange(6)
+    while True:
+        process = start(home, step, "die", count)
+        process.join()
+        if process.exitcode == 0:
+            break
+        assert process.exitcode == -signal.SIGKILL
+        check_visible(home)
+        count_faults("kills between two files", step)
+        if not long_form():
+            break
+        finish(home, step)
+        assert_same(artefacts(home), expected)
+        copy_home(before, home)
+        count += 1
+    finish(home, step)
+    assert_same(artefacts(home), expected)
+
+
+def assert_same(found, expected):
+    assert found.keys() == expected.keys()
+    assert [name for name in expected if found[name] != expected[name]] == []
