@@ -17,8 +17,9 @@ from tests.faults.steps import in_process, settings_of
 PRELOADED = [
     "src.training.launch", "src.training.slices.kind", "src.training.sequences.kind",
     "src.training.videos.kind", "src.training.studies.kind", "src.report.submission_folder",
-    "src.data.preparation.prepare", "src.models.boosting", "matplotlib.backends.backend_svg", "scipy.stats", "joblib", "timm",
-    "lightgbm", "safetensors.torch",
+    "src.data.preparation.prepare", "src.models.boosting", "matplotlib.backends.backend_svg",
+    "scipy.stats", "joblib",
+    "timm", "lightgbm", "safetensors.torch",
     "tests.faults.steps",
 ]  # fmt: skip
 WRITTEN = ("clean_data", "model", "checkpoint", "submission")
