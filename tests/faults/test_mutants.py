@@ -1,0 +1,28 @@
+"""Hostile and broken files: read or refused with a cause, within 20 s and 2 GiB each, nothing written."""
+
+import pytest
+
+from tests.faults.forms import count_faults, long_form
+from tests.faults.killing import context
+from tests.faults.mutants import try_mutants
+
+MUTANTS = 24_000 if long_form() else 600
+SHARES = {"CSV": 0.25, "JSON": 0.25, "Parquet": 0.2, "NIfTI, gzip": 0.15, "zip": 0.15}
+
+
+@pytest.mark.parametrize("kind", SHARES)
+def test_mutants_are_read_or_refused(tmp_path, kind):
+    number = int(MUTANTS * SHARES[kind])
+    (tmp_path / "in").mkdir()
+    process = context.Process(target=try_mutants, args=(kind, number, 1, str(tmp_path / "in")))
+    process.start()
+    process.join()
+    problem = tmp_path / "in/problem.txt"
+    assert not problem.exists(), problem.read_text()
+    assert process.exitcode == 0
+    left = {path.name for path in tmp_path.rglob("*") if path.is_file()} - {"a.parquet"}
+    assert left == {"refused.txt"}
+    refused = int((tmp_path / "in/refused.txt").read_text())
+    assert 0 < refused <= number
+    count_faults("mutants", kind, number)
+    count_faults("mutants refused", kind, refused)
