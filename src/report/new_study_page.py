@@ -73,9 +73,12 @@ def _strongest_maps(result: StudyResult, predictor: Predictor) -> dict[tuple[str
     slices, found = result.answers.blend.slices.loc[result.study.slices.index], {}
     for label in LABELS:
         try:
-            maps = study_maps(predictor, result, label).maps
+            seen, maps = study_maps(predictor, result, label)
         except UserError as error:
             log.warning("no maps on the page: %s", error)
+            return {}
+        if not np.array_equal(seen, result.volume):
+            log.warning("no maps on the page: the networks see a part of a slice only")
             return {}
         for row in np.argsort(-slices[label].to_numpy(), kind="stable")[:MAPPED]:
             found[slices.index[row], label] = maps[row]

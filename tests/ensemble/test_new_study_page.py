@@ -51,17 +51,28 @@ def test_the_page_shows_the_answer_slice_by_slice(predictor, study):
     assert shown.spacing_mm == (side, side)
 
 
-def test_every_label_has_maps_of_its_strongest_slices(study, tmp_path):
+def sharp_predictor(tmp_path, **options):
+    """One network whose maps have more than a pixel."""
     settings = load_settings(write_settings(tmp_path))
     write_clean(settings.clean)
     kind, run = load_kind("slice"), Run("sharp/stage1/a", 0, settings)
-    config = parse_config(kind.config, PIXELS | {"image_size": 64}, run.name)
+    config = parse_config(kind.config, PIXELS | {"image_size": 64} | options, run.name)
     kind.train(run, Prepared(settings.clean), config, CPU, LOG, False)
-    sharp = Predictor(TrainedExperiment(settings, "sharp", "cpu", keep=True, quiet=True))
+    return Predictor(TrainedExperiment(settings, "sharp", "cpu", keep=True, quiet=True))
+
+
+def test_every_label_has_maps_of_its_strongest_slices(study, tmp_path):
+    sharp = sharp_predictor(tmp_path)
     shown = shown_study(sharp.study(study), sharp)
     for label in LABELS:
         own = [image for image, of in shown.maps if of == label]
         assert set(own) == set(shown.slices[label].nlargest(MAPPED).index)
+
+
+def test_maps_of_a_part_of_a_slice_are_not_stretched_over_it(study, tmp_path, caplog):
+    sharp = sharp_predictor(tmp_path, crop=0.5)
+    assert not shown_study(sharp.study(study), sharp).maps
+    assert "no maps on the page: the networks see a part of a slice only" in caplog.text
 
 
 def test_where_there_can_be_no_maps_the_page_does_without(predictor, study, caplog):
