@@ -24,6 +24,7 @@ from ..training.engine.training_config import TrainingConfig
 from ..training.kinds import load_kind, load_run_config
 from ..training.launch import train_together
 from ..training.runs import Run, run_name, runs_read
+from ..training.split import unlabelled_part
 
 log = logging.getLogger("ich")
 
@@ -133,5 +134,5 @@ def train_replicate(
             train_together(run, divided, kind, config, device, quiet=True)
     for *_, step in plans:
         run = replicate.run(step.name)
-        load_kind(step.config.kind).predict(run, divided, device, silent)
+        load_kind(step.config.kind).predict(run, unlabelled_part(divided), device, silent)
         log.info("split %d, %s: trained, test part predicted", seed, step.name)

@@ -188,7 +188,7 @@ class Run:
         made = dict(made_from or {})
         if embeddings is not None:
             path = self.embeddings_file(part)
-            (self.folder / f"{part}.parquet").unlink(missing_ok=True)  # it is of other embeddings
+            self.path(f"{part}.parquet").unlink(missing_ok=True)  # it is of other embeddings
             with atomic_path(path) as temporary, open(temporary, "wb") as file:
                 np.save(file, _half(embeddings, self))
             made["embeddings"] = file_sha256(path)

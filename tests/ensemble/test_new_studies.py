@@ -31,7 +31,8 @@ from src.settings import load_settings
 from src.training.kinds import load_kind
 from src.training.runs import Run
 from tests.data.incoming.studies import volume, write_study
-from tests.ensemble.conftest import CONFIGS, CPU, FOLDS, LOG, PIXELS
+from tests.ensemble.conftest import CPU, LOG
+from tests.ensemble.tiny_experiment import CONFIGS, FOLDS, PIXELS
 from tests.training.prepared import write_clean, write_settings
 
 nibabel = pytest.importorskip("nibabel")

@@ -40,7 +40,6 @@ from .tables import (
 
 log = logging.getLogger("ich")
 
-MANY = 1000  # images; of fewer it is not worth a line how much room they need
 PACKED = 0.27  # of the bytes of int16, a generous share for head CT at 512 px
 
 
@@ -193,7 +192,7 @@ def _write_packs(studies: list[StudyFiles], folder: Path, options: Options, jobs
     if plan.kept:
         there = sum(map(len, plan.kept.values()))
         log.info("%s: %d images are there already, %d to store", folder, there, sum(weights))
-    if sum(weights) >= MANY:
+    if len(studies) > 1:  # of a single study it is no matter
         wanted = sum(weights) * options.size**2 * 2 * PACKED
         home = next(place for place in (folder, *folder.parents) if place.exists())
         free = shutil.disk_usage(home).free

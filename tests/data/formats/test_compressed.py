@@ -147,7 +147,7 @@ def test_twelve_bit_jpeg_is_decoded_without_the_extra_library():
 
 def test_nothing_that_decoders_print_reaches_standard_error():
     program = (
-        "from tests.data.test_compressed import *\n"
+        "from tests.data.formats.test_compressed import *\n"
         "data = packed('JPEGLosslessProcess14_1')\n"
         "stream = codestream(data)\n"
         "cause(data, stream[:900] + stream[-2:])\n"
