@@ -81,13 +81,18 @@ def test_where_there_can_be_no_maps_the_page_does_without(predictor, study, capl
     assert not shown_study(predictor.study(study), predictor, maps=False).maps
 
 
-def test_the_page_lies_beside_the_predictions_and_names_nobody_unasked(predictor, study, tmp_path):
+def test_the_page_lies_beside_the_predictions_and_names_nobody_unasked(predictor, tmp_path):
+    secrets = {"PatientName": "Doe^Jane", "StudyDate": "20191107", "AccessionNumber": "ACC4711"}
+    study = tmp_path / "named"
+    write_study(study, **secrets, SeriesDescription="HEAD of Jane, 20191107")
     for identified in (False, True):
         out = tmp_path / f"out{identified}"
         page = partial(write_new_study_page, identified=identified, maps=False)
         predict_studies(predictor, study, out, page=page)
         text = (out / "study.html").read_text()
-        assert "not a medical device" in text and ("1.2.1" in text) == identified
+        assert "not a medical device" in text and "HEAD of" in text
+        for secret in ("1.2.1", "Doe", "Jane", "20191107", "ACC4711"):
+            assert (secret in text) == identified
 
 
 def test_operating_points_are_those_that_step_5_left(tmp_path):

@@ -23,7 +23,7 @@ from .choice import COUNTED, FEWEST, SHORTEST_MM, choose
 from .find import Incoming
 from .gaps import find_gaps
 from .looks import MOST_SLICES, Look, doubts, look_at, refusal
-from .tags import read_tags
+from .tags import read_identity, read_tags
 
 Axis = tuple[float, float, float]
 NO_LOSS = ("duplicate", "localizer", "non-axial", "other plane")  # classes of cause that leave no gap
@@ -38,6 +38,7 @@ class PreparedStudy:
     left_out  every other file: name, cause
     series    what was chosen among, see `choose`; empty of a volume
     axes      directions along a row and down a column, patient coordinates (LPS); None where unknown
+    identity  what names the patient or the file, by its meaning
     """
 
     study_id: str
@@ -46,6 +47,7 @@ class PreparedStudy:
     left_out: pd.DataFrame
     series: pd.DataFrame
     axes: tuple[Axis, Axis] | None
+    identity: dict[str, str]
     look: Look
     warnings: list[str]
 
@@ -81,6 +83,7 @@ def prepare_study(
         left_out=_left_out(prepared.slices, names),
         series=table,
         axes=None if by_number else _axes(usable.index[0], inventory),
+        identity=_identity(study, usable.index[0], inventory),
         look=look,
         warnings=[*said, *doubts(look)],
     )
@@ -127,6 +130,13 @@ def _axes(image_id: str, inventory: Inventory) -> tuple[Axis, Axis]:
         headers, at = scan_headers([inventory.sources[row]]), 0
     along, down = (headers.iloc[at][[f"{name}_{axis}" for axis in "xyz"]] for name in ("row", "column"))
     return tuple(map(float, along)), tuple(map(float, down))
+
+
+def _identity(study: Incoming, image_id: str, inventory: Inventory) -> dict[str, str]:
+    if study.volume:
+        return {"file": study.names[0]}
+    row = int(np.flatnonzero(inventory.images["image_id"] == image_id)[0])
+    return read_identity(study.paths[row])
 
 
 def _series(folder: Path) -> pd.DataFrame:
