@@ -41,7 +41,7 @@ from typing import TYPE_CHECKING
 from src.command_line import command_line, run, start_logging
 
 if TYPE_CHECKING:
-    from src.ensemble.predictor import Predictor
+    from src.ensemble.answering.predictor import Predictor
 
 
 def main() -> None:
@@ -74,7 +74,7 @@ def predict_test_part(arguments: Namespace) -> None:
 
 def load(arguments: Namespace) -> Predictor:
     """The experiment, or the bundle."""
-    from src.ensemble.predictor import Predictor
+    from src.ensemble.answering.predictor import Predictor
 
     device, jobs = arguments.device, arguments.jobs
     if arguments.bundle is not None:
@@ -86,7 +86,7 @@ def predict_new_studies(arguments: Namespace) -> None:
     """Files in --out."""
     from functools import partial
 
-    from src.ensemble.study_files import predict_studies
+    from src.ensemble.answering.study_files import predict_studies
     from src.report.new_study_page import write_new_study_page
 
     page = partial(write_new_study_page, identified=arguments.identified, maps=not arguments.no_maps)
@@ -98,7 +98,7 @@ def predict_new_studies(arguments: Namespace) -> None:
 
 def export(arguments: Namespace) -> None:
     """One file."""
-    from src.ensemble.export import export_bundle
+    from src.ensemble.answering.export import export_bundle
     from src.settings import load_settings
 
     path = export_bundle(load_settings(arguments.settings), arguments.experiment, arguments.export)
@@ -108,7 +108,7 @@ def export(arguments: Namespace) -> None:
 
 def write_onnx(arguments: Namespace) -> None:
     """A file a fold."""
-    from src.ensemble.onnx_export import export_onnx
+    from src.ensemble.answering.onnx_export import export_onnx
     from src.settings import load_settings
 
     written = export_onnx(load_settings(arguments.settings), arguments.experiment, arguments.onnx)
@@ -119,7 +119,7 @@ def write_onnx(arguments: Namespace) -> None:
 
 def score_labelled(arguments: Namespace) -> None:
     """Files in --out."""
-    from src.ensemble.transfer import score_transfer
+    from src.ensemble.answering.transfer import score_transfer
     from src.files import write_text
     from src.report.transfer_page import transfer_page
     from src.settings import load_settings
@@ -135,7 +135,7 @@ def score_labelled(arguments: Namespace) -> None:
 
 def evaluate(arguments: Namespace) -> None:
     """Files in --out."""
-    from src.ensemble.evaluate_table import evaluate_table, text_of
+    from src.ensemble.answering.evaluate_table import evaluate_table, text_of
 
     trained = load(arguments).experiment
     scores = evaluate_table(trained, arguments.evaluate, arguments.root, arguments.out, arguments.jobs)

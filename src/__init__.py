@@ -15,7 +15,7 @@ install()
 def __getattr__(name: str) -> Any:
     """`from ich import Predictor` loads what it needs, and only that asks for it."""
     if name == "Predictor":
-        from .ensemble.predictor import Predictor
+        from .ensemble.answering.predictor import Predictor
 
         return Predictor
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

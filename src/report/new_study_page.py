@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from ..data.prepared import Prepared
-from ..ensemble.predictor import Predictor
-from ..ensemble.study_result import StudyResult
+from ..ensemble.answering.predictor import Predictor
+from ..ensemble.answering.study_result import StudyResult
 from ..errors import UserError
 from ..labels import LABELS
 from .study_maps import study_maps

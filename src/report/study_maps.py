@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..ensemble.predictor import Predictor
-from ..ensemble.study_result import StudyResult
+from ..ensemble.answering.predictor import Predictor
+from ..ensemble.answering.study_result import StudyResult
 from ..errors import UserError
 from ..models.slice_classifier import build_slice_classifier
 from ..training.engine.devices import choose_device

@@ -9,9 +9,9 @@ import pytest
 
 from src.config import parse_config
 from src.data.prepared import Prepared
-from src.ensemble.answers import TrainedExperiment
-from src.ensemble.predictor import Predictor
-from src.ensemble.study_files import predict_studies
+from src.ensemble.answering.answers import TrainedExperiment
+from src.ensemble.answering.predictor import Predictor
+from src.ensemble.answering.study_files import predict_studies
 from src.evaluation.operating import operating_points
 from src.files import write_json
 from src.labels import LABELS

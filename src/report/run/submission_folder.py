@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ...ensemble.bundle import POINTS
+from ...ensemble.answering.bundle import POINTS
 from ...ensemble.ensemble_config import EnsembleConfig, load_ensemble
 from ...ensemble.experiment import evaluate_experiment
 from ...ensemble.gather import experiment_targets

@@ -15,14 +15,14 @@ from src.data.incoming.study import prepare_study
 from src.data.preparation.options import Options
 from src.data.preparation.prepare import prepare
 from src.data.prepared import Prepared
-from src.ensemble import onnx_export
-from src.ensemble.answers import TrainedExperiment
-from src.ensemble.bundle import open_bundle, write_bundle
-from src.ensemble.export import export_bundle
-from src.ensemble.onnx_export import export_onnx
-from src.ensemble.predictor import Predictor, Refused
-from src.ensemble.study_files import predict_studies
-from src.ensemble.study_result import COLUMNS, SPREADS
+from src.ensemble.answering import onnx_export
+from src.ensemble.answering.answers import TrainedExperiment
+from src.ensemble.answering.bundle import open_bundle, write_bundle
+from src.ensemble.answering.export import export_bundle
+from src.ensemble.answering.onnx_export import export_onnx
+from src.ensemble.answering.predictor import Predictor, Refused
+from src.ensemble.answering.study_files import predict_studies
+from src.ensemble.answering.study_result import COLUMNS, SPREADS
 from src.errors import UserError
 from src.files import read_json
 from src.labels import LABELS

@@ -6,15 +6,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..data.windows import BRAIN
-from ..errors import UserError
-from ..files import atomic_path
-from ..models.slice_classifier import build_slice_classifier
-from ..settings import Settings
-from ..training.kinds import kind_of
-from ..training.runs import Run, experiment_name
-from ..training.slices.slice_config import SliceConfig
-from .gather import complete_runs
+from ...data.windows import BRAIN
+from ...errors import UserError
+from ...files import atomic_path
+from ...models.slice_classifier import build_slice_classifier
+from ...settings import Settings
+from ...training.kinds import kind_of
+from ...training.runs import Run, experiment_name
+from ...training.slices.slice_config import SliceConfig
+from ..gather import complete_runs
 
 LARGEST_DIFFERENCE = 1e-4  # of logits
 INPUTS, OUTPUTS = ("hu", "windows"), ("logits", "embeddings")

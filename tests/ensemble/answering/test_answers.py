@@ -9,8 +9,8 @@ import pytest
 
 from src.config import parse_config
 from src.data.prepared import Prepared
-from src.ensemble.answers import TrainedExperiment, spread
-from src.ensemble.known_patients import held_out_folds
+from src.ensemble.answering.answers import TrainedExperiment, spread
+from src.ensemble.answering.known_patients import held_out_folds
 from src.errors import UserError
 from src.files import read_json, write_json
 from src.labels import LABELS

@@ -15,10 +15,10 @@ from typing import Any
 
 import pandas as pd
 
-from ..data.incoming.find import Incoming, find_studies
-from ..errors import UserError
-from ..files import fingerprint, read_json, write_csv, write_json
-from ..labels import LABELS
+from ...data.incoming.find import Incoming, find_studies
+from ...errors import UserError
+from ...files import fingerprint, read_json, write_csv, write_json
+from ...labels import LABELS
 from .predictor import Predictor, check_series
 from .study_result import StudyResult
 

@@ -14,10 +14,10 @@ from importlib.metadata import version
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ..errors import UserError
-from ..files import atomic_path, file_sha256
-from ..settings import Settings
-from ..training.runs import HASHED, Run
+from ...errors import UserError
+from ...files import atomic_path, file_sha256
+from ...settings import Settings
+from ...training.runs import HASHED, Run
 from .answers import TrainedExperiment
 
 MANIFEST, CARD, BLEND_FILE, POINTS = "manifest.json", "model_card.md", "blend.json", "operating_points.json"

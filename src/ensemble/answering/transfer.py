@@ -8,16 +8,16 @@ from typing import Any
 
 import pandas as pd
 
-from ..data.folds import link_patients
-from ..data.prepared import Prepared
-from ..data.synthetic_truth import is_synthetic
-from ..errors import UserError
-from ..evaluation.labelled_scores import Labelled
-from ..evaluation.metrics import SCORING_EPS
-from ..files import write_csv, write_json
-from ..labels import LABELS
-from ..settings import Settings
-from ..training.runs import experiment_name
+from ...data.folds import link_patients
+from ...data.prepared import Prepared
+from ...data.synthetic_truth import is_synthetic
+from ...errors import UserError
+from ...evaluation.labelled_scores import Labelled
+from ...evaluation.metrics import SCORING_EPS
+from ...files import write_csv, write_json
+from ...labels import LABELS
+from ...settings import Settings
+from ...training.runs import experiment_name
 from .answers import Answer, Answers, TrainedExperiment
 
 SPREADS = tuple(f"{label}_spread" for label in LABELS)

@@ -14,19 +14,19 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pandas as pd
 
-from ..data.prepared import Prepared
-from ..errors import UserError
-from ..evaluation.blend import Blend
-from ..evaluation.metrics import study_maximum
-from ..files import read_json
-from ..labels import LABELS
-from ..settings import Settings
-from ..targets import HEMORRHAGE
-from ..training.launch import predict_part
-from ..training.provenance import check_alike, check_geometry, check_unchanged
-from ..training.runs import Loaded, Run
-from ..training.split import part_of
-from .gather import complete_runs
+from ...data.prepared import Prepared
+from ...errors import UserError
+from ...evaluation.blend import Blend
+from ...evaluation.metrics import study_maximum
+from ...files import read_json
+from ...labels import LABELS
+from ...settings import Settings
+from ...targets import HEMORRHAGE
+from ...training.launch import predict_part
+from ...training.provenance import check_alike, check_geometry, check_unchanged
+from ...training.runs import Loaded, Run
+from ...training.split import part_of
+from ..gather import complete_runs
 from .known_patients import ALL_FOLDS, NO_FOLD, held_out_folds
 
 log = logging.getLogger("ich")

@@ -12,9 +12,9 @@ import pytest
 from src.data.preparation.options import Options
 from src.data.preparation.prepare import prepare
 from src.data.prepared import Prepared
-from src.ensemble import evaluate_table as module
-from src.ensemble.answers import TrainedExperiment
-from src.ensemble.evaluate_table import evaluate_table
+from src.ensemble.answering import evaluate_table as module
+from src.ensemble.answering.answers import TrainedExperiment
+from src.ensemble.answering.evaluate_table import evaluate_table
 from src.errors import UserError
 from src.evaluation.metrics import study_maximum, weighted_log_loss
 from src.evaluation.reliability import expected_calibration_error

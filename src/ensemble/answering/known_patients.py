@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from ..data.folds import link_patients
-from ..data.prepared import Prepared
-from ..training.runs import Run
+from ...data.folds import link_patients
+from ...data.prepared import Prepared
+from ...training.runs import Run
 
 ALL_FOLDS, NO_FOLD = -1, -2  # beside the number of the one fold that may answer
 

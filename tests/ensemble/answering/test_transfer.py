@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 
 from src.data.prepared import Prepared
-from src.ensemble.answers import Answer, Answers, TrainedExperiment
-from src.ensemble.transfer import Truth, score_transfer, transfer_scores
+from src.ensemble.answering.answers import Answer, Answers, TrainedExperiment
+from src.ensemble.answering.transfer import Truth, score_transfer, transfer_scores
 from src.errors import UserError
 from src.evaluation.metrics import weighted_log_loss
 from src.evaluation.roc import delong_paired

@@ -6,13 +6,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from ..data.preparation.options import Options
-from ..data.preparation.prepare import prepare
-from ..data.prepared import Prepared
-from ..data.readers.table_rows import NUMBERS, TEXTS, read_rows
-from ..errors import UserError
-from ..files import write_csv, write_json
-from ..labels import LABELS
+from ...data.preparation.options import Options
+from ...data.preparation.prepare import prepare
+from ...data.prepared import Prepared
+from ...data.readers.table_rows import NUMBERS, TEXTS, read_rows
+from ...errors import UserError
+from ...files import write_csv, write_json
+from ...labels import LABELS
 from .answers import TrainedExperiment
 from .transfer import Truth, answer_table
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..data.incoming.study import PreparedStudy
-from ..labels import LABELS
+from ...data.incoming.study import PreparedStudy
+from ...labels import LABELS
 from .answers import Answers
 
 SPREADS = tuple(f"{label}_spread" for label in LABELS)

@@ -8,14 +8,14 @@ from typing import Any
 
 import pandas as pd
 
-from ..data.prepared import Prepared
-from ..data.synthetic_truth import is_synthetic
-from ..evaluation.metrics import weighted_log_loss
-from ..evaluation.operating import operating_points
-from ..labels import LABELS
-from ..settings import Settings
-from ..training.runs import experiment_name
-from ..training.split import labelled_slices
+from ...data.prepared import Prepared
+from ...data.synthetic_truth import is_synthetic
+from ...evaluation.metrics import weighted_log_loss
+from ...evaluation.operating import operating_points
+from ...labels import LABELS
+from ...settings import Settings
+from ...training.runs import experiment_name
+from ...training.split import labelled_slices
 from .answers import TrainedExperiment
 from .bundle import CARD, POINTS, write_bundle
 

@@ -1,0 +1,1 @@
+"""A trained experiment asked about data it was not trained on: new studies, tables, other data sets."""
