@@ -87,7 +87,7 @@ def predict_new_studies(arguments: Namespace) -> None:
     from functools import partial
 
     from src.ensemble.answering.study_files import predict_studies
-    from src.report.new_study_page import write_new_study_page
+    from src.report.study.new_study_page import write_new_study_page
 
     page = partial(write_new_study_page, identified=arguments.identified, maps=not arguments.no_maps)
     table = predict_studies(load(arguments), arguments.study, arguments.out, arguments.series, page)

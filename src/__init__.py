@@ -5,6 +5,7 @@ Dependencies point one way: small files <- data <- models, evaluation <- trainin
 scripts; audit and phantom are leaves.
 """
 
+from importlib import import_module
 from typing import Any
 
 from .torchvision_hook import install
@@ -15,7 +16,5 @@ install()
 def __getattr__(name: str) -> Any:
     """`from ich import Predictor` loads what it needs, and only that asks for it."""
     if name == "Predictor":
-        from .ensemble.answering.predictor import Predictor
-
-        return Predictor
+        return import_module(".ensemble.answering.predictor", __name__).Predictor
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -26,7 +26,7 @@ from src.ensemble.answering.study_result import COLUMNS, SPREADS
 from src.errors import UserError
 from src.files import read_json
 from src.labels import LABELS
-from src.report.study_maps import study_maps
+from src.report.study.study_maps import study_maps
 from src.settings import load_settings
 from src.training.kinds import load_kind
 from src.training.runs import Run

@@ -15,8 +15,8 @@ from src.ensemble.answering.study_files import predict_studies
 from src.evaluation.operating import operating_points
 from src.files import write_json
 from src.labels import LABELS
-from src.report.new_study_page import MAPPED, points_of, shown_study, write_new_study_page
-from src.report.study_page import Point
+from src.report.study.new_study_page import MAPPED, points_of, shown_study, write_new_study_page
+from src.report.study.study_page import Point
 from src.settings import load_settings
 from src.training.kinds import load_kind
 from src.training.runs import Run

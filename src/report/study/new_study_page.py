@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ..data.prepared import Prepared
-from ..ensemble.answering.predictor import Predictor
-from ..ensemble.answering.study_result import StudyResult
-from ..errors import UserError
-from ..labels import LABELS
+from ...data.prepared import Prepared
+from ...ensemble.answering.predictor import Predictor
+from ...ensemble.answering.study_result import StudyResult
+from ...errors import UserError
+from ...labels import LABELS
 from .study_maps import study_maps
 from .study_page import Point, ShownStudy, write_study_page
 

@@ -6,8 +6,8 @@ import zlib
 import numpy as np
 import pytest
 
-from src.report.hu_packing import SLICE_BYTES, STEPS, PackedSlices, pack_slices, said_of
-from tests.report.study_example import volume
+from src.report.study.hu_packing import SLICE_BYTES, STEPS, PackedSlices, pack_slices, said_of
+from tests.report.study.study_example import volume
 
 
 def unpacked(packed: PackedSlices, height: int, width: int) -> np.ndarray:
@@ -41,7 +41,7 @@ def test_values_that_no_scanner_measures_are_clipped():
 
 @pytest.mark.parametrize(("steps", "most"), [(STEPS[1], 93_000), (STEPS[2], 85_000)])
 def test_noise_that_takes_too_much_room_is_rounded_where_no_soft_window_looks(monkeypatch, steps, most):
-    monkeypatch.setattr("src.report.hu_packing.SLICE_BYTES", most // 60)
+    monkeypatch.setattr("src.report.study.hu_packing.SLICE_BYTES", most // 60)
     hu = np.random.default_rng(0).integers(-1024, 3072, (2, 160, 160)).astype(np.int16)
     hu[:, 40:] //= 10  # most of it soft tissue
     packed = pack_slices(hu)
@@ -54,7 +54,7 @@ def test_noise_that_takes_too_much_room_is_rounded_where_no_soft_window_looks(mo
 
 
 def test_slices_of_512_pixels_stay_small_even_with_the_noise_of_a_sharp_kernel(monkeypatch):
-    monkeypatch.setattr("src.report.hu_packing.FEWEST", 2)
+    monkeypatch.setattr("src.report.study.hu_packing.FEWEST", 2)
     packed = pack_slices(volume(count=2, height=512, width=512, noise=30))
     assert packed.steps != (1, 1) and sum(map(len, packed.texts)) <= 2 * SLICE_BYTES
     assert 60 * SLICE_BYTES < 11.5e6  # a page of 60 such slices weighs less than 12 MB

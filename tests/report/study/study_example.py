@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from src.labels import LABELS
-from src.report.study_page import Point, ShownStudy
+from src.report.study.study_page import Point, ShownStudy
 
 COUNT, HEIGHT, WIDTH = 12, 48, 64
 IDS = [f"1.2.840.99.{number}" for number in range(1, COUNT + 1)]

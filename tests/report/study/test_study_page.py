@@ -9,8 +9,15 @@ import pytest
 
 from src.data.windows import WINDOWS
 from src.labels import LABELS
-from src.report.study_page import ShownStudy, _marks, _ranges, _ticks, render_study_page, write_study_page
-from tests.report.study_example import COUNT, IDS, example, volume
+from src.report.study.study_page import (
+    ShownStudy,
+    _marks,
+    _ranges,
+    _ticks,
+    render_study_page,
+    write_study_page,
+)
+from tests.report.study.study_example import COUNT, IDS, example, volume
 
 NAMES = {"patient": "Muster^Erika", "patient id": "P-4711", "study date": "20190501"}
 SERIES = pd.DataFrame(

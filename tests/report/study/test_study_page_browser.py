@@ -13,9 +13,9 @@ import torch
 
 from src.data.windows import WINDOWS, stack_windows
 from src.labels import LABELS
-from src.report.hu_packing import _text
-from src.report.study_page import SHOWN_WINDOWS, ShownStudy, write_study_page
-from tests.report.study_example import COUNT, HEIGHT, WIDTH, example, volume
+from src.report.study.hu_packing import _text
+from src.report.study.study_page import SHOWN_WINDOWS, ShownStudy, write_study_page
+from tests.report.study.study_example import COUNT, HEIGHT, WIDTH, example, volume
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright drives the browser")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -377,7 +377,7 @@ def large_study(monkeypatch: pytest.MonkeyPatch, count: int = 60, size: int = 51
     """As many slices as any study of the contest, with the noise of a usual scan; few are packed anew."""
     few = volume(count=4, height=size, width=size, noise=6)
     pack = functools.cache(lambda numbers: _text(np.frombuffer(numbers, int).reshape(size, size)))
-    monkeypatch.setattr("src.report.hu_packing._text", lambda numbers: pack(numbers.tobytes()))
+    monkeypatch.setattr("src.report.study.hu_packing._text", lambda numbers: pack(numbers.tobytes()))
     slices = pd.DataFrame(0.1, [f"{number}" for number in range(count)], LABELS)
     return ShownStudy(np.concatenate([few] * (count // 4)), slices, slices.max())
 

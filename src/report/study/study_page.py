@@ -14,13 +14,13 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from ..data.windows import WINDOWS
-from ..files import write_text
-from ..labels import LABELS, SUBTYPES
-from .cam_pictures import HEAT, heat_gradient
-from .gradcam import normalise
+from ...data.windows import WINDOWS
+from ...files import write_text
+from ...labels import LABELS, SUBTYPES
+from ..cam_pictures import HEAT, heat_gradient
+from ..gradcam import normalise
+from ..pages import render_page
 from .hu_packing import PackedSlices, pack_slices, said_of
-from .pages import render_page
 
 SHOWN = ("any", *SUBTYPES)  # from above
 SHOWN_WINDOWS = ("brain", "subdural", "stroke", "soft_tissue", "bone")

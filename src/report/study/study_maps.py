@@ -7,16 +7,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..ensemble.answering.predictor import Predictor
-from ..ensemble.answering.study_result import StudyResult
-from ..errors import UserError
-from ..models.slice_classifier import build_slice_classifier
-from ..training.engine.devices import choose_device
-from ..training.kinds import kind_of
-from ..training.runs import Run
-from ..training.slices.slice_config import SliceConfig
-from .cam_page import Explainer
-from .gradcam import normalise
+from ...ensemble.answering.predictor import Predictor
+from ...ensemble.answering.study_result import StudyResult
+from ...errors import UserError
+from ...models.slice_classifier import build_slice_classifier
+from ...training.engine.devices import choose_device
+from ...training.kinds import kind_of
+from ...training.runs import Run
+from ...training.slices.slice_config import SliceConfig
+from ..cam_page import Explainer
+from ..gradcam import normalise
 
 
 class StudyMaps(NamedTuple):
