@@ -36,7 +36,7 @@ GROUPS = ("patient_id", "study_id", "series_id")
 TEXTS = (*NAMES, *GROUPS, "split", "class_name")
 WINDOW = ("window_center", "window_width")
 NUMBERS = ("slice", "position_mm", *WINDOW)
-REMEDY = "give a CSV or Parquet table with a row an image, see README"
+REMEDY = "give a CSV or Parquet table with a row an image, see docs/guide.md"
 
 
 @dataclass(frozen=True)
