@@ -1,18 +1,16 @@
 """The exact commands that make a result again: preparation, every run blended, prediction, ensemble."""
 
-import json
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..config import load_config, read_values
+from ..config import read_values
 from ..data.preparation.options import Options
 from ..data.prepared import FOLDS, Prepared
 from ..files import file_sha256
 from ..settings import Settings
-from ..training.engine.training_config import WITHOUT_EFFECT
-from ..training.kinds import kind_of
+from ..training.kinds import set_flags
 from ..training.runs import Run, runs_of
 from .ensemble_config import External
 
@@ -73,23 +71,12 @@ def _training(settings: Settings, root: Path, name: str, tail: str) -> list[str]
     run, file = runs[0], root / f"{name}.json"
     lines, overrides = [], ""
     if file.exists():
-        overrides = "".join(
-            f" --set {shlex.quote(f'{key}={json.dumps(value)}')}"
-            for key, value in _differences(run, file).items()
-        )
+        overrides = set_flags(run, file)
     else:
         lines.append(f"# {file} is gone; its content: {run.folder / 'config.json'}")
     command = f"python train_{run.stage}.py {shlex.quote(str(file))}{overrides}"
     everything = set(Prepared(settings.clean).folds["fold"]) == {r.fold for r in runs}
     return [*lines, *([command + tail] if everything else [f"{command} --fold {r.fold}{tail}" for r in runs])]
-
-
-def _differences(run: Run, file: Path) -> dict[str, Any]:
-    """Keys whose values the run was trained with differ from what the file says now."""
-    model = kind_of(run).config
-    trained = json.loads(run.read_config(model).model_dump_json())
-    stated = json.loads(load_config(model, file).model_dump_json())
-    return {k: v for k, v in trained.items() if v != stated[k] and k not in WITHOUT_EFFECT}
 
 
 def _prepare_flags(options: dict[str, Any]) -> str:

@@ -4,7 +4,9 @@ A kind is a room beside this file with a module `kind` whose KIND says how such 
 and predicted. What reads pixels belongs to stage 1, what reads the outputs of runs to stage 2.
 """
 
+import json
 import logging
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -19,7 +21,7 @@ from ..config import load_config, read_values
 from ..config_keys import listing
 from ..data.prepared import Prepared
 from ..errors import UserError
-from .engine.training_config import TrainingConfig
+from .engine.training_config import WITHOUT_EFFECT, TrainingConfig
 from .runs import Run
 
 ROOMS = {"slice": "slices", "sequence": "sequences", "video": "videos", "stacker": "studies"}
@@ -51,6 +53,15 @@ def load_kind(name: str) -> Kind:
 def kind_of(run: Run) -> Kind:
     """The kind of a run folder, by its own config.json."""
     return load_kind(_name(read_values(run.require("config.json")), run.stage, run.folder / "config.json"))
+
+
+def set_flags(run: Run, file: Path) -> str:
+    """` --set KEY=VALUE` for what a run was trained with and its file below experiments/ does not say now."""
+    model = kind_of(run).config
+    trained = json.loads(run.read_config(model).model_dump_json())
+    stated = json.loads(load_config(model, file).model_dump_json())
+    differing = {k: v for k, v in trained.items() if v != stated[k] and k not in WITHOUT_EFFECT}
+    return "".join(f" --set {shlex.quote(f'{key}={json.dumps(value)}')}" for key, value in differing.items())
 
 
 def load_run_config(

@@ -82,9 +82,20 @@ class Run:
 
     @property
     def command(self) -> str:
-        """What trains this fold."""
-        config = f"experiments/{self.name}.json"
-        return f"python train_{self.stage}.py {config} --fold {self.fold}{self.settings.flag}"
+        """What trains this fold, with the --set it was trained with where it has been."""
+        file = Path(f"experiments/{self.name}.json")
+        flags = f"{self._set_flags(file)} --fold {self.fold}{self.settings.flag}"
+        return f"python train_{self.stage}.py {file}{flags}"
+
+    def _set_flags(self, file: Path) -> str:
+        if not file.exists() or not (self.folder / "config.json").exists():
+            return ""
+        from .kinds import set_flags  # which imports this module
+
+        try:
+            return set_flags(self, file)
+        except UserError:  # a damaged configuration tells nothing; the remedy is wanted all the same
+            return ""
 
     def __str__(self) -> str:
         return f"{self.name} fold {self.fold}"

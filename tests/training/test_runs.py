@@ -40,6 +40,20 @@ def test_a_run_is_named_by_the_path_of_its_configuration(tmp_path):
     assert experiment_name("experiments/demo/") == "demo"
 
 
+def test_the_command_of_a_fold_has_the_set_it_was_trained_with(run, prepared, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "experiments/demo/stage1/small.json"
+    file.parent.mkdir(parents=True)
+    file.write_text('{"backbone": "test_resnet"}')
+    plain = "python train_stage1.py experiments/demo/stage1/small.json --fold 0"
+    assert run.command == plain  # nothing is trained yet
+    finish(run, SliceConfig(backbone="test_resnet", lr=0.5, windows=((40, 80),), notes="x"), prepared)
+    windows = "--set 'windows=[[40.0, 80.0]]'"
+    assert run.command == f"{plain.removesuffix(' --fold 0')} {windows} --set lr=0.5 --fold 0"
+    (run.folder / "config.json").write_text("{")
+    assert run.command == plain
+
+
 def test_a_missing_file_names_the_command_that_makes_it_settings_and_all(run):
     command = (
         "python train_stage1.py experiments/demo/stage1/small.json --fold 0 --settings .*/SETTINGS.json$"
