@@ -55,14 +55,23 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def _remove_abandoned(path: Path) -> None:
-    """A writer holds a lock on its temporary file; the system gives it up when the process dies."""
     for left in path.parent.glob(f".{glob.escape(path.name)}.*{PARTIAL}"):
-        try:
-            with open(left, "rb") as file:
-                if _lock(file):
-                    left.unlink()
-        except FileNotFoundError:  # its writer has just finished
-            continue
+        remove_abandoned(left)
+
+
+def remove_abandoned(left: Path) -> bool:
+    """Delete a temporary file of `atomic_path` whose writer is dead; whether it was.
+
+    A writer holds a lock on its temporary file; the system gives it up when the process dies.
+    """
+    try:
+        with open(left, "rb") as file:
+            abandoned = _lock(file)
+            if abandoned:
+                left.unlink()
+    except FileNotFoundError:  # its writer has just finished
+        return False
+    return abandoned
 
 
 def _lock(file: IO[Any]) -> bool:

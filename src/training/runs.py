@@ -38,6 +38,7 @@ from .provenance import environment
 HASHED = ("config.json", "model.safetensors", "model.txt", "embedding_map.safetensors", "oof.parquet")
 TRAINED = (*HASHED, "embeddings.npy", "metrics.json")  # made by training, in the run folder always
 DERIVED = ("test*", "train*", "probe*", "missing*", "oof*", "embeddings.npy")  # made by a complete fold
+AGAIN = ("train.*", "train_*", "probe.*", "probe_*", "oof_*", "test_*")  # of DERIVED, see `made_again`
 PATIENCE = 10.0  # seconds: a training that is told to stop, or has lost its parent, saves its state meanwhile
 
 
@@ -156,6 +157,14 @@ class Run:
             for path in self.folder.glob(pattern):
                 path.unlink()
 
+    def made_again(self) -> list[Path]:
+        """Files of a complete fold that the step which reads them predicts again where they are missing: what
+        it says through single views, of the slices it trained on, of probes.
+        """
+        kept = self.embeddings_file("test").name  # `has` asks for it
+        found = [path for pattern in AGAIN for path in self.folder.glob(pattern) if path.name != kept]
+        return sorted(found)
+
     def save_config(self, config: StrictModel) -> None:
         write_json(self.folder / "config.json", json.loads(config.model_dump_json()))
 
@@ -234,9 +243,12 @@ class Run:
 
     def remove_checkpoints(self) -> None:
         """What a complete fold needs no more: checkpoints of every seed, snapshots of epochs."""
-        for pattern in (self.checkpoint.name, "seed*.pt", "*_epoch*.safetensors"):
-            for path in self.checkpoint.parent.glob(pattern):
-                path.unlink(missing_ok=True)
+        for path in self.checkpoint_files():
+            path.unlink(missing_ok=True)
+
+    def checkpoint_files(self) -> list[Path]:
+        patterns = (self.checkpoint.name, "seed*.pt", "*_epoch*.safetensors")
+        return [path for pattern in patterns for path in self.checkpoint.parent.glob(pattern)]
 
     def finish(
         self,

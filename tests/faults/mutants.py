@@ -16,7 +16,7 @@ from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.tag import Tag
-from src.data.nifti import header_rows, slice_values
+from src.data.formats.nifti import header_rows, slice_values
 
 from src.data.contest_csv import read_labels, read_long
 from src.data.dicom import decode, scan_headers
@@ -245,7 +245,7 @@ def try_mutants(kind: str, number: int, seed: int, folder: str) -> None:
     import signal
     import traceback
 
-    from src.data import nifti
+    from src.data.formats import nifti
     from src.errors import UserError
 
     place = Path(folder)
