@@ -29,7 +29,7 @@ experiment, that every member is compared with, pair by pair.
 
 --evaluate: the same for every image of a table, without a step before: a row an image, `path` or `image_id`
 (a file below --root), labels, and where known patient_id, study_id, position_mm, window_center, window_width
-(all columns: README). predictions.csv and scores.json go to --out.
+(all columns: docs/data_card.md). predictions.csv and scores.json go to --out.
 """
 
 from __future__ import annotations
@@ -137,8 +137,10 @@ def evaluate(arguments: Namespace) -> None:
     """Files in --out."""
     from src.ensemble.answering.evaluate_table import evaluate_table, text_of
 
-    trained = load(arguments).experiment
-    scores = evaluate_table(trained, arguments.evaluate, arguments.root, arguments.out, arguments.jobs)
+    predictor = load(arguments)  # it holds the folder of an opened bundle
+    scores = evaluate_table(
+        predictor.experiment, arguments.evaluate, arguments.root, arguments.out, arguments.jobs
+    )
     if not arguments.quiet:
         print(f"{text_of(scores)}\nscores: {arguments.out / 'scores.json'}")
 

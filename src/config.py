@@ -4,7 +4,7 @@ Unknown keys, duplicate keys and wrong types are errors that name the file, the 
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -133,33 +133,72 @@ Location = tuple[int | str, ...]
 def _sentences(model: type[StrictModel], values: dict[str, Any], error: ValidationError) -> list[str]:
     """One for each key: where a value fits no type of a union, pydantic has an error for every type."""
     sentences: dict[Location, str] = {}
-    for item in error.errors():
+    for item in _of_nearest_models(values, error.errors()):
         key, value = _locate(values, item["loc"])
-        if item["type"] == "missing" and item["loc"][:-1] == key and isinstance(value, dict):
-            sentences[item["loc"]] = f"the key {_dotted(item['loc'])!r} is missing"
+        if item["type"] == "missing" and isinstance(value, dict):
+            absent = (*key, item["loc"][-1])
+            sentences[absent] = f"the key {_dotted(absent)!r} is missing"
         elif key not in sentences or item["type"] == "unknown_name":  # this one says the most
-            sentences[key] = _sentence(model, key, value, item)
+            sentences[key] = _sentence(model, values, key, item)
     return list(sentences.values())
 
 
-def _locate(values: Any, location: Location) -> tuple[Location, Any]:
-    """The part of a location that leads through the JSON, without names of types, and what stands there."""
+def _of_nearest_models(values: dict[str, Any], items: Sequence[Any]) -> list[Any]:
+    """Where an object fits no type of a union, its errors as the model that has the fewest."""
+    unions: dict[Location, dict[int | str, list[Any]]] = {}
+    for item in items:
+        place = _before_union(values, item["loc"])
+        kind = item["loc"][len(place)] if len(place) < len(item["loc"]) else ""
+        unions.setdefault(place, {}).setdefault(kind, []).append(item)
+    chosen: list[Any] = []
+    for place, kinds in unions.items():
+        found = list(kinds.values())
+        if place and isinstance(_locate(values, place)[1], dict):
+            models = [errors for errors in found if all(_is_within(item, place) for item in errors)]
+            found = [min(models, key=len)] if models else found
+        chosen += [item for errors in found for item in errors]
+    return chosen
+
+
+def _before_union(values: Any, location: Location) -> Location:
+    """The part of a location before the first name of a type."""
     for depth, step in enumerate(location):
-        known = values if isinstance(values, dict) else range(len(values)) if isinstance(values, list) else ()
-        if step not in known:
-            return location[:depth], values
+        if step not in _steps(values):
+            return location[:depth]
         values = values[step]
-    return location, values
+    return location
+
+
+def _is_within(item: Any, place: Location) -> bool:
+    """Whether an error is one of an object's keys, or what a validator of ours says of it."""
+    return len(item["loc"]) > len(place) + 1 or item["type"] == "value_error"
+
+
+def _locate(values: Any, location: Location) -> tuple[Location, Any]:
+    """The part of a location that leads through the JSON, without names of models, and what stands there."""
+    key: list[int | str] = []
+    for step in location:
+        if step in _steps(values):
+            key.append(step)
+            values = values[step]
+        elif not isinstance(values, dict):
+            break
+    return tuple(key), values
+
+
+def _steps(values: Any) -> Collection[int | str]:
+    """That lead further from a JSON value."""
+    return values if isinstance(values, dict) else range(len(values)) if isinstance(values, list) else ()
 
 
 def _dotted(location: Location) -> str:
     return ".".join(map(str, location))
 
 
-def _sentence(model: type[StrictModel], key: Location, value: Any, item: Any) -> str:
-    name, kind = _dotted(key), item["type"]
+def _sentence(model: type[StrictModel], values: dict[str, Any], key: Location, item: Any) -> str:
+    name, kind, value = _dotted(key), item["type"], _locate(values, key)[1]
     if kind == "extra_forbidden":
-        known = known_keys(model, key[:-1])
+        known = known_keys(model, key[:-1], _locate(values, key[:-1])[1])
         near = nearest(str(key[-1]), known)
         hint = f"did you mean {near!r}?" if near else f"known keys: {', '.join(known)}"
         return f"unknown key {name!r}; {hint}"

@@ -3,7 +3,7 @@
 import difflib
 import json
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -58,11 +58,15 @@ def expected(model: type[BaseModel], location: Sequence[int | str]) -> str:
     return _words(schema, _at(schema, location))
 
 
-def known_keys(model: type[BaseModel], location: Sequence[int | str]) -> list[str]:
-    """The keys of the object at a location."""
+def known_keys(model: type[BaseModel], location: Sequence[int | str], given: Collection[str]) -> list[str]:
+    """The keys of the object at a location; where several may stand, of the one nearest to given keys."""
     schema = _schema(model)
-    options = _options(schema, _at(schema, location))
-    return [key for option in options for key in option.get("properties", {})]
+    options = [option for option in _options(schema, _at(schema, location)) if "properties" in option]
+
+    def wrong(option: Schema) -> int:
+        return len(set(given) - set(option["properties"])) + len(set(option.get("required", ())) - set(given))
+
+    return list(min(options, key=wrong)["properties"]) if options else []
 
 
 def nearest(name: str, known: Sequence[str]) -> str | None:
@@ -128,7 +132,7 @@ def _inside(schema: Schema, step: int | str) -> list[Schema]:
 def _words(root: Schema, schema: Schema, plural: str = "") -> str:
     """plural: `s` for the entries of a list."""
     if "anyOf" in schema:
-        return " or ".join(_words(root, option, plural) for option in schema["anyOf"])
+        return " or ".join(dict.fromkeys(_words(root, option, plural) for option in schema["anyOf"]))
     if "enum" in schema or "const" in schema:
         *names, last = map(json.dumps, schema.get("enum", [schema.get("const")]))
         return f"{', '.join(names)} or {last}" if names else last

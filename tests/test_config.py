@@ -2,11 +2,12 @@
 
 import pytest
 
-from src.config import load_config, parse_override
+from src.config import load_config, parse_config, parse_override
 from src.errors import UserError
 from src.settings import load_settings
 from src.training.slices.slice_config import SliceConfig
 from src.training.studies.stacker_config import StackerConfig
+from src.training.videos.video_config import VideoConfig
 
 
 def write(tmp_path, text):
@@ -58,6 +59,40 @@ def test_mistakes_name_the_file_the_key_and_the_remedy(tmp_path, text, message):
         load_config(SliceConfig, path)
     assert str(error.value).startswith(str(path))
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "message"),
+    [
+        (
+            {"tubelet": [2, 16, 16], "pretrained": False, "hidden_dropot": 0.1},
+            "unknown key 'backbone.hidden_dropot'; did you mean 'hidden_dropout'?",
+        ),
+        (
+            {"tubelet": [2, 16, 16], "layer": 2},
+            "the key 'backbone.pretrained' is missing; unknown key 'backbone.layer'; did you mean 'layers'?",
+        ),
+        (
+            {"trunks": [], "embed_dims": 96},
+            "unknown key 'backbone.embed_dims'; did you mean 'embed_dim'?",
+        ),
+        (
+            {"trunks": [{"backbone": "resnet18", "pretraind": False}]},
+            "unknown key 'backbone.trunks.0.pretraind'; did you mean 'pretrained'?",
+        ),
+        (
+            {"trunks": [], "embed_dim": "a"},
+            'backbone.embed_dim is "a"; expected: whole number from 1 up or "concat"',
+        ),
+        ({"trunks": [], "embed_dim": "concat"}, "backbone: "),  # what its own check says
+        (3, "backbone is 3; expected: text or object"),
+    ],
+)
+def test_of_several_objects_that_may_stand_at_a_key_the_nearest_is_meant(backbone, message):
+    with pytest.raises(UserError) as error:
+        parse_config(VideoConfig, {"kind": "video", "backbone": backbone}, "a.json")
+    assert str(error.value).startswith(f"a.json: {message}")
+    assert str(error.value).endswith(message) or message == "backbone: "
 
 
 def test_a_missing_file_lists_its_neighbours(tmp_path):

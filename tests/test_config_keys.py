@@ -71,8 +71,8 @@ def test_what_is_expected_somewhere_is_said_in_words(location, words):
 
 
 def test_an_object_within_has_its_own_keys():
-    assert known_keys(Whole, ["inner"]) == known_keys(Whole, ["named", "x"]) == ["share"]
-    assert known_keys(Whole, [])[:2] == ["sort", "side"]
+    assert known_keys(Whole, ["inner"], ()) == known_keys(Whole, ["named", "x"], ()) == ["share"]
+    assert known_keys(Whole, [], ())[:2] == ["sort", "side"]
 
 
 def test_a_near_name_is_found_and_a_far_one_is_not():

@@ -16,10 +16,10 @@ from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.tag import Tag
-from src.data.formats.nifti import header_rows, slice_values
 
 from src.data.contest_csv import read_labels, read_long
 from src.data.dicom import decode, scan_headers
+from src.data.formats.nifti import header_rows, slice_values
 from src.data.preparation.checks import cause_of
 from src.data.source import VolumeSlice, list_members, read_bytes
 from src.files import parquet_made_from, read_json, read_parquet, write_parquet

@@ -15,30 +15,35 @@ from src.data.prepared import Prepared
 from src.errors import UserError
 from src.files import write_json
 from src.labels import LABELS, SUBTYPES
-from src.models.slice_classifier import build_slice_classifier
 from src.report import cam_page
-from src.report.cam_page import Explainer, choose, localise, pictures, remarks
+from src.report.cam_page import choose, localise, pictures, remarks
 from src.report.cam_pictures import DIMMED, with_map
+from src.report.explainers import EXPLAINERS, Explained
+from src.report.gradcam import grad_cam
 from src.settings import load_settings
+from src.training.kinds import load_kind
 from src.training.runs import Run
-from src.training.slices.kind import KIND
 from src.training.slices.masks import PreparedMasks
 from src.training.slices.slice_batches import plain_batches
-from src.training.slices.slice_config import SliceConfig
-from tests.training.prepared import SIZE, image_name, rewrite, write_clean, write_settings
+from tests.training.prepared import SIZE, image_name, rewrite, study_name, write_clean, write_settings
 
 SMALL = {"backbone": "test_resnet", "pretrained": False, "image_size": SIZE, "batch_size": 4, "epochs": 1}
 CPU = torch.device("cpu")
 
 
-def explainer(clean, masks=True, **options):
+def explainer(clean, masks=True, kind="slice", **options):
     """With a head without negative weights, so that no map is empty."""
     write_clean(clean, masks=masks)
-    prepared, config = Prepared(clean), parse_config(SliceConfig, {**SMALL, **options}, "test")
+    options = {**SMALL, "kind": kind, **options}
+    if isinstance(options["backbone"], dict):  # which says itself where its weights are from
+        del options["pretrained"]
+    kind = load_kind(kind)
+    prepared, config = Prepared(clean), parse_config(kind.config, options, "test")
     torch.manual_seed(0)
-    model = build_slice_classifier(config)
+    model = kind.build(config)
     torch.nn.init.uniform_(model.head.weight)
-    return Explainer(model, prepared, config, CPU, PreparedMasks(prepared) if masks else None)
+    masks = PreparedMasks(prepared) if masks else None
+    return EXPLAINERS[kind.config](model, prepared, config, CPU, masks)
 
 
 def test_subtypes_take_turns_and_a_study_shows_once_for_each():
@@ -78,6 +83,47 @@ def test_slice_and_mask_are_shown_as_the_network_sees_them_but_as_sharp_as_store
     assert found.mask.any() and found.hu[found.mask].min() > found.hu[~found.mask & (found.hu > -500)].mean()
 
 
+def test_a_slice_of_a_sequence_is_explained_by_its_own_logit_among_its_study(tmp_path):
+    explain = explainer(tmp_path, kind="sequence", context={"hidden": 8})
+    ids = [image_name(3, 2), image_name(0, 1), image_name(3, 4)]
+    found = {one.image_id: one for one in explain.slices(ids)}
+    assert list(found) == [image_name(3, 2), image_name(3, 4), image_name(0, 1)]  # study by study
+    study = next(plain_batches(explain.prepared, [image_name(3, k) for k in range(5)], explain.config, 5))
+    inputs = (study["hu"], study["windows"], torch.ones(1, 5, dtype=torch.bool))
+    maps, logits = grad_cam(explain.model, inputs, LABELS, at=4)
+    np.testing.assert_allclose(found[ids[2]].maps, maps[:, 4], rtol=1e-4, atol=1e-7)
+    np.testing.assert_allclose(found[ids[2]].probabilities, 1 / (1 + np.exp(-logits[:, 4])), rtol=1e-5)
+    assert found[ids[2]].maps.any()
+    np.testing.assert_array_equal(found[ids[2]].hu, study["hu"][4, 0])
+
+
+VIVIT = {
+    "tubelet": [2, 16, 16], "pretrained": False, "hidden_size": 24, "layers": 2, "attention_heads": 3,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("backbone", ["test_resnet", VIVIT])
+def test_frames_of_a_video_are_explained_by_the_answer_for_their_study(tmp_path, backbone):
+    if backbone is VIVIT:
+        pytest.importorskip("transformers", reason="transformers is not installed")
+    options = {"targets": "presence", "backbone": backbone, "frames": 8, "frame_choice": "first"}
+    explain = explainer(tmp_path, kind="video", **options)
+    (study, found), _ = explain.groups([study_name(4), study_name(0)])
+    ids = [image_name(4, order) for order in range(5)]  # of which the last fills three frames more
+    assert (study, [one.image_id for one in found]) == (study_name(4), ids)
+    frames = next(plain_batches(explain.prepared, [*ids, *ids[4:] * 3], explain.config, 8))
+    inputs, columns = (frames["hu"], frames["windows"], 8), ["presence"]
+    maps, logits = grad_cam(explain.model, inputs, columns, names=columns)
+    maps = maps.reshape(8, SIZE, SIZE)
+    for place in range(4):
+        np.testing.assert_allclose(found[place].maps[0], maps[place], rtol=1e-4, atol=1e-7)
+        np.testing.assert_array_equal(found[place].hu, frames["hu"][place, 0])
+        assert found[place].probabilities == pytest.approx(1 / (1 + np.exp(-logits[0, 0])))
+    assert [one.mask is not None for one in found] == [True] * 5
+    labels = pd.DataFrame({"presence": [1, 1, 0]}, [study_name(4), study_name(1), study_name(0)])
+    assert localise(explain, labels)["presence"].hits.cases == 2  # two slices of a study bleed
+
+
 def test_slices_without_a_mask_have_none(tmp_path):
     explain = explainer(tmp_path)
     with_mask, without = explain.slices([image_name(0, 1), image_name(1, 1)])
@@ -112,8 +158,8 @@ def test_the_most_probable_labels_are_drawn_and_an_empty_map_is_said_to_be(tmp_p
     maps[1], maps[4] = 0, np.linspace(0, 3, SIZE)
     drawn = []
     monkeypatch.setattr(cam_page, "picture_uri", drawn.append)
-    given = cam_page.Explained("a", found.hu, maps, np.array([0.1, 0.9, 0.2, 0.3, 0.5, 0.4]), None)
-    shown = pictures(given, LABELS, (40, 80), 2)["maps"]
+    given = Explained("a", found.hu, maps, np.array([0.1, 0.9, 0.2, 0.3, 0.5, 0.4]), None)
+    shown = pictures([given], LABELS, (40, 80), 2)[0]["maps"]
     assert [(m["label"], m["probability"], bool(m["empty"])) for m in shown] == [
         ("intraparenchymal", 0.9, True), ("subdural", 0.5, False),
     ]  # fmt: skip
@@ -122,6 +168,21 @@ def test_the_most_probable_labels_are_drawn_and_an_empty_map_is_said_to_be(tmp_p
     assert np.allclose(empty, DIMMED * gray) and np.ptp(rising[5, -1]) > 0.5 and np.ptp(rising[5, 0]) < 0.01
     half = with_map(gray, np.full((SIZE, SIZE), 0.5))
     assert np.allclose(rising[5, 160], half[5, 160], atol=0.03)
+
+
+def test_of_a_video_the_frames_are_shown_where_the_map_is_highest_scaled_together(monkeypatch):
+    monkeypatch.setattr(cam_page, "picture_uri", lambda picture: picture)
+    hu, shares = np.zeros((8, 8), np.int16), np.array([0.2, 0.7])
+    peaks = [3, 0, 1, 6, 2, 5, 4, 12, 7, 8]
+    group = [
+        Explained(str(k), hu, np.stack([np.zeros((8, 8)), np.full((8, 8), peak)]), shares, None)
+        for k, peak in enumerate(peaks)
+    ]
+    shown = pictures(group, ["a", "b"], (40, 80), 1)
+    assert "".join(one["image_id"] for one in shown) == "03456789"
+    assert [one["maps"][0]["highest"] for one in shown] == [3, 6, 2, 5, 4, 12, 7, 8]
+    half = with_map(shown[1]["gray"], np.full((8, 8), 0.5))  # 6 of 12
+    np.testing.assert_allclose(shown[1]["maps"][0]["uri"], half)
 
 
 def test_what_a_slice_is_to_the_fold():
@@ -142,10 +203,10 @@ def home(tmp_path_factory):
     return settings
 
 
-def train(settings, name, **options):
-    run = Run(f"mine/stage1/{name}", 0, settings)
-    config = parse_config(SliceConfig, {**SMALL, **options}, "test")
-    KIND.train(run, Prepared(settings.clean), config, CPU, logging.getLogger("ich.test"), False)
+def train(settings, name, kind="slice", **options):
+    run, loaded = Run(f"mine/stage1/{name}", 0, settings), load_kind(kind)
+    config = parse_config(loaded.config, {**SMALL, "kind": kind, **options}, "test")
+    loaded.train(run, Prepared(settings.clean), config, CPU, logging.getLogger("ich.test"), False)
     return run
 
 
@@ -206,6 +267,29 @@ def test_other_targets_and_gray_levels(tmp_path, monkeypatch):
     assert page.count("<img") == 2 and '<th scope="row">presence</th><td>6</td>' in page
 
 
+def test_the_page_of_a_sequence_shows_slices_and_that_of_a_video_frames_of_studies(
+    home, tmp_path, monkeypatch, capsys
+):
+    train(home, "runs", "sequence", context={"hidden": 8})
+    page = call(monkeypatch, home, tmp_path / "a.html", "--slices", "3", config="stage1/runs")
+    assert page.count("<img") == 3 * 3 and page.count("<h2>image") == 3
+    train(home, "frames", "video", targets="presence", frames=4)
+    out = tmp_path / "b.html"
+    page = call(monkeypatch, home, out, "--slices", "2", "--masks", "prepared", config="stage1/frames")
+    assert page.count("<img") == 2 * 4 * 2 and page.count("<h2>study") == 2
+    for text in ("<dd>4, evenly</dd>", "over all frames of its study", "held out; labels: presence",
+                 "<th>frames</th>", '<th scope="row">presence</th><td>3</td>'):  # fmt: skip
+        assert text in page
+    assert "b.html: 2 studies, 2 maps of each" in capsys.readouterr().out
+    oof = Run("mine/stage1/frames", 0, home).predictions("oof")["presence"]
+    shown = re.findall(r"<h2>(study\d+)</h2>", page)
+    assert shown == list(oof.sort_values(ascending=False, kind="stable").index[:2])
+    for study in shown:
+        assert f"probability {oof[study]:.3f};" in page
+    named = call(monkeypatch, home, out, "--images", study_name(7), config="stage1/frames")
+    assert f'<h2>{study_name(7)}</h2>\n<p class="sub">not trained on; labels: unknown' in named
+
+
 def test_mistakes_are_named(home, tmp_path, monkeypatch):
     out = tmp_path / "a.html"
     with pytest.raises(UserError, match="no usable image 'nobody'"):
@@ -215,7 +299,7 @@ def test_mistakes_are_named(home, tmp_path, monkeypatch):
     run = Run("mine/stage2/net", 0, home)
     write_json(run.folder / "metrics.json", {})
     write_json(run.folder / "config.json", {})
-    with pytest.raises(UserError, match=r"stage2/net\.json: its runs are no slice classifiers"):
+    with pytest.raises(UserError, match=r"stage2/net\.json: its runs read no pixels"):
         call(monkeypatch, home, out, config="stage2/net")
     elsewhere = load_settings(write_settings(tmp_path, MODEL_DIR=str(home.models)))
     write_clean(elsewhere.clean)

@@ -21,7 +21,8 @@ from src.training.kinds import load_kind
 from src.training.losses import LossOptions, build_loss, head_losses
 from src.training.provenance import is_done
 from src.training.runs import Run
-from src.training.split import unlabelled_part
+from src.training.slices.kind import training_batches
+from src.training.split import split_fold, unlabelled_part
 from tests.training.prepared import rewrite, write_clean, write_settings
 
 CPU, LOG = torch.device("cpu"), logging.getLogger("ich.test")
@@ -58,6 +59,15 @@ def test_a_sequence_predicts_slices_and_stores_what_is_asked(settings, stored, w
     few = list(oof.index[[7, 2]])  # whichever slices are asked for, their whole study is read
     again, _ = load_kind("sequence").outputs(run, Prepared(settings.clean), few, CPU)
     np.testing.assert_allclose(again, oof.loc[few], rtol=1e-5)
+
+
+def test_limited_to_the_first_slices_in_training_all_are_predicted(settings):
+    run, config = train(settings, "slice", batch_size=2, first_slices=2)
+    assert len(run.predictions("oof")) == 15 and len(run.predictions("test")) == 10
+    prepared = Prepared(settings.clean)
+    training, _ = split_fold(prepared, 0)
+    batches = training_batches(run, prepared, training, config, CPU)
+    assert set(batches.ids) == {i for i in training["image_id"] if i.endswith(("_0", "_1"))}
 
 
 @pytest.mark.parametrize("choice", ["evenly", "first"])

@@ -15,7 +15,7 @@ from ...training.engine.devices import choose_device
 from ...training.kinds import kind_of
 from ...training.runs import Run
 from ...training.slices.slice_config import SliceConfig
-from ..cam_page import Explainer
+from ..explainers import Explainer
 from ..gradcam import normalise
 
 

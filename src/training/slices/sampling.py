@@ -111,6 +111,8 @@ class SamplingOptions(StrictModel):
     min_brain_share: Fraction = 0.0
     """of the most brain that a slice of its study shows, what a training slice must show: stands in for a
     choice of informative slices by hand"""
+    first_slices: Count | None = None
+    """that each study gives to training, from its lowest up; null: all. All slices are predicted"""
     replication: Annotated[str, OneOf(("none", "minority", "paper"))] = "none"
     """copies of rare classes of presence and location; minority: in the training part; paper: before a split
     by slice, which leaks"""
@@ -133,13 +135,16 @@ def build_sampler(slices: pd.DataFrame, options: SamplingOptions, seed: int) -> 
 
 
 def trainable(slices: pd.DataFrame, options: SamplingOptions, prepared: Prepared) -> pd.DataFrame:
-    """Training slices that span at least `min_brain_range` HU within 0 to 80 (11th place's `brain_diff`) and
-    show `min_brain_share` of the most brain of their study.
+    """Training slices that span at least `min_brain_range` HU within 0 to 80 (11th place's `brain_diff`),
+    show `min_brain_share` of the most brain of their study and are among its `first_slices`.
     """
     if options.min_brain_share:
         areas = pd.Series(brain_areas(prepared, slices), slices.index)
         most = areas.groupby(slices["study_id"]).transform("max")
         slices = slices[areas >= options.min_brain_share * most]
+    if options.first_slices is not None:
+        studies = map(prepared.volumes.study_images, slices["study_id"].unique())
+        slices = slices[slices["image_id"].isin([i for ids in studies for i in ids[: options.first_slices]])]
     if not options.min_brain_range:
         return slices
     span = slices["hu_max"].clip(0, 80) - slices["hu_min"].clip(0, 80)

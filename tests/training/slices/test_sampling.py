@@ -100,6 +100,18 @@ def test_slices_that_show_little_of_the_brain_of_their_study_can_be_left_out():
     assert len(trainable(table, SamplingOptions(min_brain_share=0.5), prepared)) == 4
 
 
+def test_training_can_be_limited_to_the_first_slices_of_every_study():
+    stored = {"a": ["a0", "a1", "a2", "a3"], "b": ["b0"], "c": ["c0", "c1"]}
+    prepared = SimpleNamespace(volumes=SimpleNamespace(study_images=stored.__getitem__))
+    names = ["a0", "a2", "a3", "b0", "c1"]  # a1 and c0 are not to be trained on, and stay where they are
+    table = pd.DataFrame({"image_id": names, "study_id": [name[0] for name in names]})
+    kept = trainable(table, SamplingOptions(first_slices=3), prepared)
+    assert kept["image_id"].tolist() == ["a0", "a2", "b0", "c1"]
+    kept = trainable(table, SamplingOptions(first_slices=1), prepared)
+    assert kept["image_id"].tolist() == ["a0", "b0"]
+    assert trainable(table, SamplingOptions(), prepared) is table
+
+
 def test_orders_are_a_function_of_the_epoch_alone(slices):
     sampler = sampler_of(slices, sampling="mid_slices")
     later = sampler.order(3)
