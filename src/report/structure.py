@@ -15,6 +15,7 @@ REMARKS = {
     "LICENSE": "Apache-2.0",
     "README.md": "start here",
     "SETTINGS.json": "the six folders the scripts work in",
+    "SETTINGS.kaggle.json": "the same in a notebook on Kaggle, see docs/kaggle.md",
     "benchmarks": "speed of each stage of the pipeline against a stated reference",
     "directory_structure.txt": "this file",
     "docs": "experiment log, cards, winning-model documentation",
