@@ -94,6 +94,10 @@ def run(main: Callable[[], None]) -> None:
     """
     try:
         main()
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read the output, such as head, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
     except (UserError, OSError) as error:
         mistake = failed_access(error, "reading or writing") if isinstance(error, OSError) else error
         print(f"error: {' '.join(str(mistake).split())}", file=sys.stderr)

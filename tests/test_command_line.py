@@ -1,6 +1,8 @@
 """Flags common to all scripts, and how they end."""
 
 import logging
+import subprocess
+import sys
 
 import pytest
 
@@ -8,6 +10,7 @@ from src.command_line import command_line, run, share, start_logging, training_c
 from src.config import Count, StrictModel
 from src.config_keys import listing
 from src.errors import UserError
+from tests.conftest import ROOT
 
 
 def test_flags_that_every_script_has():
@@ -84,3 +87,10 @@ def test_quiet_leaves_warnings(quiet, level):
     start_logging(quiet)
     assert logging.getLogger("ich").getEffectiveLevel() == level
     logging.getLogger("ich").setLevel(logging.NOTSET)
+
+
+def test_output_that_nobody_reads_any_more_is_no_error():
+    program = "from src.command_line import run; run(lambda: print('x' * 10 ** 6))"
+    command = f'{sys.executable} -c "{program}" | head -c 1; echo ${{PIPESTATUS[0]}}'
+    found = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (found.stdout, found.stderr) == ("x0\n", "")

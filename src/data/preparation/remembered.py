@@ -30,10 +30,10 @@ def chosen(clean: Path, given: dict[str, Any], again: bool = False) -> Options:
     if differences and not again:
         raise UserError(
             f"{clean}: {differences} would remake all its volumes, and what was trained on them would have "
-            f"to "
-            "be trained again; add --again if that is meant, or set another CLEAN_DATA_DIR"
+            "to be trained again; add --again if that is meant, or set another CLEAN_DATA_DIR"
         )
-    if stated := changes(Options().recorded, kept):
+    defaults, left = Options().recorded, {name: value for name, value in kept.items() if name not in given}
+    if stated := changes({name: defaults[name] for name in left}, left):
         log.info("%s: flags not given stay as it was prepared (default -> there: %s)", clean, stated)
     return options
 

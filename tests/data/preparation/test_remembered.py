@@ -22,6 +22,12 @@ def test_a_new_folder_has_the_defaults(tmp_path):
     assert chosen(tmp_path / "none", {"size": 384}) == Options(size=384)
 
 
+def test_what_is_given_is_not_among_what_stays(clean, caplog):
+    caplog.set_level("INFO", logger="ich")
+    chosen(clean, {"size": BEFORE.size})
+    assert "flags not given" in caplog.text and "size" not in caplog.text
+
+
 def test_what_is_not_given_stays_and_is_said(clean, caplog):
     caplog.set_level("INFO", logger="ich")
     assert chosen(clean, {}) == BEFORE

@@ -14,6 +14,7 @@ from src.data.preparation.prepare import prepare
 from src.data.prepared import Prepared
 from src.ensemble.answering import evaluate_table as module
 from src.ensemble.answering.answers import TrainedExperiment
+from src.ensemble.answering.bundle import write_bundle
 from src.ensemble.answering.evaluate_table import evaluate_table
 from src.errors import UserError
 from src.evaluation.metrics import study_maximum, weighted_log_loss
@@ -154,23 +155,22 @@ def test_nothing_is_written_before_the_end_so_the_same_command_ends_it(pictures,
 def test_the_command_prints_the_scores_and_refuses_half_a_question(pictures, trained):
     home, _ = pictures
 
-    def run(*more):
-        command = [
-            sys.executable,
-            str(ROOT / "predict.py"),
-            "experiments/tiny",
-            "--jobs",
-            "1",
-            *map(str, more),
-        ]
-        command += ["--settings", str(trained[0].file)]
-        return subprocess.run(command, capture_output=True, text=True, timeout=300)
+    def run(*more, asked=("experiments/tiny", "--settings", trained[0].file)):
+        command = [sys.executable, ROOT / "predict.py", "--jobs", 1, *asked, *more]
+        return subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300)
 
     table = home / "table.csv"
     found = run("--evaluate", table, "--root", home, "--out", home / "out", "--device", "cpu")
     assert found.returncode == 0, found.stderr
     assert found.stdout.startswith("24 images of 3 patients\nweighted log loss ")
     assert list(json.loads((home / "out/scores.json").read_text())) == KEYS
+    bundle = write_bundle(TrainedExperiment(trained[0], "tiny", "cpu", quiet=True), {}, home / "tiny.zip")
+    found = run(
+        "--evaluate", table, "--out", home / "elsewhere", "--device", "cpu", asked=("--bundle", bundle)
+    )
+    assert found.returncode == 0, found.stderr
+    for file in ("scores.json", "predictions.csv"):
+        assert (home / "elsewhere" / file).read_bytes() == (home / "out" / file).read_bytes()
     for half in (["--evaluate", table], ["--root", home], ["--evaluate", table, "--labelled", "--out", home]):
         assert run(*half).returncode == 2
     found = run("--evaluate", home / "none.csv", "--out", home / "out")
