@@ -17,6 +17,7 @@ from src.data.prepared import Prepared
 from src.errors import UserError
 from src.settings import load_settings
 from src.training import runs
+from src.training.kinds import kind_of
 from src.training.launch import train_folds
 from src.training.runs import Run
 from src.training.slices.kind import KIND
@@ -34,13 +35,18 @@ EXACT = {
     "backbone": "test_convnext", "pretrained": False, "image_size": 64, "batch_size": 8, "epochs": 3,
     "lr": 1e-3, "augmentation": {"cutmix": 0.5, "noise": 0.5}, "accumulation": 2, "ema_decay": 0.9,
 }  # fmt: skip
+VIDEO = {
+    "kind": "video", "targets": "presence", "frames": 4, "frame_choice": "first", "draws": "study",
+    "backbone": "test_convnext", "pretrained": False, "image_size": 64, "batch_size": 2, "epochs": 3,
+    "lr": 1e-3, "augmentation": {"noise": 0.5}, "ema_decay": 0.9,
+}  # fmt: skip
 
 
 @pytest.fixture
 def home(tmp_path):
     write_settings(tmp_path)
     write_clean(tmp_path / "clean_data", studies=12)
-    for name, values in {"random": RANDOM, "exact": EXACT}.items():
+    for name, values in {"random": RANDOM, "exact": EXACT, "video": VIDEO}.items():
         path = tmp_path / "experiments/tiny/stage1" / f"{name}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(values))
@@ -89,22 +95,23 @@ def test_killed_twice_and_started_again_gives_the_same_bytes(home):
     assert run.metrics()["history"] == straight.metrics()["history"]
 
 
-def test_two_processes_on_cpu_train_what_one_trains(home):
+@pytest.mark.parametrize("name", ["exact", "video"])
+def test_two_processes_on_cpu_train_what_one_trains(home, name):
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
     answer = subprocess.run(
-        command(home, "exact", *launcher), cwd=ROOT, capture_output=True, text=True,
+        command(home, name, *launcher), cwd=ROOT, capture_output=True, text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert answer.returncode == 0, answer.stderr
     settings = load_settings(home / "SETTINGS.json")
-    together = Run("tiny/stage1/exact", 0, settings)
+    together = Run(f"tiny/stage1/{name}", 0, settings)
     assert "2 processes" in together.log_file.read_text()
 
     alone = Run("tiny/stage1/alone", 0, settings)
     quiet = logging.getLogger("ich.test")
-    KIND.train(
-        alone, Prepared(settings.clean), together.read_config(SliceConfig), torch.device("cpu"), quiet, False
-    )
+    kind = kind_of(together)
+    config = together.read_config(kind.config)
+    kind.train(alone, Prepared(settings.clean), config, torch.device("cpu"), quiet, False)
     one, two = alone.predictions("oof"), together.predictions("oof")
     assert list(one.index) == list(two.index)
     np.testing.assert_allclose(two.to_numpy(), one.to_numpy(), rtol=1e-3, atol=1e-5)
