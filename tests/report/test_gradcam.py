@@ -142,7 +142,7 @@ def test_the_network_stays_as_it_was():
     assert np.array_equal(maps, grad_cam(model.eval(), (images,), ["any"]).maps)
 
 
-def test_neither_company_nor_other_labels_change_a_map():
+def test_neither_other_slices_of_a_batch_nor_other_labels_change_a_map():
     model = network("test_efficientnet")
     images = torch.randn(3, 3, 96, 96)
     together = grad_cam(model, (images,), LABELS).maps

@@ -1,4 +1,6 @@
-"""Stackers: padding and company change nothing; an untrained stacker says what its members say."""
+"""Stackers: neither padding nor other studies matter; an untrained stacker says what its members say."""
+say.
+"""
 
 import pytest
 import torch

@@ -30,7 +30,7 @@ def test_an_epoch_holds_every_study_once_in_batches_of_similar_length():
     assert any(not np.array_equal(a, b) for a, b in zip(batches, other, strict=True))
 
 
-def test_of_many_studies_nearly_every_batch_has_one_length_and_new_company():
+def test_of_many_studies_nearly_every_batch_has_one_length_and_other_studies():
     lengths = np.random.default_rng(0).integers(20, 61, 17_000)
     batches = bucketed(lengths, 32, np.random.default_rng(1))
     assert np.mean([len(np.unique(lengths[b])) == 1 for b in batches]) > 0.9
