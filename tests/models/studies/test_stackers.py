@@ -1,6 +1,4 @@
 """Stackers: neither padding nor other studies matter; an untrained stacker says what its members say."""
-say.
-"""
 
 import pytest
 import torch
