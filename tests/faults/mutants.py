@@ -13,8 +13,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from pydicom.dataelem import RawDataElement
-from pydicom.dataset import Dataset
-from pydicom.sequence import Sequence
 from pydicom.tag import Tag
 
 from src.data.contest_csv import read_labels, read_long
@@ -67,12 +65,7 @@ def dicom_mutant(rng: random.Random) -> bytes:
     elif what == 1:
         data.Rows, data.Columns = rng.choice(SIZES), rng.choice(SIZES)
     elif what == 2:
-        nested = Dataset()
-        for _ in range(rng.choice((1, 30, 400))):
-            outer = Dataset()
-            outer.ReferencedImageSequence = Sequence([nested])
-            nested = outer
-        data.ReferencedImageSequence = Sequence([nested])
+        return _nested(rng.choice((1, 30, 400, 5000)))
     elif what == 3:
         value = body(data)[: rng.randrange(64)]
         tag = Tag(rng.choice((0x00081140, 0x00090010, 0x7FE00010, element.tag)))
@@ -85,6 +78,15 @@ def dicom_mutant(rng: random.Random) -> bytes:
         return mutated(file_bytes(data), rng) if rng.random() < 0.3 else file_bytes(data)
     except Exception:  # pydicom does not write everything that can be thought of
         return mutated(FILES["explicit"], rng)
+
+
+def _nested(depth: int) -> bytes:
+    """A sequence in a sequence in a sequence ... (pydicom takes for ever to write one)."""
+    opened = b"\x08\x00\x40\x11SQ\0\0" + b"\xff" * 4 + b"\xfe\xff\x00\xe0" + b"\xff" * 4
+    closed = b"\xfe\xff\x0d\xe0\0\0\0\0" + b"\xfe\xff\xdd\xe0\0\0\0\0"
+    plain = FILES["explicit"]
+    start = plain.index(b"\x20\x00")  # before the first element of group 0020
+    return plain[:start] + opened * depth + closed * depth + plain[start:]
 
 
 @cache
@@ -216,7 +218,7 @@ def _anywhere(rng: random.Random, data: bytes) -> bytes:
 
 
 def formats(folder: Path) -> dict[str, tuple]:
-    """Format -> (file name, mutant by a generator of random numbers, reader, share of all mutants)."""
+    """Format -> (file name, mutant by a generator of random numbers, reader)."""
     table, volume, archive, weights, labels = (
         parquet_file(folder),
         nifti_file(),
@@ -225,14 +227,14 @@ def formats(folder: Path) -> dict[str, tuple]:
         csv_text(),
     )
     return {
-        "DICOM": ("a.dcm", dicom_mutant, read_dicom, 0.4),
-        "CSV": ("a.csv", lambda rng: text_mutant(rng, labels), read_csv, 0.15),
-        "JSON": ("a.json", lambda rng: text_mutant(rng, JSON_TEXT), read_settings, 0.15),
-        "Parquet": ("a.parquet", lambda rng: _anywhere(rng, table), read_table, 0.1),
-        "NIfTI": ("a.nii", lambda rng: _anywhere(rng, volume), read_nifti, 0.05),
-        "NIfTI, gzip": ("a.nii.gz", lambda rng: gzip.compress(_anywhere(rng, volume), 1), read_nifti, 0.05),
-        "zip": ("a.zip", lambda rng: _anywhere(rng, archive), read_zip, 0.07),
-        "safetensors": ("a.safetensors", lambda rng: _anywhere(rng, weights), read_weights, 0.03),
+        "DICOM": ("a.dcm", dicom_mutant, read_dicom),
+        "CSV": ("a.csv", lambda rng: text_mutant(rng, labels), read_csv),
+        "JSON": ("a.json", lambda rng: text_mutant(rng, JSON_TEXT), read_settings),
+        "Parquet": ("a.parquet", lambda rng: _anywhere(rng, table), read_table),
+        "NIfTI": ("a.nii", lambda rng: _anywhere(rng, volume), read_nifti),
+        "NIfTI, gzip": ("a.nii.gz", lambda rng: gzip.compress(_anywhere(rng, volume), 1), read_nifti),
+        "zip": ("a.zip", lambda rng: _anywhere(rng, archive), read_zip),
+        "safetensors": ("a.safetensors", lambda rng: _anywhere(rng, weights), read_weights),
     }
 
 
@@ -249,7 +251,7 @@ def try_mutants(kind: str, number: int, seed: int, folder: str) -> None:
     from src.errors import UserError
 
     place = Path(folder)
-    name, mutant, read, _ = formats(place)[kind]
+    name, mutant, read = formats(place)[kind]
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + (1 << 31), used + (1 << 31)))
     rng, path, refused = random.Random(f"{kind} {seed}"), place / name, 0
