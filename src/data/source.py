@@ -217,11 +217,11 @@ def list_members(archive: Path | str) -> Iterator[ZipMember]:
     """The files of a zip archive in the order of its directory."""
     try:
         directory = zipfile.ZipFile(archive)
-    except (OSError, zipfile.BadZipFile) as error:
+    except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError, struct.error) as error:
         raise UserError(f"{archive}: not a readable zip archive ({error}); download it again") from None
     with directory:
         for info in directory.infolist():
-            if info.is_dir() or _is_hidden(info.filename):
+            if not info.filename or info.is_dir() or _is_hidden(info.filename):
                 continue
             if info.flag_bits & 1 or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 raise UserError(
@@ -248,7 +248,7 @@ def _read_member(member: ZipMember, limit: int | None) -> bytes:
         start = member.offset + 30 + sum(struct.unpack("<HH", fixed[26:30]))
         # A deflated byte takes 15 bits at most, and the code tables before it a few hundred bytes.
         length = member.compressed_size if limit is None else min(member.compressed_size, 2 * limit + 1024)
-        data = os.pread(descriptor, length, start)
+        data = os.pread(descriptor, min(length, os.fstat(descriptor).st_size), start)
     finally:
         os.close(descriptor)
     if member.deflated:

@@ -72,7 +72,10 @@ def _up(affine: np.ndarray) -> int:
     """The axis of the volume that runs along the body."""
     from nibabel.orientations import io_orientation
 
-    return int(np.flatnonzero(io_orientation(affine)[:, 0] == 2)[0])
+    axes = np.flatnonzero(io_orientation(affine)[:, 0] == 2)
+    if not len(axes):
+        raise ValueError("bad header: no axis of its affine matrix runs along the body")
+    return int(axes[0])
 
 
 def _slices_last(image) -> tuple[tuple[int, ...], np.ndarray]:

@@ -51,7 +51,7 @@ def _safe_names(archive: Path) -> dict[str, str]:
     """Every member's name -> its path below the folder. UserError for one that leads outside, and for two of
     one name."""
     with zipfile.ZipFile(archive) as directory:
-        stored = [info.filename for info in directory.infolist() if not info.is_dir()]
+        stored = [info.filename for info in directory.infolist() if info.filename[-1:] != "/"]
     names = {name: name.replace("\\", "/") for name in stored}
     for name, path in names.items():
         parts = path.split("/")

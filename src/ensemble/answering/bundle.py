@@ -8,6 +8,7 @@ it is a program: safetensors, LightGBM's text, JSON, Parquet.
 import hashlib
 import json
 import re
+import struct
 import zipfile
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -80,7 +81,7 @@ def open_bundle(path: Path, folder: Path) -> tuple[Settings, str]:
             _check_directory(archive, manifest["files"], path)
             for name, described in manifest["files"].items():
                 _unpack(archive, name, described, folder / _place(name, manifest["experiment"]), path)
-    except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError, RuntimeError) as error:
+    except (zipfile.BadZipFile, EOFError, OSError, RuntimeError, ValueError, struct.error) as error:
         raise _damaged(path, str(error)) from None
     places = {
         name: folder / name for name in ("raw", "clean", "models", "checkpoints", "logs", "submissions")
