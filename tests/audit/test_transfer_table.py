@@ -1,8 +1,10 @@
 """Several transfer.json become one file and one table, with the words for the data as given."""
 
+import json
+
 import pytest
 
-from src.audit.transfer import collect, page
+from src.audit.transfer import collect, lines_of, page
 from src.errors import UserError
 from src.files import write_json
 from src.labels import LABELS
@@ -27,6 +29,7 @@ def test_files_are_gathered_and_shown_under_their_names(tmp_path):
         write_json(tmp_path / f"{name}.json", scores(loss))
     found = collect([f"the first={tmp_path / 'a.json'}", f"the second={tmp_path / 'b.json'}"])
     assert [one["what"] for one in found] == ["the first", "the second"]
+    assert json.loads(lines_of(found)) == found and lines_of(found).count("\n") == 4
     text = page(found)
     assert "## tiny: the second (SYNTHETIC images)" in text and "10 labelled studies." in text
     assert "| tiny/stage1/a |  | 0.750 [0.500, 0.900] (3) |" in text  # no image has a label of its own
