@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 DEMO   := data/demo
+REALISTIC := experiments/realistic/SETTINGS.json
 JOBS   ?= $(shell $(PYTHON) -c "import os; print(os.cpu_count() or 1)")
 
 export EXPERIMENT := experiments/demo
@@ -43,9 +44,16 @@ systems: $(VENV)/all demo-data
 	PREPARE_FLAGS="--size 256 --crop --folds 3" bash steps/1_prepare_data.sh
 	python -m src.audit.systems --settings $(SETTINGS) --jobs $(JOBS) --out results/systems.json
 
+# Every fold from three seeds, then the harder synthetic data: most of a day on two cores, resumed where stopped.
 systems-full: $(VENV)/all demo-data
 	PREPARE_FLAGS="--size 256 --crop --folds 3" bash steps/1_prepare_data.sh
-	python -m src.audit.systems --settings $(SETTINGS) --jobs $(JOBS) --folds 0 1 2 --out results/systems_full.json
+	python -m src.audit.systems --settings $(SETTINGS) --jobs $(JOBS) --folds 0 1 2 --seeds 0 1 2 \
+		--out results/systems_full.json
+	python -m src.data.phantom --preset realistic --size 256 --studies 300 --seed 1 --jobs $(JOBS) \
+		--out data/realistic/raw
+	SETTINGS=$(REALISTIC) PREPARE_FLAGS="--size 256 --crop --folds 2" bash steps/1_prepare_data.sh
+	python -m src.audit.systems --settings $(REALISTIC) --jobs $(JOBS) --folds 0 1 \
+		--out results/systems_realistic.json
 
 bench: $(VENV)/all
 	for part in benchmarks/bench_*.py; do python -m benchmarks.$$(basename $$part .py) || exit 1; done

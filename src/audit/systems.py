@@ -5,7 +5,7 @@
 Trains `small_*` of every system that is not complete, fold 0 (every fold where a stacker reads it), and
 writes what each costs and reaches: parameters, multiply-adds a slice, seconds, loss and AUC with patient
 intervals, label accuracy beside that of predicting nothing, and paired differences for the claims of the
-papers. Stopped and started again it continues. `--folds` names more than one.
+papers. Stopped and started again it continues. `--folds` and `--seeds` name more than one.
 """
 
 import os
@@ -13,8 +13,8 @@ import subprocess
 import sys
 import time
 from argparse import Namespace
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection, Iterable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ import pandas as pd
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..command_line import command_line, run, start_logging
+from ..command_line import add_overrides, command_line, run, start_logging
 from ..config import read_values
 from ..data.folds import link_patients
 from ..data.prepared import Prepared
@@ -45,9 +45,11 @@ from ..training.engine.devices import prepare_torch
 from ..training.kinds import Kind, kind_of
 from ..training.runs import Run, runs_read
 from ..training.split import labelled_slices
+from .several_seeds import APART, over_seeds, seeds_page, settings_of
 from .study_systems import STUDY_SYSTEM, study_claims, study_page, study_rows
 from .target_systems import score_targets, target_claims, target_page, target_rows
 
+Result = dict[str, Any]
 ROOT = Path(__file__).resolve().parents[2]
 SYSTEMS = ("scopeformer", "cnn_lstm", "vivit_vs_convnext", "resnext_pca_bilstm", "dtvit")
 TIMED = 10  # studies that prediction is timed on
@@ -81,8 +83,9 @@ def configurations(systems: Iterable[str]) -> list[Path]:
     return sorted(found, key=lambda path: (path.parent.name, bool(runs_read(read_values(path)))))
 
 
-def train_all(paths: Sequence[Path], settings: Settings, arguments: Namespace) -> None:
+def train_all(paths: Sequence[Path], settings: Settings, seed: int, arguments: Namespace) -> None:
     """Every configuration by its script, `--jobs` at once; what is complete is skipped there."""
+    train = partial(_train, settings=settings, seed=seed, overrides=arguments.overrides)
     everywhere = {
         member for path in paths if path.parent.name == "stage2" for member in read_values(path)["members"]
     }
@@ -92,19 +95,29 @@ def train_all(paths: Sequence[Path], settings: Settings, arguments: Namespace) -
         folds = known if name_of(path) in everywhere else arguments.folds
         group = rounds.setdefault((path.parent.name, bool(runs_read(read_values(path)))), [])
         group.extend((path, fold) for fold in folds)
-    for (stage, _), tasks in rounds.items():
+    for tasks in rounds.values():
         with ThreadPoolExecutor(arguments.jobs) as pool:
-            codes = list(pool.map(lambda task, stage=stage: _train(stage, *task, settings), tasks))
-        if failed := [f"{name_of(p)} fold {k}" for (p, k), code in zip(tasks, codes, strict=True) if code]:
-            raise UserError(f"{', '.join(failed)}: did not finish; the reason stands above")
+            running = {pool.submit(train, *task): task for task in tasks}
+            ended = wait(running, return_when=FIRST_EXCEPTION)
+            for waiting in ended.not_done:
+                waiting.cancel()
+        if failed := [running[one] for one in ended.done if one.exception()]:
+            names = ", ".join(f"{name_of(path)} fold {fold}" for path, fold in failed)
+            raise UserError(f"{names}: did not finish; the reason stands above")
 
 
-def _train(stage: str, path: Path, fold: int, settings: Settings) -> int:
+def _train(path: Path, fold: int, settings: Settings, seed: int, overrides: Sequence[str]) -> None:
+    stage = path.parent.name
+    values = list(overrides) if stage == "stage1" else []
+    if seed:
+        values.append(f"seed={read_values(path).get('seed', 0) + APART * seed}")
     command = [sys.executable, str(ROOT / f"train_{stage}.py"), str(path), "--fold", str(fold), "--jobs", "1"]
+    flags = [flag for value in values for flag in ("--set", value)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        [*command, "--settings", str(settings.file)], cwd=ROOT, env=environment, stdout=subprocess.DEVNULL
-    ).returncode
+    subprocess.run(
+        [*command, *flags, "--settings", str(settings.file)],
+        cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, check=True,
+    )  # fmt: skip
 
 
 def name_of(path: Path) -> str:
@@ -200,23 +213,30 @@ def compare(settings: Settings, prepared: Prepared, folds: Sequence[int], done: 
     return found
 
 
-def page(result: dict[str, Any]) -> str:
+def page(result: Result) -> str:
     """results/systems.md."""
     kind = "**SYNTHETIC data: these scores say nothing about patients.** " if result["synthetic"] else ""
+    (seed, first), *_ = result["seeds"].items()
+    parts = _several("Fold", result["folds"]) + ", " + _several("seed", result["seeds"])
     lines = [
         "# The published systems at a small size",
         "",
-        f"Generated from results/systems.json by `make systems`. {kind}Fold {result['folds']}, seed 0. Every "
-        "variant was trained once, with the values its file states; none was tuned further. Intervals: 95 %, "
-        "patient-cluster bootstrap; study AUC: DeLong.",
+        f"Generated by `python -m src.audit.systems`. {kind}{parts}. Every variant was trained with the "
+        "values its file states; none was tuned further. Intervals: 95 %, patient-cluster bootstrap; study "
+        "AUC: DeLong.",
         "",
-        *(_six_labels(result["rows"], result["claims"]) if result["rows"] else ()),
-        *(study_page(result["study_rows"], result["study_claims"]) if result["study_rows"] else ()),
-        *(target_page(result["target_rows"], result["target_claims"]) if result["target_rows"] else ()),
-        "One split, one seed, small networks from random weights: an answer here can speak against a claim's "
-        "reach, not against its paper.",
+        *(seeds_page(result["over_seeds"], list(result["seeds"])) if result["over_seeds"] else ()),
+        *([f"All tables below are of seed {seed}.", ""] if result["over_seeds"] else ()),
+        *(_six_labels(first["rows"], first["claims"]) if first["rows"] else ()),
+        *(study_page(first["study_rows"], first["study_claims"]) if first["study_rows"] else ()),
+        *(target_page(first["target_rows"], first["target_claims"]) if first["target_rows"] else ()),
+        f"{parts}, small networks: an answer here can speak against a claim's reach, not against its paper.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _several(word: str, values: Collection[Any]) -> str:
+    return f"{word}{'s' * (len(values) > 1)} {', '.join(map(str, values))}"
 
 
 def _six_labels(rows: Sequence[dict[str, Any]], claims: Sequence[dict[str, Any]]) -> list[str]:
@@ -266,29 +286,38 @@ def _span(values: Sequence[float], form: str) -> str:
     return f"{estimate:{form}} [{low:{form}}, {high:{form}}]"
 
 
+def score(names: Sequence[str], settings: Settings, prepared: Prepared, folds: Sequence[int]) -> Result:
+    """Rows and claims of the runs of one seed."""
+    of_labels = [name for name in names if Run(name, folds[0], settings).targets == HEMORRHAGE.name]
+    of_studies = [name for name in names if name.startswith(STUDY_SYSTEM)]
+    members = score_targets(
+        [name for name in names if name not in (*of_labels, *of_studies)], settings, prepared, folds
+    )
+    return {
+        "rows": [row_of(name, settings, prepared, folds) for name in of_labels],
+        "claims": compare(settings, prepared, folds, set(of_labels)),
+        "target_rows": target_rows(members, settings, folds, partial(cost, prepared=prepared)),
+        "target_claims": target_claims(members),
+        "study_rows": study_rows(of_studies, settings, prepared, folds, seconds_a_study),
+        "study_claims": study_claims(settings, prepared, folds, set(of_studies)),
+    }
+
+
 def main() -> None:
     arguments = parse_arguments()
     start_logging(arguments.quiet)
-    settings = load_settings(arguments.settings)
-    paths = configurations(arguments.systems)
-    train_all(paths, settings, arguments)
+    settings, paths = load_settings(arguments.settings), configurations(arguments.systems)
+    own = {seed: settings_of(settings, seed) for seed in arguments.seeds}
+    for seed, folders in own.items():
+        train_all(paths, folders, seed, arguments)
     prepare_torch("cpu")
-    prepared, everything = Prepared(settings.clean), [name_of(path) for path in paths]
-    names = [
-        name for name in everything if Run(name, arguments.folds[0], settings).targets == HEMORRHAGE.name
-    ]
-    on_studies = [name for name in everything if name.startswith(STUDY_SYSTEM)]
-    others = [name for name in everything if name not in (*names, *on_studies)]
-    members = score_targets(others, settings, prepared, arguments.folds)
+    prepared, names = Prepared(settings.clean), [name_of(path) for path in paths]
+    results = {seed: score(names, folders, prepared, arguments.folds) for seed, folders in own.items()}
     result = {
         "synthetic": is_synthetic(settings.raw),
-        "folds": ", ".join(map(str, arguments.folds)),
-        "rows": [row_of(n, settings, prepared, arguments.folds) for n in names],
-        "claims": compare(settings, prepared, arguments.folds, set(names)),
-        "target_rows": target_rows(members, settings, arguments.folds, partial(cost, prepared=prepared)),
-        "target_claims": target_claims(members),
-        "study_rows": study_rows(on_studies, settings, prepared, arguments.folds, seconds_a_study),
-        "study_claims": study_claims(settings, prepared, arguments.folds, set(on_studies)),
+        "folds": arguments.folds,
+        "seeds": results,
+        "over_seeds": over_seeds(list(results.values())) if len(results) > 1 else [],
     }
     write_json(arguments.out, result)
     write_text(arguments.out.with_suffix(".md"), page(read_json(arguments.out)))
@@ -300,6 +329,8 @@ def parse_arguments() -> Namespace:
     add = parser.add_argument
     add("--systems", nargs="+", choices=SYSTEMS, default=SYSTEMS, help="only these (default: all)")
     add("--folds", nargs="+", type=int, default=[0], metavar="K", help="held-out folds (default: 0)")
+    add("--seeds", nargs="+", type=int, default=[0], metavar="S", help="trained from each (default: 0)")
+    add_overrides(parser, "in every stage-1 configuration, as in training; repeatable")
     add("--out", type=Path, required=True, metavar="FILE.json", help="such as results/systems.json")
     return parser.parse_args()
 

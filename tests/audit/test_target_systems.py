@@ -92,14 +92,7 @@ def test_a_paired_difference_of_a_run_with_itself_is_nothing(settings):
 
 
 def test_the_page_has_only_the_tables_there_are_runs_for():
-    empty = {
-        "rows": [],
-        "claims": [],
-        "study_rows": [],
-        "target_rows": [],
-        "target_claims": [],
-        "synthetic": True,
-        "folds": "0",
-    }
+    keys = ("rows", "claims", "study_rows", "study_claims", "target_rows", "target_claims")
+    empty = {"synthetic": True, "folds": [0], "seeds": {"0": {key: [] for key in keys}}, "over_seeds": []}
     page = systems.page(empty)
     assert "SYNTHETIC" in page and "six labels" not in page and "Presence" not in page
