@@ -43,6 +43,8 @@ format: $(VENV)/all
 systems: $(VENV)/all demo-data
 	PREPARE_FLAGS="--size 256 --crop --folds 3" bash steps/1_prepare_data.sh
 	python -m src.audit.systems --settings $(SETTINGS) --jobs $(JOBS) --out results/systems.json
+	python predict.py experiments/published_systems --settings $(SETTINGS) --jobs $(JOBS)
+	python ensemble.py experiments/published_systems --settings $(SETTINGS)
 
 # Every fold from three seeds, then the harder synthetic data: most of a day on two cores, resumed where stopped.
 systems-full: $(VENV)/all demo-data

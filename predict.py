@@ -7,8 +7,8 @@
     python predict.py experiments/baseline --settings OTHER.json --labelled --out DIR [--against RUN]
     python predict.py experiments/baseline --evaluate TABLE.csv [--root FOLDER] --out DIR
 
-Reads CLEAN_DATA_DIR and MODEL_DIR; writes test.parquet (and test_embeddings.npy, stage 1) to each run folder.
-What is predicted already is skipped.
+Reads CLEAN_DATA_DIR and MODEL_DIR; writes test.parquet (and test_embeddings.npy, stage 1) to each run folder,
+also of runs of other experiments that its ensemble.json names. What is predicted already is skipped.
 
 --study: a folder of DICOM files, one that holds several studies, a zip archive of such a folder, or a NIfTI
 file. It is prepared as the training data were and answered by every fold, stacker and blend, without any of
@@ -63,13 +63,14 @@ def main() -> None:
 
 def predict_test_part(arguments: Namespace) -> None:
     """Step 4 itself."""
+    from src.ensemble.ensemble_config import named_members
     from src.settings import load_settings
     from src.training.launch import predict_runs
     from src.training.runs import experiment_name
 
     settings = load_settings(arguments.settings)
-    name = experiment_name(arguments.experiment)
-    predict_runs(settings, name, arguments.device, arguments.jobs, arguments.quiet)
+    name, members = experiment_name(arguments.experiment), named_members(arguments.experiment)
+    predict_runs(settings, name, arguments.device, arguments.jobs, arguments.quiet, members)
 
 
 def load(arguments: Namespace) -> Predictor:

@@ -6,5 +6,6 @@ cd "$(dirname "$0")/.."
 EXPERIMENT=${EXPERIMENT:-experiments/baseline}
 SETTINGS=${SETTINGS:-SETTINGS.json}
 for config in "$EXPERIMENT"/stage1/*.json; do
+    [[ $config == */small_* ]] && continue # the small form of a system, which `make systems` trains
     python train_stage1.py "$config" --settings "$SETTINGS" ${FOLD:+--fold "$FOLD"} ${JOBS:+--jobs "$JOBS"}
 done

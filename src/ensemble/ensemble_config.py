@@ -89,3 +89,9 @@ def load_ensemble(experiment: Path | str) -> EnsembleConfig:
     return config.model_copy(
         update={"external": {name: absolute(files) for name, files in config.external.items()}}
     )
+
+
+def named_members(experiment: Path | str) -> tuple[str, ...] | None:
+    """The `members` of an experiment's ensemble.json; None where it names none, or is not there."""
+    file = Path(experiment) / "ensemble.json"
+    return load_ensemble(experiment).members if file.exists() else None

@@ -1,6 +1,7 @@
 """End to end: a slice classifier whose slices see the others of their study before the six logits.
 
 The network of arXiv 2005.10992: CNN -> pooled embedding -> bidirectional LSTM -> logits of every slice.
+With a transformer as encoder and another in the LSTM's place, that of arXiv 2205.07556.
 """
 
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from ..config import Count, Fraction, StrictModel
 from ..errors import UserError
 from .heads import build_head
 from .slice_classifier import ClassifierOptions, SliceClassifier, build_encoder
-from .studies.contexts import BiRecurrent
+from .studies.contexts import BiRecurrent, SliceTransformer
 
 
 class LstmConfig(StrictModel):
@@ -38,10 +39,23 @@ class LstmConfig(StrictModel):
         return self
 
 
+class TransformerConfig(StrictModel):
+    """A transformer over the slices of a study."""
+
+    heads: Count
+    """of its attention; a context with heads is a transformer"""
+    layers: Count = 2
+    """one on the other"""
+    feed_forward: Count = 1024
+    """width of its feed-forward part"""
+    dropout: Fraction = 0.0
+    """of attention and both layers of the feed-forward part"""
+
+
 class SequenceOptions(ClassifierOptions):
     """A slice classifier with a context between its embedding and its logits."""
 
-    context: LstmConfig | None = LstmConfig()
+    context: LstmConfig | TransformerConfig | None = LstmConfig()
     """null: every slice by itself, and nothing else differs"""
     slices_at_once: Count = 64
     """that go through the encoder together in prediction; whole studies have hundreds"""
@@ -60,7 +74,7 @@ class SequenceOutput(NamedTuple):
 
     logits: torch.Tensor  # (b, s, columns)
     embeddings: torch.Tensor  # (b, s, d) of the encoder
-    context: torch.Tensor  # (b, s, 2 * hidden), or the embeddings where there is no context
+    context: torch.Tensor  # (b, s, its width), or the embeddings where there is no context
 
 
 class SequenceClassifier(SliceClassifier):
@@ -70,8 +84,8 @@ class SequenceClassifier(SliceClassifier):
         super().__init__(encoder, options)
         self.slices_at_once, self.checkpointing = options.slices_at_once, options.checkpointing
         self.context, self.context_size = None, self.embedding_size
-        if (lstm := options.context) is not None:
-            self.context = BiRecurrent("lstm", self.embedding_size, lstm.hidden, lstm.layers, lstm.dropout)
+        if options.context is not None:
+            self.context = build_context(options.context, self.embedding_size)
             self.context_size = self.context.out
         self.head = build_head(self.context_size, options, options.dropout)
 
@@ -98,6 +112,17 @@ class SequenceClassifier(SliceClassifier):
             return self.backbone(images)
         with _counted_once(self.backbone):
             return self.backbone(images)
+
+
+def build_context(options: LstmConfig | TransformerConfig, width: int) -> BiRecurrent | SliceTransformer:
+    """UserError where the heads do not divide the width of the embeddings."""
+    if isinstance(options, LstmConfig):
+        return BiRecurrent("lstm", width, options.hidden, options.layers, options.dropout)
+    if width % options.heads:
+        raise UserError(
+            f"context.heads {options.heads}: does not divide the embedding's {width} values; take a divisor"
+        )
+    return SliceTransformer(width, options.feed_forward, options.layers, options.heads, options.dropout)
 
 
 def build_sequence_classifier(

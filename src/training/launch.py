@@ -24,7 +24,7 @@ from .engine import distributed
 from .engine.devices import choose_device, prepare_torch
 from .kinds import Kind, kind_of, load_run_config
 from .provenance import check_geometry, check_unchanged, is_done
-from .runs import Loaded, Run, run_name, runs_of
+from .runs import Loaded, Run, folds_of, run_name, runs_of
 from .split import Part, unlabelled_part
 
 log = logging.getLogger("ich")
@@ -85,13 +85,23 @@ def train_together(
     distributed.barrier()  # the next fold begins when this one is written
 
 
-def predict_runs(settings: Settings, experiment: str, device_name: str, jobs: int, quiet: bool) -> None:
-    """Test predictions of every complete fold of an experiment; stage 1 first, stage 2 reads it.
+def predict_runs(
+    settings: Settings,
+    experiment: str,
+    device_name: str,
+    jobs: int,
+    quiet: bool,
+    members: Sequence[str] | None = None,
+) -> None:
+    """Test predictions of every complete fold of an experiment, and of the members from others that its
+    ensemble.json names; stage 1 first, stage 2 reads it.
 
     The prepared data may be others than the runs were trained on, if their slices were prepared the same way.
     On a CPU `jobs` folds at once, each in a process with one thread; a GPU takes one after the other.
     """
+    elsewhere = [name for name in members or () if not name.startswith(f"{experiment}/")]
     runs = [run for run in runs_of(settings, experiment) if run.complete]
+    runs += [run for name in _with_members(settings, elsewhere) for run in folds_of(settings, name)]
     if not runs:
         raise UserError(
             f"{settings.models / experiment}: no complete run; train experiments/{experiment} first"
@@ -102,6 +112,17 @@ def predict_runs(settings: Settings, experiment: str, device_name: str, jobs: in
         check_geometry(run, prepared)
     predict_part(runs, unlabelled_part(prepared), device_name, jobs, quiet)
     log.info("%d folds of %s have their test predictions", len(runs), experiment)
+
+
+def _with_members(settings: Settings, names: Sequence[str]) -> list[str]:
+    """Runs, each after those that a stacker reads."""
+    found: list[str] = []
+    for name in names:
+        for run in folds_of(settings, name)[:1]:
+            config = run.read_config(kind_of(run).config)
+            found += _with_members(settings, getattr(config, "members", ()))
+        found.append(name)
+    return list(dict.fromkeys(found))
 
 
 def predict_part(

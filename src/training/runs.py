@@ -342,6 +342,11 @@ def runs_of(settings: Settings, experiment: str, stage: str = "*") -> list[Run]:
     return sorted(found, key=lambda run: (run.name, run.fold))
 
 
+def folds_of(settings: Settings, name: str) -> list[Run]:
+    """The complete folds of a run."""
+    return [run for run in runs_of(settings, name.split("/")[0]) if run.name == name and run.complete]
+
+
 def runs_read(values: Any) -> list[str]:
     """The runs that a configuration of these JSON values reads: members, and where weights are from."""
     if isinstance(values, dict):

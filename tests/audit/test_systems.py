@@ -7,15 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from src.audit import systems
+from src.audit import label_systems, systems
+from src.audit.label_systems import CLAIMS, PUBLISHED, _cells, label_claims, label_row
 from src.audit.several_seeds import over_seeds, seeds_page, settings_of
-from src.audit.systems import compare, configurations, name_of, page, row_of, train_all
+from src.audit.systems import SYSTEMS, configurations, name_of, page, train_all
+from src.config import read_values
 from src.data.prepared import Prepared
 from src.errors import UserError
 from src.evaluation.metrics import weighted_log_loss
 from src.labels import LABELS
 from src.settings import load_settings
-from src.training.runs import Run
+from src.training.runs import Run, runs_read
 from tests.training.prepared import write_clean, write_settings
 
 FIRST, SECOND = "x/stage1/small_a", "x/stage1/small_b"
@@ -53,15 +55,13 @@ def arguments(**values):
     return Namespace(**{"folds": [0], "jobs": 1, "overrides": [], **values})
 
 
-def test_a_configuration_comes_after_what_it_reads():
-    names = [name_of(path) for path in configurations(systems.SYSTEMS)]
-    place = names.index
-    assert place("scopeformer/stage1/small_trunk_resnet") < place("scopeformer/stage1/small_1")
-    assert place("vivit_vs_convnext/stage1/small_vit") < place(
-        "vivit_vs_convnext/stage1/small_vivit_from_slices"
-    )
-    assert place("resnext_pca_bilstm/stage1/small_half") < place("resnext_pca_bilstm/stage2/small_pca")
-    assert len(names) == len(set(names))
+def test_every_claim_is_about_runs_that_are_trained_each_after_what_it_reads():
+    paths = configurations(SYSTEMS)
+    names = [name_of(path) for path in paths]
+    assert {name for better, reference, _ in CLAIMS for name in (better, reference)} <= set(names)
+    for place, path in enumerate(paths):
+        assert set(runs_read(read_values(path))) <= set(names[:place]), path
+    assert {name.split("/")[0] for name in names} == set(SYSTEMS) > set(PUBLISHED)
 
 
 def test_a_member_of_a_stacker_is_trained_on_every_fold_and_all_else_on_those_asked_for(settings, trained):
@@ -112,19 +112,19 @@ def test_rows_and_claims_are_of_the_held_out_slices(settings, monkeypatch):
     near, far = (labels * (1 - 2 * p) + p for p in (0.1, 0.3))
     Run(FIRST, 0, settings).save_predictions("oof", near)
     Run(SECOND, 0, settings).save_predictions("oof", far.iloc[::-1])
-    monkeypatch.setattr(systems, "CLAIMS", ((FIRST, SECOND, "near beats far"),))
-    monkeypatch.setattr(systems, "cost", lambda run, prepared: {"parameters": 7})
+    monkeypatch.setattr(label_systems, "CLAIMS", ((FIRST, SECOND, "near beats far"),))
+    monkeypatch.setattr(label_systems, "cost", lambda run, prepared: {"parameters": 7})
     monkeypatch.setattr(Run, "metrics", lambda run: {"seconds": 3.0})
-    row = row_of(FIRST, settings, prepared, [0])
+    row = label_row(FIRST, settings, prepared, [0])
     assert (
         row["weighted_log_loss"][0]
         == pytest.approx(weighted_log_loss(labels, near))
         == pytest.approx(-np.log(0.9))
     )
     assert (row["slices"], row["accuracy"], row["training_seconds"]) == (len(labels), 1.0, 3.0)
-    (claim,) = compare(settings, prepared, [0], {FIRST, SECOND})
+    (claim,) = label_claims(settings, prepared, [0], {FIRST, SECOND})
     assert claim["difference"] == pytest.approx([np.log(0.7 / 0.9)] * 3) and claim["answer"] == "yes"
-    assert compare(settings, prepared, [0], {FIRST}) == []
+    assert label_claims(settings, prepared, [0], {FIRST}) == []
 
 
 def result(*differences):
@@ -149,3 +149,16 @@ def test_the_page_names_folds_and_seeds():
     }
     text = page({"synthetic": False, "folds": [0, 2], "seeds": {"0": empty, "1": empty}, "over_seeds": []})
     assert "Folds 0, 2, seeds 0, 1." in text and "SYNTHETIC" not in text
+
+
+def test_a_row_ends_with_the_published_score_of_its_system():
+    interval = [0.1, 0.05, 0.2]
+    row = {
+        "run": "kaggle_12th/stage2/small_conv", "parameters": 1234, "training_seconds": 8.4,
+        "accuracy": 0.9567, "weighted_log_loss": interval, "auc_any": interval, "auc_macro": interval,
+        "study_auc_any": interval,
+    }  # fmt: skip
+    auc = "0.100 [0.050, 0.200]"
+    loss = "0.1000 [0.0500, 0.2000]"
+    assert _cells(row) == [row["run"], "1,234", "", "8", "", loss, auc, auc, auc, "95.67%", ".0473"]
+    assert _cells(row | {"run": "dtvit/stage1/small_vit"})[-1] == ""

@@ -12,6 +12,7 @@ from src.models.slice_classifier import ClassifierOptions, build_slice_classifie
 WINDOWS = torch.tensor([[[40.0, 80.0], [75.0, 215.0], [600.0, 2800.0]]])
 PLAIN = {"backbone": "test_resnet", "pretrained": False, "image_size": 32}
 LSTM = {"context": {"hidden": 8, "layers": 2, "dropout": 0.3}}
+TRANSFORMER = {"context": {"heads": 4, "feed_forward": 16, "dropout": 0.3}}
 ALONE = {"context": None}
 TRUNK = {"backbone": "test_resnet", "pretrained": False}
 SCOPEFORMER = {
@@ -75,8 +76,10 @@ def test_outputs_are_of_every_slice_and_zero_beyond_a_study():
     assert not any(values[0, 2:].any() for values in (logits, embeddings, context))
 
 
-@pytest.mark.parametrize("context", [LSTM, ALONE])
-@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize(
+    ("context", "training"),
+    [(LSTM, False), (LSTM, True), (ALONE, False), (ALONE, True), (TRANSFORMER, False)],
+)
 def test_padding_changes_neither_logits_nor_statistics(context, training):
     """Nor what dropout draws; in evaluation a study alone also gets the same."""
     lengths, results = [3, 5], []
@@ -94,8 +97,9 @@ def test_padding_changes_neither_logits_nor_statistics(context, training):
         torch.testing.assert_close(alone[0], expected[:3], rtol=0, atol=1e-12)
 
 
-def test_every_slice_sees_its_study_and_no_other():
-    model = build().eval()
+@pytest.mark.parametrize("context", [LSTM, TRANSFORMER])
+def test_every_slice_sees_its_study_and_no_other(context):
+    model = build(**context).eval()
     hu, mask = studies([4, 4])
     before = model(hu, WINDOWS, mask).logits
     hu[0] += 100
@@ -194,6 +198,13 @@ def test_mixed_precision_reaches_the_logits():
         logits = model(hu, WINDOWS, mask).logits
     logits.float().square().sum().backward()
     assert all(p.grad.isfinite().all() for p in model.parameters())
+
+
+def test_a_context_with_heads_is_a_transformer_as_wide_as_the_embeddings():
+    model = build(**TRANSFORMER)
+    assert len(model.context.blocks) == 2 and model.context.out == model.head.in_features == 96
+    with pytest.raises(UserError, match=r"context.heads 5: does not divide the embedding's 96 values"):
+        build(context={"heads": 5})
 
 
 def test_dropout_between_layers_needs_two():

@@ -121,6 +121,7 @@ def test_the_recipes_of_the_winners_are_there():
         "kaggle_11th",
         "kaggle_12th",
         "ipan_2026",
+        "shang_2022",
         "baseline",
         "demo",
     } <= names

@@ -130,6 +130,16 @@ def test_what_is_complete_is_not_trained_and_a_changed_configuration_is_refused(
         train(home, A, "epochs=3")
 
 
+def test_members_of_other_experiments_are_predicted_with_what_they_read(home):
+    settings = load_settings(home / "SETTINGS.json")
+    with pytest.raises(UserError, match="other: no complete run"):
+        predict_runs(settings, "other", "cpu", 1, True)
+    predict_runs(settings, "other", "cpu", 1, True, members=[S])
+    data = Prepared(settings.clean).test_fingerprint
+    found = {run.name: run.has("test", data) for run in runs.runs_of(settings, "tiny")}
+    assert found == {A: True, S: True, TREES: False}
+
+
 def test_folds_with_different_configurations_are_not_mixed(home):
     shutil.rmtree(run(home, A, 1).folder)
     train(home, A, "epochs=2", fold=1)
