@@ -38,7 +38,7 @@ from ..evaluation.metrics import prevalence_baseline, study_maximum
 from ..evaluation.roc import delong
 from ..files import read_json, write_json, write_text
 from ..labels import LABELS
-from ..report.generated import markdown_table
+from ..report.tables import markdown_table
 from ..settings import Settings, load_settings
 from ..targets import HEMORRHAGE
 from ..training.engine.devices import prepare_torch
