@@ -18,7 +18,7 @@ from ..evaluation.bootstrap import (
 from ..evaluation.metrics import prevalence_baseline, study_maximum
 from ..evaluation.roc import delong
 from ..labels import LABELS
-from ..report.generated import markdown_table
+from ..report.tables import markdown_table
 from ..settings import Settings
 from ..training.kinds import Kind, kind_of
 from ..training.runs import Run

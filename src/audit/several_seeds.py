@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..files import write_json
-from ..report.generated import markdown_table
+from ..report.tables import markdown_table
 from ..settings import Settings, SettingsFile
 
 APART = 100  # seeds of one configuration are this far apart, as some configurations name one of their own

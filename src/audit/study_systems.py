@@ -10,7 +10,7 @@ from ..data.target_labels import target_labels
 from ..ensemble.study_predictions import study_predictions
 from ..evaluation.confusion import binary_metrics, outcome_counts
 from ..evaluation.roc import delong, delong_paired
-from ..report.generated import markdown_table
+from ..report.tables import markdown_table
 from ..settings import Settings
 from ..targets import PRESENCE, find_targets
 from ..training.kinds import Kind, kind_of

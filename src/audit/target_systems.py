@@ -9,7 +9,7 @@ from ..data.folds import link_patients
 from ..data.prepared import Prepared
 from ..ensemble.target_experiment import TargetMember, score_member
 from ..evaluation.target_scores import LOCATION, SHARES, head_differences
-from ..report.generated import markdown_table
+from ..report.tables import markdown_table
 from ..settings import Settings
 from ..targets import PRESENCE
 from ..training.kinds import kind_of

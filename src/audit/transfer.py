@@ -15,7 +15,7 @@ from typing import Any
 from ..command_line import run
 from ..errors import UserError
 from ..files import write_text
-from ..report.generated import markdown_table
+from ..report.tables import markdown_table
 from ..report.transfer_page import area_cell, difference_cells, loss_cell
 
 

@@ -1,8 +1,8 @@
 """Finding the head in a slice: to cut to it, and to take away the head holder.
 
-The mask follows one rule at a quarter of the usual 512 x 512 matrix: soft tissue and bone (above -200 HU, in
-pictures above a tenth of the gray levels), opened by 3 x 3 to cut thin bridges to the holder, the largest
-4-connected piece, dilated by 5 x 5 to keep the skin. A slice without such a piece is kept whole.
+The mask follows one rule at a quarter of the usual 512 x 512 matrix: soft tissue and bone (above -200 HU; in
+pictures, which do not reach below, 25 above their black), opened by 3 x 3 to cut thin bridges to the holder,
+the largest 4-connected piece, dilated by 5 x 5 to keep the skin. A slice without such a piece is kept whole.
 """
 
 from collections.abc import Sequence
@@ -14,15 +14,17 @@ from .square import AIR, Square, whole
 
 GRID = 128
 TISSUE_HU = -200
-TISSUE_GRAY = 25  # of 255, of pictures in a brain window
+ABOVE_BLACK = 25  # gray levels, or HU where a picture's window is known
 LEAST_SHARE = 0.02  # of the image; anything smaller is not taken for a head
 MARGIN = 0.04  # of the head's size, on every side
 
 
-def head_mask(values: np.ndarray, tissue_above: int = TISSUE_HU) -> tuple[np.ndarray | None, int]:
+def head_mask(values: np.ndarray) -> tuple[np.ndarray | None, int]:
     """(rows, columns) int16 -> mask uint8 0 or 1 on each step-th row and column, or None; and the step."""
     step = max(1, round(max(values.shape) / GRID))
-    tissue = (values[::step, ::step] > tissue_above).view(np.uint8)
+    small = values[::step, ::step]
+    black = int(small.min())
+    tissue = (small > (black + ABOVE_BLACK if black > TISSUE_HU else TISSUE_HU)).view(np.uint8)
     opened = cv2.morphologyEx(tissue, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
     # connectedComponentsWithStats spends four times as long on statistics that nobody reads
     count, labels = cv2.connectedComponents(opened, connectivity=4, ltype=cv2.CV_16U)
@@ -48,17 +50,14 @@ def _without_holes(mask: np.ndarray) -> np.ndarray:
     return (around[1:-1, 1:-1] != 2).view(np.uint8)
 
 
-def head_square(
-    images: Sequence[np.ndarray], moves: Sequence[tuple[float, float]], *, is_hu: bool = True
-) -> Square:
+def head_square(images: Sequence[np.ndarray], moves: Sequence[tuple[float, float]]) -> Square:
     """The square around the head in all slices of a study, in whole pixels of the unmoved slice.
 
     images: (rows, columns) int16 of one shape, HU or gray levels; moves: how far each slice lies down and
     along (0, 0 without tilt correction). Slices beyond the head, where at most a bit of the holder shows,
     have no say.
     """
-    tissue = TISSUE_HU if is_hu else TISSUE_GRAY
-    found = [_box(image, move, tissue) for image, move in zip(images, moves, strict=True)]
+    found = [_box(image, move) for image, move in zip(images, moves, strict=True)]
     boxes = np.array([box for box in found if box is not None])
     if len(boxes) == 0:
         return whole(*images[0].shape)
@@ -69,10 +68,8 @@ def head_square(
     return Square(int(np.floor((top + bottom - side) / 2)), int(np.floor((left + right - side) / 2)), side)
 
 
-def _box(
-    image: np.ndarray, move: tuple[float, float], tissue: int
-) -> tuple[float, float, float, float] | None:
-    mask, step = head_mask(image, tissue)
+def _box(image: np.ndarray, move: tuple[float, float]) -> tuple[float, float, float, float] | None:
+    mask, step = head_mask(image)
     if mask is None or mask.mean() < LEAST_SHARE:
         return None
     left, top, width, height = cv2.boundingRect(mask)

@@ -12,7 +12,7 @@ from ..data.windows import WINDOWS
 from ..ensemble.ensemble_config import EnsembleConfig
 from ..files import write_text
 from ..training.kinds import STAGES, load_kind
-from .generated import markdown_table
+from .tables import markdown_table
 
 PAGE = Path("docs/configuration.md")
 INTRODUCTION = """# Configuration

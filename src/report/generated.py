@@ -2,13 +2,13 @@
 
     python -m src.report.generated
 
-A generated table stands between `<!-- generated: NAME -->` and `<!-- end -->`; NAME is demo_scores,
-realistic_scores, difficulty or benchmarks. results/demo.json is the scores.json of the last `make run`,
-results/realistic.json that of experiments/realistic, where there is one.
+A generated table stands between `<!-- generated: NAME -->` and `<!-- end -->`; NAME is one of BLOCKS.
+results/demo.json is the scores.json of the last `make run`, results/realistic.json that of
+experiments/realistic, where there is one; results/real_*.json are written by `python -m src.audit.held_out`.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,10 @@ from typing import Any
 from ..errors import UserError
 from ..files import read_json, write_text
 from ..labels import LABELS
+from .real_scores import real_block, real_line
 from .score_table import SYNTHETIC, ScoreRow, score_rows
 from .structure import directory_structure, listed_files
+from .tables import markdown_table
 
 START, END = re.compile(r"^<!-- generated: (\S+) -->$", re.M), "<!-- end -->"
 RESULTS = Path("results")
@@ -151,15 +153,11 @@ def _label_cells(row: Mapping[str, Any], what: str) -> list[str]:
 
 BLOCKS: Mapping[str, Callable[[Path], str]] = {
     **{f"{name}_scores": partial(scores_block, name=name) for name in SYNTHETIC_EXPERIMENTS},
+    **{name: partial(real_block, name=name) for name in ("real_slices", "real_studies")},
+    "real_line": real_line,
     "difficulty": difficulty_block,
     "benchmarks": benchmarks_block,
 }
-
-
-def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]], sides: str) -> str:
-    """`sides` has an l or r for each column; a bar in a cell is escaped."""
-    lines = [header, ["---:" if side == "r" else "---" for side in sides], *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
 def _score_cells(row: ScoreRow) -> list[str]:

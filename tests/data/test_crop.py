@@ -1,6 +1,7 @@
 """The head is found, the holder goes, HU inside stay."""
 
 import numpy as np
+import pytest
 
 from src.data.crop import head_square, remove_holder
 from src.data.square import AIR
@@ -72,12 +73,12 @@ def test_of_several_pieces_the_largest_is_the_head_wherever_it_lies():
     assert (kept[40:90, 40:90] == 30).all() and (kept[:20] == AIR).all() and (kept[95:] == AIR).all()
 
 
-def test_pictures_are_cut_where_their_gray_levels_show_a_head():
-    """In a brain window air and the holder's foam are black, brain is gray and bone white."""
+@pytest.mark.parametrize("black", [0, -20], ids=["gray levels", "HU of a window 40 / 120"])
+def test_pictures_are_cut_to_the_head_though_they_know_no_air(black):
     row, column = np.mgrid[:256, :256]
     distance = np.hypot(row - 100, column - 140)
-    picture = np.where(distance < 70, 110, 8).astype(np.int16)
-    picture[(distance < 80) & (distance >= 70)] = 255
-    square = head_square([picture], [(0, 0)], is_hu=False)
+    picture = np.where(distance < 70, black + 60, black + 3).astype(np.int16)
+    picture[(distance < 80) & (distance >= 70)] = black + 120
+    picture[0] = black
+    square = head_square([picture], [(0, 0)])
     assert 100 - 80 - 14 < square.top < 20 and 140 - 80 - 14 < square.left < 60 and 160 < square.side < 190
-    assert head_square([picture], [(0, 0)]) == (0, 0, 256)  # every gray level is above -200

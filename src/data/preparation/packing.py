@@ -206,7 +206,7 @@ def _head_squares(
     squares = {}
     for shape in {image.values.shape for image, _ in decoded}:
         group = [(image.values, move) for image, move in decoded if image.values.shape == shape]
-        squares[shape] = head_square(*zip(*group, strict=True), is_hu=decoded[0][0].is_hu)
+        squares[shape] = head_square(*zip(*group, strict=True))
     return squares
 
 

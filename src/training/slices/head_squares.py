@@ -17,7 +17,6 @@ class HeadSquares:
         self.volumes = volumes = prepared.volumes
         self.cut_already = bool(prepared.settings.get("crop"))
         self.study_of = {image: study for study in volumes.study_ids for image in volumes.study_images(study)}
-        self.is_hu = dict(zip(prepared.slices["study_id"], prepared.slices["units"] == "hu", strict=True))
         self.squares: dict[str, Square] = {}
 
     def cut(self, image_id: str, values: np.ndarray, fill: int) -> np.ndarray:
@@ -31,6 +30,5 @@ class HeadSquares:
         study_id = self.study_of[image_id]
         if study_id not in self.squares:
             slices = self.volumes.study(study_id)
-            moves = [(0.0, 0.0)] * len(slices)
-            self.squares[study_id] = head_square(list(slices), moves, is_hu=self.is_hu[study_id])
+            self.squares[study_id] = head_square(list(slices), [(0.0, 0.0)] * len(slices))
         return self.squares[study_id]
