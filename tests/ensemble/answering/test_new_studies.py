@@ -66,6 +66,10 @@ def test_a_study_gets_what_the_same_data_prepared_as_any_other_get(predictor, st
     np.testing.assert_array_equal(slices[list(LABELS)], expected.slices)
     np.testing.assert_array_equal(slices[list(SPREADS)], expected.slice_spread)
     np.testing.assert_array_equal(whole[list(LABELS)], slices[list(LABELS)].max().to_frame().T)
+    head, answered = table[table["level"] == "study_head"], predictor.experiment.predict
+    expected = answered(Prepared(tmp_path / "clean")).head
+    np.testing.assert_array_equal(head[list(LABELS)], expected.studies)
+    np.testing.assert_array_equal(head[list(SPREADS)], expected.spread)
     assert whole["id"].tolist() == ["1.2.1"] and (whole[list(SPREADS)] >= 0).all(axis=None)
     assert result.volume.shape == (26, 64, 64) and result.volume.dtype == np.int16
 
@@ -129,7 +133,7 @@ def test_a_bad_study_is_named_and_does_not_stop_the_others(predictor, disk, tmp_
     table = predict_studies(predictor, disk, tmp_path / "out")
     assert table["id"].tolist() == ["1.2.1", "1.2.3"]
     rows = pd.read_csv(tmp_path / "out" / "predictions.csv")
-    assert rows.groupby("study_id").size().to_dict() == {"1.2.1": 27, "1.2.3": 25}
+    assert rows.groupby("study_id").size().to_dict() == {"1.2.1": 28, "1.2.3": 26}
     about = read_json(tmp_path / "out" / "predictions.json")
     assert [one["study_id"] for one in about["studies"]] == ["1.2.1", "1.2.3"]
     (refused,) = about["refused"]
