@@ -13,9 +13,10 @@ also of runs of other experiments that its ensemble.json names. What is predicte
 --study: a folder of DICOM files, one that holds several studies, a zip archive of such a folder, or a NIfTI
 file. It is prepared as the training data were and answered by every fold, stacker and blend, without any of
 the training data. Stated rules choose its axial head series without contrast (--series overrules them).
-predictions.csv has a row for every slice and one for the study: probabilities, and their spread over the
-folds; predictions.json says what was chosen, what was left out and why, and what is doubtful; study.html
-shows the slices through any window with their probabilities and Grad-CAM maps.
+predictions.csv has a row for every slice and one for the study, the maximum (and one of level study_head
+where a stacker has a head for studies): probabilities, and their spread over the folds; predictions.json
+says what was chosen, what was left out and why, and what is doubtful; study.html shows the slices through any
+window with their probabilities and Grad-CAM maps.
 
 --export: networks, blend, operating points and model card in one file, with which --bundle answers
 --study and --evaluate anywhere.

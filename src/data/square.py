@@ -61,6 +61,23 @@ def extract(values: np.ndarray, square: Square, size: int, fill: int = AIR) -> n
     return _resize(cv2.warpAffine(clipped, matrix, (side, side), flags=flags, **border), size)
 
 
+def lay_back(values: np.ndarray, square: Square, shape: tuple[int, int]) -> np.ndarray:
+    """(..., k, k) that cover a square -> (..., rows, columns) of the image it was cut from, linearly; 0
+    outside the square.
+    """
+    down = _interpolation(values.shape[-2], square.top, square.side, shape[0])
+    along = _interpolation(values.shape[-1], square.left, square.side, shape[1])
+    return down @ values @ along.T
+
+
+def _interpolation(size: int, start: float, side: float, count: int) -> np.ndarray:
+    """(count, size) float32: what each of `count` pixels takes from the `size` over a part of their axis."""
+    place = (np.arange(count) - start + 0.5) * size / side
+    inside = (place >= 0) & (place <= size)
+    distance = np.abs((place - 0.5).clip(0, size - 1)[:, None] - np.arange(size))
+    return (np.maximum(0, 1 - distance) * inside[:, None]).astype(np.float32)
+
+
 def _clip(values: np.ndarray) -> np.ndarray:
     if values.min() >= CLIP[0] and values.max() <= CLIP[1]:
         return values

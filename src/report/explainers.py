@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from ..data.prepared import Prepared
+from ..data.square import lay_back
 from ..models.heads import probabilities
 from ..models.slice_classifier import SliceClassifier
 from ..training.sequences.sequence_config import SequenceConfig
@@ -75,6 +76,11 @@ class Explainer:
         ]
         together = np.concatenate(found)
         return together[~np.isnan(together)]
+
+    def as_stored(self, explained: Explained) -> np.ndarray:
+        """(columns, size, size): its maps on the whole stored slice, 0 where the network does not look."""
+        size = self.prepared.size
+        return lay_back(explained.maps, self.reader.seen(explained.image_id), (size, size))
 
     def _batches(self, keys: Sequence[str]) -> Iterator[tuple[list[str], Inputs]]:
         """Images, and what the network is called with."""

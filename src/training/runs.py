@@ -39,6 +39,7 @@ HASHED = ("config.json", "model.safetensors", "model.txt", "embedding_map.safete
 TRAINED = (*HASHED, "embeddings.npy", "metrics.json")  # made by training, in the run folder always
 DERIVED = ("test*", "train*", "probe*", "missing*", "oof*", "embeddings.npy")  # made by a complete fold
 AGAIN = ("train.*", "train_*", "probe.*", "probe_*", "oof_*", "test_*")  # of DERIVED, see `made_again`
+STUDY_HEAD = "test_studies.parquet"  # what a head for whole studies says, of the studies in test.parquet
 PATIENCE = 10.0  # seconds: a training that is told to stop, or has lost its parent, saves its state meanwhile
 
 
@@ -214,6 +215,11 @@ class Run:
             made["embeddings"] = file_sha256(path)
         frame = probabilities.rename_axis(probabilities.index.name or KEYS["image"]).reset_index()
         write_parquet(self.path(f"{part}.parquet"), frame, made)
+
+    def study_head(self) -> pd.DataFrame | None:
+        """Index study_id: what a head for whole studies says of the test part; None of a run without one."""
+        path = self.path(STUDY_HEAD)
+        return read_parquet(path).set_index(KEYS["study"]) if path.exists() else None
 
     def embeddings_file(self, part: str) -> Path:
         return self.path("embeddings.npy" if part == "oof" else f"{part}_embeddings.npy")

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from src.data.square import AIR, Square, extract, whole
+from src.data.square import AIR, Square, extract, lay_back, whole
 
 
 def ramp(rows: int, columns: int) -> np.ndarray:
@@ -70,3 +70,25 @@ def test_stored_coordinates_point_at_the_same_place():
     assert np.argwhere(extract(values, whole(512, 512), 256) == 1000).mean(axis=0) == pytest.approx(
         [150.5, 100.5]
     )
+
+
+def test_what_covers_the_whole_image_comes_back_as_it_was():
+    values = np.random.default_rng(0).random((2, 8, 8), np.float32)
+    np.testing.assert_array_equal(lay_back(values, whole(8, 8), (8, 8)), values)
+
+
+def test_what_covers_a_square_comes_back_by_hand():
+    back = lay_back(np.array([[1.0, 3.0], [5.0, 7.0]]), Square(1, 2, 4), (6, 5))
+    assert (back[0] == 0).all() and (back[5] == 0).all() and (back[:, :2] == 0).all()
+    # centres at 0.25 and 0.75 of the square's side; beyond them the nearest
+    assert back[1].tolist() == [0, 0, 1, 1.5, 2.5] and back[1:5, 2].tolist() == [1, 2, 4, 5]
+
+
+@pytest.mark.parametrize("square", [Square(-30, -10, 120), Square(12, 20, 50), Square(9.25, 14.5, 60)])
+@pytest.mark.parametrize("size", [32, 96])
+def test_a_spot_is_laid_back_where_it_was(square, size):
+    rows, columns = np.mgrid[:80, :100]
+    spot = np.exp(-((rows - 37) ** 2 + (columns - 41) ** 2) / 40)
+    stored = extract((1000 * spot).astype(np.int16), square, size, fill=0)
+    back = lay_back(stored.astype(np.float32), square, spot.shape)
+    assert [np.average(axis, weights=back) for axis in (rows, columns)] == pytest.approx([37, 41], abs=0.1)

@@ -5,7 +5,10 @@ STACKED = {"members": ["tiny/stage1/a"], "width": 8, "hidden": 8, "epochs": 1, "
 CONFIGS = {
     "tiny/stage1/a": ("slice", PIXELS | {"neighbours": [-1, 0, 1]}),
     "tiny/stage1/b": ("sequence", PIXELS | {"kind": "sequence", "batch_size": 2, "length": 3}),
-    "tiny/stage2/aligned": ("stacker", STACKED | {"embedding_space": "aligned", "slice_dropout": 0.1}),
+    "tiny/stage2/aligned": (
+        "stacker",
+        STACKED | {"embedding_space": "aligned", "slice_dropout": 0.1, "study_weight": 0.3},
+    ),
     "tiny/stage2/in_fold": ("stacker", STACKED | {"embedding_space": "in_fold", "views": ["hflip"]}),
     "tiny/stage2/trees": (
         "stacker",

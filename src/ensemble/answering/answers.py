@@ -55,6 +55,25 @@ class Answer:
 
 
 @dataclass(frozen=True)
+class StudyHead:
+    """What stackers with a head for whole studies say of them, without a maximum: the mean over members and
+    folds, and the folds' sample standard deviation. Index study_id, columns LABELS.
+    """
+
+    studies: pd.DataFrame
+    spread: pd.DataFrame
+
+    @classmethod
+    def of(cls, said: Mapping[int, Sequence[pd.DataFrame]]) -> "StudyHead | None":
+        """said: fold -> tables of members, or of parts of the studies; None where nobody said anything."""
+        folds = [pd.concat(tables).groupby(level=0).mean() for tables in said.values() if tables]
+        if not folds:
+            return None
+        index = pd.concat(folds).index.unique().sort_values()
+        return cls(mean_of_folds(folds, index), spread(folds, index))
+
+
+@dataclass(frozen=True)
 class Answers:
     """What an experiment says of some images."""
 
@@ -62,6 +81,7 @@ class Answers:
     blend: Answer
     combined: str  # how the last one was made: `blend`, or `mean` where no blend was fitted
     left_out: list[str]  # images nobody answered: no complete fold held their patients out
+    head: StudyHead | None = None  # where a member has one
 
 
 class TrainedExperiment:
@@ -112,9 +132,10 @@ class TrainedExperiment:
         possible = asked["study_id"].isin(held_out.index[held_out != NO_FOLD])
         self._say_left_out(asked[~possible], len(asked))
         with place_of(folder) as place:
-            said = self._ask(prepared, held_out[held_out != NO_FOLD], place)
+            said, heads = self._ask(prepared, held_out[held_out != NO_FOLD], place)
         said = {name: {k: f[f.index.isin(asked.index)] for k, f in own.items()} for name, own in said.items()}
-        return self._combine(said, asked.loc[possible, "study_id"], list(asked.index[~possible]))
+        answers = self._combine(said, asked.loc[possible, "study_id"], list(asked.index[~possible]))
+        return replace(answers, head=StudyHead.of(heads))
 
     def _say_left_out(self, left_out: pd.DataFrame, asked: int) -> None:
         if len(left_out) == asked:
@@ -128,14 +149,16 @@ class TrainedExperiment:
 
     def _ask(
         self, prepared: Prepared, held_out: pd.Series, place: Path
-    ) -> dict[str, dict[int, pd.DataFrame]]:
-        """member -> fold -> its probabilities of all slices of the studies it may answer.
+    ) -> tuple[dict[str, dict[int, pd.DataFrame]], dict[int, list[pd.DataFrame]]]:
+        """member -> fold -> its probabilities of all slices of the studies it may answer; fold -> what heads
+        for whole studies say.
 
         held_out: study_id -> the fold that alone may answer, or ALL_FOLDS.
         """
         said: dict[str, dict[int, list[pd.DataFrame]]] = {
             member: {run.fold: [] for run in self.folds(member)} for member in self.members
         }
+        heads: dict[int, list[pd.DataFrame]] = {run.fold: [] for run in self.runs}
         for fold in sorted(held_out.unique()):
             only = None if fold == ALL_FOLDS else int(fold)
             part = part_of(prepared, held_out.index[held_out == fold], only)
@@ -144,10 +167,13 @@ class TrainedExperiment:
             predict_part(runs, part, self.device, self.jobs, self.quiet, self.loaded)
             for run in runs:
                 said[run.name][run.fold].append(run.predictions("test")[list(LABELS)])
-        return {
+                if (head := run.study_head()) is not None:
+                    heads[run.fold].append(head)
+        whole = {
             member: {fold: pd.concat(tables) for fold, tables in folds.items() if tables}
             for member, folds in said.items()
         }
+        return whole, heads
 
     def _combine(
         self, said: Mapping[str, Mapping[int, pd.DataFrame]], studies: pd.Series, left_out: list[str]

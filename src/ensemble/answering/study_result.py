@@ -21,8 +21,9 @@ COLUMNS = ("level", "id", "image_id", "SOPInstanceUID", "order", "position_mm", 
 class StudyResult:
     """The answer for one study.
 
-    probabilities: COLUMNS, the slices from below upwards, then a row of the study, which is the maximum over
-    its slices; seconds: of each part. The prepared slices stay on the disk for as long as this object lives.
+    probabilities: COLUMNS, the slices from below upwards, then a row of the study, the maximum over its
+    slices; where stackers have a head for studies, then one of level `study_head`, their answer; seconds: of
+    each part. The prepared slices stay on the disk for as long as this object lives.
     """
 
     study: PreparedStudy
@@ -41,7 +42,7 @@ class StudyResult:
 
     @property
     def volume(self) -> np.ndarray:
-        """(slices, size, size) int16 HU as the networks saw it, rows of `probabilities` but the last."""
+        """(slices, size, size) int16 HU as it was stored, in the order of `probabilities`."""
         volumes = self.study.prepared.volumes
         return np.stack([volumes.slice(image_id) for image_id in self.study.slices.index])
 
@@ -81,6 +82,9 @@ def probability_table(study: PreparedStudy, answers: Answers) -> pd.DataFrame:
         _with_probabilities(of_slices, blend.slices.loc[slices.index], blend.slice_spread.loc[slices.index]),
         _with_probabilities(of_study, blend.studies, blend.study_spread),
     ]
+    if answers.head is not None:
+        of_study = of_study.assign(level="study_head")
+        rows.append(_with_probabilities(of_study, answers.head.studies, answers.head.spread))
     return pd.concat(rows, ignore_index=True).assign(study_id=study.study_id)[list(COLUMNS)]
 
 

@@ -70,16 +70,13 @@ def points_of(predictor: Predictor) -> dict[str, Point]:
 
 def _strongest_maps(result: StudyResult, predictor: Predictor) -> dict[tuple[str, str], np.ndarray]:
     """(image_id, label) -> map; nothing, and a word why, where there can be none."""
-    slices, found = result.answers.blend.slices.loc[result.study.slices.index], {}
-    for label in LABELS:
-        try:
-            seen, maps = study_maps(predictor, result, label)
-        except UserError as error:
-            log.warning("no maps on the page: %s", error)
-            return {}
-        if not np.array_equal(seen, result.volume):
-            log.warning("no maps on the page: the networks see a part of a slice only")
-            return {}
-        for row in np.argsort(-slices[label].to_numpy(), kind="stable")[:MAPPED]:
-            found[slices.index[row], label] = maps[row]
-    return found
+    slices = result.answers.blend.slices.loc[result.study.slices.index]
+    strongest = {label: slices[label].nlargest(MAPPED).index for label in LABELS}
+    images = [image for image in slices.index if any(image in own for own in strongest.values())]
+    try:
+        maps = study_maps(predictor, result, images)
+    except UserError as error:
+        log.warning("no maps on the page: %s", error)
+        return {}
+    place = {image: number for number, image in enumerate(images)}
+    return {(image, label): maps[label][place[image]] for label in LABELS for image in strongest[label]}

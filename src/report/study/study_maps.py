@@ -1,58 +1,65 @@
 """Where the slice classifiers of an experiment find their evidence in a new study: Grad-CAM, on request.
 
-maps = study_maps(predictor, result, "subdural")
+maps = study_maps(predictor, result)["subdural"]
 """
 
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import numpy as np
 
+from ...data.square import Square, lay_back
 from ...ensemble.answering.predictor import Predictor
 from ...ensemble.answering.study_result import StudyResult
 from ...errors import UserError
-from ...models.slice_classifier import build_slice_classifier
+from ...labels import LABELS
+from ...models.slice_classifier import SliceClassifier, build_slice_classifier
 from ...training.engine.devices import choose_device
 from ...training.kinds import kind_of
-from ...training.runs import Run
+from ...training.runs import Run, keep
 from ...training.slices.slice_config import SliceConfig
 from ..explainers import Explainer
 from ..gradcam import normalise
 
 
-class StudyMaps(NamedTuple):
-    """Slices from below upwards, the part that the networks see, as sharp as it is stored."""
+def study_maps(
+    predictor: Predictor, result: StudyResult, images: Sequence[str] | None = None
+) -> dict[str, np.ndarray]:
+    """Label -> (slices, size, size) float32, 0 to 1, in the pixels of `StudyResult.volume`.
 
-    hu: np.ndarray  # (slices, h, w) int16
-    maps: np.ndarray  # (slices, h, w) float32, 0 to 1 over the study
-
-
-def study_maps(predictor: Predictor, result: StudyResult, label: str = "any") -> StudyMaps:
-    """The maps of one label: the mean over the folds of all slice classifiers, each divided by its largest
-    value in the study. UserError where no member reads single slices, or for an unknown label.
+    The mean over the folds of all slice classifiers, each divided by its largest value in these slices; 0
+    where a network does not look. images: image ids, by default all from below upwards. UserError where no
+    member reads single slices.
     """
-    runs = [run for run in predictor.experiment.runs if kind_of(run).config is SliceConfig]
+    experiment = predictor.experiment
+    runs = [run for run in experiment.runs if kind_of(run).config is SliceConfig]
     if not runs:
-        raise UserError(
-            f"{predictor.experiment.name}: no member classifies slices, so there is no map of one"
-        )
-    shown = [_of_fold(predictor, run, result, label) for run in runs]
-    shapes = {maps.shape for _, maps in shown}
-    if len(shapes) > 1:
-        raise UserError(f"{predictor.experiment.name}: its networks see different parts of a slice")
-    together = np.mean([normalise(maps, (0, 1, 2))[0] for _, maps in shown], axis=0)
-    return StudyMaps(shown[0][0], together.astype(np.float32))
+        raise UserError(f"{experiment.name}: no member classifies slices, so there is no map of one")
+    asked = list(result.study.slices.index if images is None else images)
+    maps = np.zeros((len(LABELS), len(asked), *[result.study.prepared.size] * 2), np.float32)
+    for run in runs:
+        maps += normalise(_of_fold(predictor, run, result, asked), (1, 2, 3))[0] / len(runs)
+    return dict(zip(LABELS, maps, strict=True))
 
 
-def _of_fold(
-    predictor: Predictor, run: Run, result: StudyResult, label: str
-) -> tuple[np.ndarray, np.ndarray]:
-    """Slices and maps, not normalised, (slices, h, w)."""
+def _of_fold(predictor: Predictor, run: Run, result: StudyResult, images: list[str]) -> np.ndarray:
+    """(labels, slices, size, size), not normalised: of all labels by one pass of the network."""
     config = run.read_config(SliceConfig)
-    if label not in config.predicted.columns:
-        raise UserError(f"{label}: no such label; there are {', '.join(config.predicted.columns)}")
-    model = run.load_weights(build_slice_classifier(config, pretrained=False))
     device = choose_device(predictor.experiment.device)
+
+    def load() -> SliceClassifier:
+        return run.load_weights(build_slice_classifier(config, pretrained=False)).to(device)
+
+    model = keep(predictor.experiment.loaded, run, load)
     explainer = Explainer(model, result.study.prepared, config, device)
-    found = list(explainer.slices(list(result.study.slices.index)))
-    column = explainer.columns.index(label)
-    return np.stack([one.hu for one in found]), np.stack([one.maps[column] for one in found])
+    return np.stack([explainer.as_stored(one) for one in explainer.slices(images)], axis=1)
+
+
+def maps_in_source(maps: np.ndarray, result: StudyResult, images: Sequence[str]) -> list[np.ndarray]:
+    """(slices, size, size) of these images -> each (rows, columns) in the pixels of its own file; of a volume
+    those of its slice, patient's right to the left and front to back.
+    """
+    rows = result.study.prepared.slices.set_index("image_id").loc[list(images)]
+    return [
+        lay_back(one, Square(row.square_top, row.square_left, row.square_side), (row.rows, row.columns))
+        for one, row in zip(maps, rows.itertuples(), strict=True)
+    ]

@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 
 from ...data.prepared import Prepared
+from ...data.square import Square
 from ...data.windows import check_units
 from ...errors import UserError
 from ..engine import distributed
@@ -73,6 +74,13 @@ class SliceReader:
         ):
             small[:] = shrink(large, *self.target)
         return out
+
+    def seen(self, image_id: str) -> Square:
+        """What the network sees of a slice, in pixels of the stored one."""
+        if self.heads is not None:
+            return self.heads.of(image_id)
+        side = self.config.middle * self.volumes.size
+        return Square(*[(self.volumes.size - side) / 2] * 2, side)
 
     def mask(self, image_id: str, masks: Masks) -> np.ndarray:
         """(side, side) int16, where `hu` has the slice."""

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -37,6 +37,13 @@ class FoldData:
     held_out: StudyInputs
     space: EmbeddingMap
     made_from: dict[str, Any]  # see provenance.py
+
+
+class FoldLogits(NamedTuple):
+    """What a complete fold says, float32."""
+
+    slices: np.ndarray  # (slices, 6)
+    studies: np.ndarray | None = None  # (studies, 6), of a network with a head for them
 
 
 def build_from_config(config: StackerConfig, embedding_sizes: tuple[int, ...]) -> SequenceModel:
@@ -134,7 +141,7 @@ def fold_task(
 
     def validate(model: SequenceModel) -> float:
         snapshots.save(batches.current_epoch, model)
-        logits = predict_studies([model], data.held_out, data.space, config, device)
+        logits, _ = predict_studies([model], data.held_out, data.space, config, device)
         return float(weighted_bce(torch.from_numpy(logits), labels))
 
     return Task(model, batches, loss, validate, curve)
@@ -162,24 +169,29 @@ def stacker_loss(out: StackerOutput, batch: Batch, config: StackerConfig) -> tor
 def predict_studies(
     networks: Sequence[SequenceModel], inputs: StudyInputs, space: EmbeddingMap, config: StackerConfig,
     device: torch.device,
-) -> np.ndarray:  # fmt: skip
-    """Logits (n, 6) float32 of all slices in the order of the table: of the mean probability over the
+) -> FoldLogits:  # fmt: skip
+    """All slices in the order of the table, and all studies: logits of the mean probability over the
     networks, the copies of the inputs and, with `tta_reverse`, both reading directions.
     """
     mapped, kind = space.on(device), autocast_type(config.precision, device)
     logits = np.empty((len(inputs.image_ids), len(LABELS)), np.float32)
+    of_studies = np.empty((len(inputs), len(LABELS)), np.float32) if config.study_weight else None
     by_length = np.argsort(inputs.lengths, kind="stable")
     for network in networks:
         network.eval()
     with torch.inference_mode():
         for start in range(0, len(by_length), config.batch_size):
             studies = by_length[start : start + config.batch_size]
-            views = []
+            views, heads = [], []
             for batch, reverse in collate_views(inputs, studies, config.tta_reverse):
                 batch = to_device(batch, device)
                 for network in networks:
                     with autocast(kind, device):
-                        views.append((call(network, batch, mapped).slices.float().cpu().numpy(), reverse))
+                        out = call(network, batch, mapped)
+                    views.append((out.slices.float().cpu().numpy(), reverse))
+                    heads.append(out.study)
+            if of_studies is not None:
+                of_studies[studies] = mean_logits([head.float().cpu().numpy() for head in heads])
             for row, study in enumerate(studies):
                 first, last = inputs.bounds[study], inputs.bounds[study + 1]
                 own = [
@@ -187,7 +199,7 @@ def predict_studies(
                     for out, back in views
                 ]
                 logits[first:last] = mean_logits(own)
-    return logits
+    return FoldLogits(logits, of_studies)
 
 
 def collate_views(inputs: StudyInputs, studies: np.ndarray, reverse: bool) -> Iterator[tuple[Batch, bool]]:

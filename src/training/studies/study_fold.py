@@ -22,7 +22,7 @@ from ...targets import HEMORRHAGE
 from ..engine import distributed
 from ..missing import with_quarantined
 from ..provenance import check_alike, check_data, check_unchanged, origin
-from ..runs import Loaded, Run, keep
+from ..runs import STUDY_HEAD, Loaded, Run, keep
 from ..split import Part, split_fold
 from .boosted_stacker import predict_boosted, read_boosted, train_boosted, write_boosted
 from .embedding_spaces import FILE, EmbeddingMap
@@ -30,7 +30,7 @@ from .member_outputs import predict_test_part, predict_training_slices, predict_
 from .probes import fit_alignments
 from .selectors import fit_selector
 from .stacker_config import StackerConfig
-from .stacker_networks import FoldData, build_from_config, predict_studies, train_networks
+from .stacker_networks import FoldData, FoldLogits, build_from_config, predict_studies, train_networks
 from .study_batches import collate
 from .study_inputs import StudyInputs
 
@@ -65,7 +65,7 @@ def train_stacker_fold(
         logits = predict_boosted(model, data.held_out, data.space, config)
         write_boosted(run, model)
     else:
-        logits = predict_studies(model, data.held_out, data.space, config, device)
+        logits, _ = predict_studies(model, data.held_out, data.space, config, device)
         run.save_weights(model)
     probabilities = probability_frame(logits, data.held_out.image_ids, HEMORRHAGE)
     run.save_config(config)
@@ -129,7 +129,8 @@ def predict_test_studies(
 
     The stacker predicts once for every stage-1 fold's outputs for them; the probabilities are averaged.  One
     that learned to do without some slices (`slice_dropout`) also predicts quarantined slices whose place is
-    known, from their neighbours: missing.parquet.  An empty part gets an empty table.
+    known, from their neighbours: missing.parquet; one with a head for studies (`study_weight`) also whole
+    studies: STUDY_HEAD.  An empty part gets an empty table.
     """
     if run.has("test", part.fingerprint):
         return
@@ -143,18 +144,24 @@ def predict_test_studies(
     if config.slice_dropout > 0:
         slices = with_quarantined(slices, part.prepared.slices)
     folds = _speakers(input_runs(run), run, config, part.only)
-    mean = np.zeros((len(slices), len(LABELS)))
+    mean, of_studies = np.zeros((len(slices), len(LABELS))), []
     for fold in folds:
         for stage1 in fold.values():
             predict_test_part(stage1, part, config.views, device, log, loaded)
         inputs = StudyInputs(slices, {name: [stage1] for name, stage1 in fold.items()}, "test", config)
         predict = keep(loaded, run, partial(load_predictor, run, config, inputs, device))
-        mean += expit(predict(inputs).astype(np.float64)) / len(folds)
+        said = predict(inputs)
+        mean += expit(said.slices.astype(np.float64)) / len(folds)
+        of_studies += [] if said.studies is None else [expit(said.studies.astype(np.float64))]
     frame = pd.DataFrame(mean, pd.Index(slices["image_id"], name="image_id"), list(LABELS))
     if "missing" in slices:
         missing = slices["missing"].to_numpy(bool)
         write_parquet(run.path("missing.parquet"), frame[missing].reset_index())
         frame = frame[~missing]
+    if of_studies:
+        studies = pd.Index(slices["study_id"].unique(), name="study_id")
+        whole = pd.DataFrame(np.mean(of_studies, 0), studies, list(LABELS))
+        write_parquet(run.path(STUDY_HEAD), whole.reset_index())
     run.save_predictions("test", frame, made_from=made_from)
     log.info("%s: predicted %d slices", run, len(frame))
 
@@ -171,8 +178,8 @@ def _speakers(
 
 def load_predictor(
     run: Run, config: StackerConfig, inputs: StudyInputs, device: torch.device
-) -> Callable[[StudyInputs], np.ndarray]:
-    """StudyInputs -> (n, 6) logits by a complete fold."""
+) -> Callable[[StudyInputs], FoldLogits]:
+    """StudyInputs -> logits by a complete fold."""
     fitted = inputs.reads_embeddings and (config.embedding_space == "aligned" or config.selector != "none")
     members = config.sources if inputs.reads_embeddings else ()
     if fitted:
@@ -180,7 +187,7 @@ def load_predictor(
     space = EmbeddingMap.load(run.folder, members, inputs.embedding_sizes, fitted)
     if config.stacker == "boosting":
         boosted = read_boosted(run)
-        return lambda table: predict_boosted(boosted, table, space, config)
+        return lambda table: FoldLogits(predict_boosted(boosted, table, space, config))
     count = config.seeds * config.bag_epochs
     networks = nn.ModuleList(build_from_config(config, space.out) for _ in range(count))
     networks = run.load_weights(networks).to(device)

@@ -9,7 +9,7 @@ import pytest
 
 from src.config import parse_config
 from src.data.prepared import Prepared
-from src.ensemble.answering.answers import TrainedExperiment, spread
+from src.ensemble.answering.answers import StudyHead, TrainedExperiment, spread
 from src.ensemble.answering.known_patients import held_out_folds
 from src.errors import UserError
 from src.files import read_json, write_json
@@ -56,6 +56,29 @@ def test_own_training_images_are_answered_by_the_fold_that_held_them_out(trained
         held_out = pd.concat([Run(name, k, settings).predictions("oof") for k in FOLDS])
         np.testing.assert_allclose(answers.members[name].slices, held_out.loc[asked], atol=2e-5)
         assert answers.members[name].slice_spread.isna().all(axis=None)
+
+
+def test_a_head_for_studies_answers_beside_the_maximum(trained):
+    settings, _ = trained
+    answers = TrainedExperiment(settings, "tiny", "cpu").predict(Prepared(settings.clean))
+    folds = [Run("tiny/stage2/aligned", k, settings).study_head() for k in FOLDS]
+    test = [study_name(6), study_name(7)]
+    np.testing.assert_allclose(answers.head.studies.loc[test], sum(folds).loc[test] / 2, atol=1e-6)
+    halves = np.abs(folds[0] - folds[1]).loc[test] / np.sqrt(2)
+    np.testing.assert_allclose(answers.head.spread.loc[test], halves, atol=1e-6)
+    assert answers.head.spread.loc[study_name(0)].isna().all()  # trained on: the fold that held it out alone
+    assert list(answers.head.studies.index) == list(answers.blend.studies.index)
+
+
+def test_the_head_s_answer_is_the_mean_over_members_of_a_fold_then_over_folds():
+    tables = {k: [pd.DataFrame(value, ["s"], LABELS) for value in values] for k, values in SAID.items()}
+    head = StudyHead.of(tables)
+    assert (head.studies.loc["s"] == 0.45).all()
+    np.testing.assert_allclose(head.spread.loc["s"], np.std([0.3, 0.6], ddof=1))
+    assert StudyHead.of({0: [], 1: []}) is None
+
+
+SAID = {0: [0.2, 0.4], 1: [0.6]}
 
 
 def test_strangers_are_answered_by_every_fold_without_the_training_data(trained, elsewhere):

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from src.config import parse_config
 from src.data.incoming.find import find_studies
 from src.data.incoming.study import prepare_study
 from src.data.preparation.options import Options
@@ -26,14 +25,9 @@ from src.ensemble.answering.study_result import COLUMNS, SPREADS
 from src.errors import UserError
 from src.files import read_json
 from src.labels import LABELS
-from src.report.study.study_maps import study_maps
-from src.settings import load_settings
-from src.training.kinds import load_kind
 from src.training.runs import Run
 from tests.data.incoming.studies import volume, write_study
-from tests.ensemble.conftest import CPU, LOG
-from tests.ensemble.tiny_experiment import CONFIGS, FOLDS, PIXELS
-from tests.training.prepared import write_clean, write_settings
+from tests.ensemble.tiny_experiment import CONFIGS, FOLDS
 
 nibabel = pytest.importorskip("nibabel")
 
@@ -72,6 +66,10 @@ def test_a_study_gets_what_the_same_data_prepared_as_any_other_get(predictor, st
     np.testing.assert_array_equal(slices[list(LABELS)], expected.slices)
     np.testing.assert_array_equal(slices[list(SPREADS)], expected.slice_spread)
     np.testing.assert_array_equal(whole[list(LABELS)], slices[list(LABELS)].max().to_frame().T)
+    head, answered = table[table["level"] == "study_head"], predictor.experiment.predict
+    expected = answered(Prepared(tmp_path / "clean")).head
+    np.testing.assert_array_equal(head[list(LABELS)], expected.studies)
+    np.testing.assert_array_equal(head[list(SPREADS)], expected.spread)
     assert whole["id"].tolist() == ["1.2.1"] and (whole[list(SPREADS)] >= 0).all(axis=None)
     assert result.volume.shape == (26, 64, 64) and result.volume.dtype == np.int16
 
@@ -135,7 +133,7 @@ def test_a_bad_study_is_named_and_does_not_stop_the_others(predictor, disk, tmp_
     table = predict_studies(predictor, disk, tmp_path / "out")
     assert table["id"].tolist() == ["1.2.1", "1.2.3"]
     rows = pd.read_csv(tmp_path / "out" / "predictions.csv")
-    assert rows.groupby("study_id").size().to_dict() == {"1.2.1": 27, "1.2.3": 25}
+    assert rows.groupby("study_id").size().to_dict() == {"1.2.1": 28, "1.2.3": 26}
     about = read_json(tmp_path / "out" / "predictions.json")
     assert [one["study_id"] for one in about["studies"]] == ["1.2.1", "1.2.3"]
     (refused,) = about["refused"]
@@ -226,25 +224,6 @@ def test_an_export_says_what_it_is_and_which_thresholds_its_held_out_slices_gave
     called = answers.to_numpy() >= point["threshold"]
     assert point["sensitivity"][0] == pytest.approx(called[truth].mean()) and called[truth].mean() >= 0.9
     assert point["specificity"][0] == pytest.approx((~called[~truth]).mean())
-
-
-def test_maps_of_a_study_lie_on_its_slices(study, tmp_path):
-    settings = load_settings(write_settings(tmp_path))
-    write_clean(settings.clean)
-    kind, values = load_kind("slice"), PIXELS | {"image_size": 64}
-    run = Run("sharp/stage1/a", 0, settings)
-    config = parse_config(kind.config, values, run.name)
-    kind.train(run, Prepared(settings.clean), config, CPU, LOG, False)
-    predictor = Predictor(TrainedExperiment(settings, "sharp", "cpu", keep=True, quiet=True))
-    result = predictor.study(study)
-    assert result.answers.combined == "mean" and result.probabilities[list(SPREADS)].isna().all(axis=None)
-    hu, maps = study_maps(predictor, result, "subdural")
-    np.testing.assert_array_equal(hu, result.volume)
-    assert maps.shape == hu.shape and maps.dtype == np.float32
-    assert maps.min() >= 0 and 0.5 < maps.max() <= 1
-    assert not np.array_equal(maps, study_maps(predictor, result, "any").maps)
-    with pytest.raises(UserError, match="fracture: no such label; there are epidural"):
-        study_maps(predictor, result, "fracture")
 
 
 def test_slice_classifiers_are_written_as_onnx_that_computes_the_same(trained, tmp_path, monkeypatch):

@@ -7,8 +7,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from src.config import parse_config
-from src.data.prepared import Prepared
 from src.ensemble.answering.answers import TrainedExperiment
 from src.ensemble.answering.predictor import Predictor
 from src.ensemble.answering.study_files import predict_studies
@@ -17,13 +15,8 @@ from src.files import write_json
 from src.labels import LABELS
 from src.report.study.new_study_page import MAPPED, points_of, shown_study, write_new_study_page
 from src.report.study.study_page import Point
-from src.settings import load_settings
-from src.training.kinds import load_kind
-from src.training.runs import Run
 from tests.data.incoming.studies import write_study
-from tests.ensemble.conftest import CPU, LOG
-from tests.ensemble.tiny_experiment import PIXELS
-from tests.training.prepared import write_clean, write_settings
+from tests.ensemble.answering.sharp import sharp_predictor
 
 
 @pytest.fixture(scope="session")
@@ -51,28 +44,12 @@ def test_the_page_shows_the_answer_slice_by_slice(predictor, study):
     assert shown.spacing_mm == (side, side)
 
 
-def sharp_predictor(tmp_path, **options):
-    """One network whose maps have more than a pixel."""
-    settings = load_settings(write_settings(tmp_path))
-    write_clean(settings.clean)
-    kind, run = load_kind("slice"), Run("sharp/stage1/a", 0, settings)
-    config = parse_config(kind.config, PIXELS | {"image_size": 64} | options, run.name)
-    kind.train(run, Prepared(settings.clean), config, CPU, LOG, False)
-    return Predictor(TrainedExperiment(settings, "sharp", "cpu", keep=True, quiet=True))
-
-
 def test_every_label_has_maps_of_its_strongest_slices(study, tmp_path):
     sharp = sharp_predictor(tmp_path)
     shown = shown_study(sharp.study(study), sharp)
     for label in LABELS:
         own = [image for image, of in shown.maps if of == label]
         assert set(own) == set(shown.slices[label].nlargest(MAPPED).index)
-
-
-def test_maps_of_a_part_of_a_slice_are_not_stretched_over_it(study, tmp_path, caplog):
-    sharp = sharp_predictor(tmp_path, crop=0.5)
-    assert not shown_study(sharp.study(study), sharp).maps
-    assert "no maps on the page: the networks see a part of a slice only" in caplog.text
 
 
 def test_where_there_can_be_no_maps_the_page_does_without(predictor, study, caplog):

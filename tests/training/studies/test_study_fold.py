@@ -203,7 +203,7 @@ def test_predictions_of_the_test_part_are_the_mean_over_stage_1_folds(home):
     slices = unlabelled_part(Prepared(home.clean)).slices
     for fold in range(FOLDS):
         inputs = stage2.StudyInputs(slices, {m: [Run(m, fold, home)] for m in MEMBERS}, "test", settings)
-        logits.append(stage2.load_predictor(run, settings, inputs, CPU)(inputs))
+        logits.append(stage2.load_predictor(run, settings, inputs, CPU)(inputs).slices)
     expected = np.mean([1 / (1 + np.exp(-x.astype(float))) for x in logits], 0)
     np.testing.assert_allclose(run.predictions("test").to_numpy(), expected, atol=1e-12)
     assert np.abs(logits[0] - logits[1]).max() > 1e-3
@@ -319,9 +319,29 @@ def test_read_from_both_ends_a_mirrored_study_gets_the_mirrored_answer(home):
     answers = []
     for table in (slices, mirrored):
         inputs = stage2.StudyInputs(table, {m: [Run(m, 0, home)] for m in MEMBERS}, "test", settings)
-        logits = stage2.load_predictor(run, settings, inputs, CPU)(inputs)
+        logits = stage2.load_predictor(run, settings, inputs, CPU)(inputs).slices
         answers.append(pd.DataFrame(logits, table["image_id"]))
     np.testing.assert_allclose(answers[0], answers[1].loc[answers[0].index], atol=1e-5)
+
+
+def test_a_head_for_studies_is_asked_too(home):
+    run = fit(home, study_weight=0.3, tta_reverse=True, inputs=["embeddings", "logits"])
+    part = unlabelled_part(Prepared(home.clean))
+    stage2.predict_test_studies(run, part, CPU, LOG)
+    settings = run.read_config(StackerConfig)
+    expected = {study: [] for study in part.slices["study_id"].unique()}
+    for fold in range(FOLDS):
+        members = {m: [Run(m, fold, home)] for m in MEMBERS}
+        for study, rows in part.slices.groupby("study_id"):
+            for table in (rows, rows.iloc[::-1]):  # alone, so that no batch and no padding is about
+                inputs = stage2.StudyInputs(table.reset_index(drop=True), members, "test", settings)
+                alone = settings.model_copy(update={"tta_reverse": False})
+                said = stage2.load_predictor(run, alone, inputs, CPU)(inputs)
+                expected[study].append(1 / (1 + np.exp(-said.studies[0])))
+    found = run.study_head()
+    np.testing.assert_allclose(found, [np.mean(expected[study], 0) for study in found.index], atol=1e-6)
+    assert sorted(found.index) == sorted(expected) and np.ptp(found.to_numpy(), axis=0).min() > 0
+    assert fit(home, "x/stage2/plain").study_head() is None
 
 
 @pytest.mark.parametrize("space", ["pooled", "aligned"])
@@ -335,7 +355,8 @@ def test_where_views_are_drawn_the_prediction_is_the_mean_over_them(home, space)
         for fold in range(FOLDS):
             members = {m: [Run(m, fold, home)] for m in MEMBERS}
             inputs = stage2.StudyInputs(unlabelled_part(Prepared(home.clean)).slices, members, "test", single)
-            answers.append(1 / (1 + np.exp(-stage2.load_predictor(run, single, inputs, CPU)(inputs))))
+            logits = stage2.load_predictor(run, single, inputs, CPU)(inputs).slices
+            answers.append(1 / (1 + np.exp(-logits)))
     np.testing.assert_allclose(run.predictions("test"), np.mean(answers, 0), atol=1e-6)
     assert np.abs(answers[0] - answers[FOLDS]).max() > 1e-3
 
@@ -374,7 +395,7 @@ def test_an_in_fold_stacker_predicts_the_test_part_by_its_own_network(home):
     stage2.predict_test_studies(run, unlabelled_part(prepared), CPU, LOG)
     own, stacker = {m: [Run(m, run.fold, home)] for m in MEMBERS}, run.read_config(StackerConfig)
     inputs = stage2.StudyInputs(unlabelled_part(prepared).slices, own, "test", stacker)
-    answers = 1 / (1 + np.exp(-stage2.load_predictor(run, stacker, inputs, CPU)(inputs)))
+    answers = 1 / (1 + np.exp(-stage2.load_predictor(run, stacker, inputs, CPU)(inputs).slices))
     np.testing.assert_allclose(run.predictions("test"), answers, atol=1e-6)
 
 
