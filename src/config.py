@@ -6,7 +6,7 @@ Unknown keys, duplicate keys and wrong types are errors that name the file, the 
 import json
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationError
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
@@ -35,6 +35,7 @@ class StrictModel(BaseModel):
         protected_namespaces=(),
         use_attribute_docstrings=True,
     )
+    absent: ClassVar[dict[str, str]] = {}  # keys that are not there on purpose, and why
 
 
 Model = TypeVar("Model", bound=StrictModel)
@@ -197,6 +198,8 @@ def _dotted(location: Location) -> str:
 
 def _sentence(model: type[StrictModel], values: dict[str, Any], key: Location, item: Any) -> str:
     name, kind, value = _dotted(key), item["type"], _locate(values, key)[1]
+    if name in model.absent:
+        return f"{name}: {model.absent[name]}"
     if kind == "extra_forbidden":
         known = known_keys(model, key[:-1], _locate(values, key[:-1])[1])
         near = nearest(str(key[-1]), known)

@@ -242,3 +242,26 @@ def test_help_is_quick_and_wrong_usage_exits_with_2(name):
     answer = call(sys.executable, str(ROOT / f"{name}.py"), "--help")
     assert answer.returncode == 0 and "--settings" in answer.stdout
     assert call(sys.executable, str(ROOT / f"{name}.py"), "--no-such-flag").returncode == 2
+
+
+def test_a_submission_is_learned_from_in_a_second_round_and_never_scored(home):
+    """Round 1 -> its submission as soft labels -> round 2, whose held-out slices are those of round 1."""
+    table, models = home / "round1.csv", home / "model_dir"
+    shutil.copy(home / "submission_dir/tiny/submission.csv", table)
+    config = home / "experiments/round2/stage1/soft.json"
+    config.parent.mkdir(parents=True)
+    config.write_text(json.dumps(SLICES | {"soft_labels": str(table), "soft_label_weight": 0.5}))
+    (config.parents[1] / "ensemble.json").write_text('{"replicates": 100}')
+    trained = script(home, "train_stage1.py", str(config), "--fold", "0")
+    assert trained.returncode == 0, trained.stderr
+    assert f"30 slices of {table} join with soft labels" in trained.stdout
+    first = pd.read_parquet(models / "tiny/stage1/small/fold0/oof.parquet")
+    second = pd.read_parquet(models / "round2/stage1/soft/fold0/oof.parquet")
+    assert first["image_id"].tolist() == second["image_id"].tolist()
+    for name in ("predict.py", "ensemble.py"):
+        done = script(home, name, str(config.parents[1]))
+        assert done.returncode == 0, done.stderr
+    assert f"{table}' | sha256sum --check" in (home / "submission_dir/round2/commands.txt").read_text()
+    pd.read_csv(table).assign(Label=0.5).to_csv(table, index=False)
+    refused = script(home, "train_stage1.py", str(config), "--fold", "0")
+    assert refused.returncode == 1 and f"has changed since ({table})" in refused.stderr

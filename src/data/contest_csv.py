@@ -15,7 +15,7 @@ import pyarrow.csv
 
 from ..errors import UserError
 from ..labels import LABELS, SUBTYPES
-from .source import Source, read_bytes
+from .source import Source, read_bytes, read_head
 
 COLUMNS = ("ID", "Label")
 
@@ -48,6 +48,15 @@ class LabelTable:
 
     labels: pd.DataFrame
     repeated_rows: int
+
+
+def is_long(source: Source) -> bool:
+    """Whether a file has the header ID,Label."""
+    try:
+        first = read_head(source, 256)[0].decode("utf-8-sig").split("\n")[0]
+    except (OSError, ValueError):
+        return False
+    return tuple(name.strip() for name in first.split(",")[:2]) == COLUMNS
 
 
 def read_labels(source: Source) -> LabelTable:

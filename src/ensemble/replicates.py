@@ -17,6 +17,7 @@ import pandas as pd
 from ..command_line import start_logging
 from ..data.division import VALIDATION, Division
 from ..data.prepared import Prepared
+from ..errors import UserError
 from ..progress import parallel
 from ..settings import Settings
 from ..training.engine.devices import choose_device, prepare_torch
@@ -75,6 +76,11 @@ def plan(path: Path | str, overrides: Sequence[str] = ()) -> Plan:
 def _steps(path: Path, overrides: Sequence[str], every_fold: bool) -> Iterator[Step]:
     name = run_name(path)
     _, config = load_run_config(path, path.resolve().parent.name, overrides)
+    if getattr(config, "soft_labels", None) is not None:
+        raise UserError(
+            f"{path}: soft_labels are of images without labels, which no replicate has; compare it with "
+            "--set soft_labels=null"
+        )
     members = getattr(config, "members", ())
     for other in runs_read(config.model_dump(mode="json")):
         file = path.resolve().parents[2] / f"{other}.json"

@@ -25,12 +25,17 @@ def reproduction_commands(
     is chosen depends on all of them. `experiment` is the folder as given.
 
     Keys that a run was trained with and its file does not say now are given by --set; a file that is gone is
-    named in a comment. Predictions made elsewhere have no command: their files are checked by SHA-256.
+    named in a comment. What was made elsewhere (predictions, weights, soft labels) has no command: its files
+    are checked by SHA-256.
     """
     root, tail = experiment.parent, settings.flag
     runs = _with_their_inputs(settings, [m for m in members if not m.startswith("external/")])
     read = [file for files in external.values() for file in (files.oof, files.test) if file is not None]
-    lines = [_check(file) for file in read]
+    given = {file: file_sha256(file) for file in read}
+    for name in runs:
+        for run in _folds_of(settings, name):
+            given |= run.made_from["weights"]
+    lines = [_check(file, digest) for file, digest in given.items()]
     prepared = Prepared(settings.clean)
     # folds of data that grew are not what the same data would get at once
     folds = {"folds_file": settings.clean / FOLDS} if prepared.manifest.get("folds_grew") else {}
@@ -43,9 +48,9 @@ def reproduction_commands(
     return lines
 
 
-def _check(file: str) -> str:
+def _check(file: str, digest: str) -> str:
     """A line that fails unless the file is the one that was read."""
-    return f"echo {shlex.quote(f'{file_sha256(file)}  {file}')} | sha256sum --check"
+    return f"echo {shlex.quote(f'{digest}  {file}')} | sha256sum --check"
 
 
 def _with_their_inputs(settings: Settings, members: Sequence[str]) -> list[str]:

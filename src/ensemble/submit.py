@@ -1,18 +1,23 @@
-"""The submission of an experiment: its blend for every image of the sample submission in RAW_DATA_DIR, of a
-table as data set for every test image.
+"""The submission of an experiment: its blend for every image of the contest's sample submission; where the
+data set is a table, or was prepared with --limit, for every test image.
 """
 
+import logging
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from ..data.contest_csv import COLUMNS, LongRows
+from ..data.readers.rsna import TABLES, find_contest_files
+from ..data.source import Source
 from ..errors import UserError
 from ..evaluation.submission import read_sample, validate_submission, write_submission
 from ..labels import LABELS
 from .experiment import Experiment
 from .quarantined import fill_quarantined
+
+log = logging.getLogger("ich")
 
 
 def write_experiment_submission(experiment: Experiment, raw: Path, path: Path) -> pd.DataFrame | None:
@@ -22,8 +27,12 @@ def write_experiment_submission(experiment: Experiment, raw: Path, path: Path) -
     test = experiment.slices.loc[experiment.slices["split"] == "test", "image_id"]
     if test.empty:
         return None
-    if experiment.prepared.settings.get("dataset") == "table":
-        sample = rows_of(pd.Index(test), experiment.prepared.folder)
+    prepared = experiment.prepared
+    if (limit := prepared.settings.get("limit")) is not None:
+        text = "%s: prepared with --limit %d: its %d test images are submitted, the contest asks for all"
+        log.warning(text, prepared, limit, len(test))
+    if prepared.settings.get("dataset") == "table" or limit is not None:
+        sample = rows_of(pd.Index(test), prepared.folder)
     else:
         sample = read_sample(sample_submission(raw))
     probabilities, filled = fill_quarantined(experiment, sample.image_ids)
@@ -39,12 +48,11 @@ def rows_of(image_ids: pd.Index, source: Path) -> LongRows:
     return LongRows(source, COLUMNS, image_ids, image, label, np.full(len(image), 0.5))
 
 
-def sample_submission(raw: Path) -> Path:
-    """The sample submission as the contest names it."""
-    found = sorted(raw.glob("*sample_submission.csv"))
-    if len(found) != 1:
-        names = ", ".join(p.name for p in found) or "none"
-        raise UserError(
-            f"{raw}: expected one *sample_submission.csv, found {names}; put the contest's file there"
-        )
-    return found[0]
+def sample_submission(raw: Path) -> Source:
+    """The contest's sample submission, wherever step 1 finds it: below `raw`, or in its zip archive."""
+    if (direct := raw / TABLES["test"]).is_file():  # no need to list 874,035 images
+        return direct
+    found = find_contest_files(raw)[1].get("test")
+    if found is None:
+        raise UserError(f"{raw}: no {TABLES['test']} there, below it or in a zip archive; put it there")
+    return found

@@ -11,19 +11,23 @@ from ..config import NotNegative, OneOf, StrictModel
 from ..labels import LABEL_WEIGHTS, LABELS, WEIGHT_SUM
 from ..targets import HEMORRHAGE, Targets
 
-Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+Loss = Callable[..., torch.Tensor]  # (logits, labels), of the six labels also (..., weights=weights)
 
 _WEIGHTS = torch.tensor([LABEL_WEIGHTS[label] / WEIGHT_SUM for label in LABELS])
 
 
 def weighted_bce(
-    logits: torch.Tensor, labels: torch.Tensor, mask: torch.Tensor | None = None
+    logits: torch.Tensor,
+    labels: torch.Tensor,
+    mask: torch.Tensor | None = None,
+    weights: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """The weighted multilabel log loss of logits: (2 LL_any + the five others) / 7, averaged over slices.
 
-    logits, labels (..., 6) in the order of LABELS; mask (...) bool, True where a slice counts -> scalar
+    logits, labels (..., 6) in the order of LABELS; mask (...) bool, True where a slice counts; weights
+    (..., 1): how much, 1 where there are none -> scalar
     """
-    losses = F.binary_cross_entropy_with_logits(logits.float(), labels.float(), reduction="none")
+    losses = F.binary_cross_entropy_with_logits(logits.float(), labels.float(), weights, reduction="none")
     per_slice = losses @ _WEIGHTS.to(losses)
     return per_slice.mean() if mask is None else per_slice[mask].mean()
 
@@ -62,31 +66,41 @@ def score_loss(logits: torch.Tensor, labels: torch.Tensor, targets: Targets) -> 
     return sum_of_heads(logits, labels, targets)
 
 
-def bce(logits: torch.Tensor, labels: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+def bce(
+    logits: torch.Tensor,
+    labels: torch.Tensor,
+    mask: torch.Tensor | None = None,
+    weights: torch.Tensor | None = None,
+) -> torch.Tensor:
     """Plain mean over slices and labels, of slices where `mask` is True: `any` counts once (1st place's
     CNNs).
     """
     if mask is not None:
         logits, labels = logits[mask], labels[mask]
-    return F.binary_cross_entropy_with_logits(logits.float(), labels.float())
+    return F.binary_cross_entropy_with_logits(logits.float(), labels.float(), weights)
 
 
-def bce_any_twice(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+def bce_any_twice(
+    logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor | None = None
+) -> torch.Tensor:
     """BCEWithLogitsLoss(weight=[2 for any, 1 ...]), a mean over six labels: 7/6 of the metric.
 
     What recipes with `any` 2 use. Adam takes the same steps as with the metric; clipping of gradients and
     SGD see the factor.
     """
-    return weighted_bce(logits, labels) * (WEIGHT_SUM / len(LABELS))
+    return weighted_bce(logits, labels, weights=weights) * (WEIGHT_SUM / len(LABELS))
 
 
-def focal(logits: torch.Tensor, labels: torch.Tensor, gamma: float) -> torch.Tensor:
-    """The metric with every term weighed by (1 - p of what is true)^gamma (Lin et al., ICCV 2017).
+def focal(
+    logits: torch.Tensor, labels: torch.Tensor, gamma: float, weights: torch.Tensor | None = None
+) -> torch.Tensor:
+    """The metric with every term weighed by (1 - p of what is true)^gamma (Lin et al., ICCV 2017); of a soft
+    label y by |y - p|^gamma (Li et al., NeurIPS 2020).
 
     Its probabilities are not calibrated: blend it with a calibration step.
     """
     logits, labels = logits.float(), labels.float()
-    losses = F.binary_cross_entropy_with_logits(logits, labels, reduction="none")
+    losses = F.binary_cross_entropy_with_logits(logits, labels, weights, reduction="none")
     wrong = (labels - logits.sigmoid()).abs()
     return (wrong.pow(gamma) * losses @ _WEIGHTS.to(losses)).mean()
 
@@ -115,7 +129,10 @@ class LossOptions(StrictModel):
 
 
 def build_loss(options: LossOptions, targets: Targets = HEMORRHAGE) -> Loss:
-    """(logits, labels) (n, columns) -> scalar; `loss` names one of the six labels, others have their own."""
+    """(logits, labels) (n, columns) -> scalar; `loss` names one of the six labels, others have their own.
+
+    Those of the six labels take `weights` of the rows too, (n, 1).
+    """
     if targets is HEMORRHAGE:
         return LOSSES[options.loss](options)
     weights = {"presence_weight": options.presence_weight, "location_weight": options.location_weight}

@@ -29,7 +29,8 @@ from .engine.precision import Batch
 from .kinds import Kind
 from .losses import score_loss
 from .provenance import check_unchanged, origin
-from .runs import Loaded, Run, keep, training_fingerprint
+from .runs import Loaded, Run, checkpoint_origin, keep
+from .soft_labels import soft_label_files, with_soft_labels
 from .split import Part, split_fold
 
 Outputs = tuple[np.ndarray, np.ndarray]  # logits (n, columns), embeddings (n, d), float32
@@ -80,6 +81,7 @@ def train_pixel_fold(
         training, held_out = split_fold(prepared, run.fold, targets, kind.unit)
     else:
         training, held_out = kind.split(run, prepared, config)
+    training = with_soft_labels(training, held_out, prepared, config, run.fold, log)
     batches = kind.batches(run, prepared, training, config, device)
     _say(log, kind, config, training, held_out, run.fold, device)
     torch.manual_seed(config.seed)  # the same start in every fold keeps the folds' embeddings comparable
@@ -99,11 +101,12 @@ def train_pixel_fold(
         return float(score_loss(torch.from_numpy(found[0]), labels, targets))
 
     files = [*encoder_files(config), *location_files(config.site_labels, run.settings.raw)]
+    files += soft_label_files(config, run.fold)
     made_from = origin(run, config, prepared, files, sources)
-    fingerprint = training_fingerprint(config, made_from)
+    of_checkpoint = checkpoint_origin(config, made_from)
     with curve_writer(config.tensorboard and distributed.is_first(), run.log_file.with_suffix("")) as curve:
         task = Task(model, batches, kind.loss(config), validate, curve)
-        model, progress = train(task, config, device, run.checkpoint, fingerprint, log, show_progress)
+        model, progress = train(task, config, device, run.checkpoint, of_checkpoint, log, show_progress)
 
     if found is None:  # continued after the last epoch
         validate(model)
@@ -167,7 +170,7 @@ def _say(
     if distributed.world_size() > 1:
         log.info("%d processes, each with its part of every batch", distributed.world_size())
     for column in config.predicted.columns:
-        if not training[column].any():
+        if not (training[column] > 0.5).any():
             text = "no training row of fold %d is positive for %s: it can only be learned as absent"
             log.warning(text, fold, column)
 

@@ -364,6 +364,6 @@ def runs_read(values: Any) -> list[str]:
     return [values.removeprefix(OF_RUN)] if isinstance(values, str) and values.startswith(OF_RUN) else []
 
 
-def training_fingerprint(config: StrictModel, made_from: Mapping[str, Any]) -> str:
+def checkpoint_origin(config: StrictModel, made_from: Mapping[str, Any]) -> dict[str, Any]:
     """What a checkpoint belongs to; `config` may differ from the run's in its seed."""
-    return fingerprint({"seed": config.seed, "made_from": made_from})
+    return {"seed": config.seed, "made_from": made_from}

@@ -21,7 +21,7 @@ from src.ensemble.quarantined import GUESSES
 from src.evaluation.blend import Blend
 from src.evaluation.bootstrap import bootstrap_weighted_log_loss
 from src.evaluation.metrics import weighted_log_loss
-from src.files import write_csv, write_json, write_parquet
+from src.files import read_json, write_csv, write_json, write_parquet
 from src.labels import LABELS, SUBTYPES
 from src.settings import load_settings
 from src.training.runs import Run
@@ -343,6 +343,20 @@ def test_a_data_set_without_test_part_has_scores_and_no_submission(home, monkeyp
         "blend.json", "commands.txt", "operating_points.json", "report.html", "scores.json"
     }  # fmt: skip
     assert "no test part, no submission" in capsys.readouterr().out
+
+
+def test_of_limited_data_what_was_prepared_is_submitted_and_that_is_said(home, monkeypatch, caplog):
+    settings = load_settings(home / "SETTINGS.json")
+    sample = settings.raw / "stage_2_sample_submission.csv"
+    whole = pd.read_csv(sample)
+    left_out = pd.DataFrame({"ID": [f"left_out_{label}" for label in LABELS], "Label": 0.5})
+    write_csv(sample, pd.concat([left_out, whole]))
+    manifest = read_json(settings.clean / "manifest.json")
+    manifest["settings"]["limit"] = 160
+    write_json(settings.clean / "manifest.json", manifest)
+    folder = call(home, monkeypatch)
+    assert sorted(pd.read_csv(folder / "submission.csv")["ID"]) == sorted(whole["ID"])
+    assert "prepared with --limit 160: its 120 test images are submitted, the contest asks" in caplog.text
 
 
 def test_as_a_process_it_prints_the_table_and_ends_with_0(home):

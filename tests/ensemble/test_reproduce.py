@@ -54,7 +54,7 @@ def test_what_a_run_reads_comes_first_and_overrides_are_spelled_out(settings, tm
     found = reproduction_commands(settings, root / "x", members, external)
     digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # of abc, FIPS 180-2
     assert found == [
-        *[f"echo '{digest}  {file}' | sha256sum --check"] * 2,
+        f"echo '{digest}  {file}' | sha256sum --check",
         "python prepare_data.py --size 256 --crop --folds 2 --settings other.json",
         f"python train_stage1.py {root}/x/stage1/a.json --set lr=0.5 --settings other.json",
         f"# {root}/x/stage2/s.json is gone; its content: {settings.models}/x/stage2/s/fold1/config.json",
@@ -62,6 +62,15 @@ def test_what_a_run_reads_comes_first_and_overrides_are_spelled_out(settings, tm
         f"python predict.py {root}/x --settings other.json",
         f"python ensemble.py {root}/x --settings other.json",
     ]
+
+
+def test_files_that_training_started_from_are_checked(settings, tmp_path):
+    file = tmp_path / "soft.csv"
+    file.write_text("abc")
+    finish(Run("x/stage1/a", 0, settings), SliceConfig(backbone="resnet18"), Prepared(settings.clean), [file])
+    lines = reproduction_commands(settings, tmp_path / "x", ["x/stage1/a"], {})
+    digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert lines[0] == f"echo '{digest}  {file}' | sha256sum --check"
 
 
 def test_a_run_on_other_prepared_data_is_refused(settings):

@@ -7,10 +7,11 @@ from torch import nn
 
 from src.data.prepared import Prepared
 from src.errors import UserError
+from src.files import fingerprint
 from src.labels import LABELS
 from src.settings import load_settings
 from src.training.provenance import origin
-from src.training.runs import Run, experiment_name, run_name, runs_of, training_fingerprint
+from src.training.runs import Run, checkpoint_origin, experiment_name, run_name, runs_of
 from src.training.slices.slice_config import SliceConfig
 from tests.training.finished import finish, predict
 from tests.training.prepared import rewrite, write_clean, write_settings
@@ -122,7 +123,7 @@ def test_weights_and_held_out_predictions_are_those_that_training_wrote(run, pre
 def test_a_checkpoint_belongs_to_its_fold_seed_configuration_and_data(run, prepared):
     def belongs(fold=0, config=CONFIG, prepared=prepared, seed=0):
         made_from = origin(Run(run.name, fold, run.settings), config, prepared)
-        return training_fingerprint(config.model_copy(update={"seed": seed}), made_from)
+        return fingerprint(checkpoint_origin(config.model_copy(update={"seed": seed}), made_from))
 
     first = belongs()
     assert belongs(config=CONFIG.model_copy(update={"notes": "a remark"})) == first

@@ -29,7 +29,7 @@ TABLES = {"train": "stage_2_train.csv", "test": "stage_2_sample_submission.csv"}
 
 def read(raw_dir: Path, options: Options, jobs: int) -> Inventory:
     """List every file of both parts and every image the tables name. Raises UserError."""
-    files, tables = _find(raw_dir)
+    files, tables = find_contest_files(raw_dir)
     if "train" not in tables and "test" not in tables:
         names = f"{TABLES['train']} or {TABLES['test']}"
         raise UserError(
@@ -108,8 +108,11 @@ def _is_picture(source: Source) -> bool:
     return is_picture(str(source))
 
 
-def _find(raw_dir: Path) -> tuple[dict[str, dict[str, list[Source]]], dict[str, Source]]:
-    """Files by split and image id, and the tables, below `raw_dir` or in a zip archive in it."""
+def find_contest_files(raw_dir: Path) -> tuple[dict[str, dict[str, list[Source]]], dict[str, Source]]:
+    """Files by split and image id, and the tables by split, below `raw_dir` or in a zip archive in it.
+
+    Raises UserError where there is no such folder.
+    """
     if not raw_dir.exists():
         raise UserError(
             f"{raw_dir}: no such folder; set RAW_DATA_DIR in SETTINGS.json to where the data lies"

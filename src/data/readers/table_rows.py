@@ -22,12 +22,11 @@ import pandas as pd
 from ...errors import UserError
 from ...files import read_parquet
 from ...labels import LABELS, SUBTYPES
-from ..contest_csv import COLUMNS as LONG
-from ..contest_csv import read_labels
+from ..contest_csv import is_long, read_labels
 from ..dicom import scan_headers
 from ..preparation.tables import COLUMNS as PREPARED
-from ..source import read_head
 from .csv_file import read_texts
+from .near_names import near_misses
 
 log = logging.getLogger("ich")
 
@@ -56,7 +55,7 @@ def read_rows(path: Path) -> TableRows:
     """Raises UserError naming the row and what is wrong with it."""
     if not path.is_file():
         raise UserError(f"{path}: no such file; give --table the table of the images")
-    if _is_long(path):
+    if is_long(path):
         table = read_labels(path)
         labels = table.labels.astype("Int8").reset_index()
         rows = labels.reindex(columns=[*TEXTS, *NUMBERS, *LABELS]).astype(dict.fromkeys(NUMBERS, "float64"))
@@ -82,15 +81,6 @@ def read_rows(path: Path) -> TableRows:
 def data_row(path: Path, row: int) -> str:
     """How an error names a row."""
     return f"{path}: data row {row + 1}"
-
-
-def _is_long(path: Path) -> bool:
-    """Whether the file has the header of the contest's label file."""
-    try:
-        first = read_head(path, 256)[0].decode("utf-8-sig").split("\n")[0]
-    except (OSError, ValueError):
-        return False
-    return tuple(name.strip() for name in first.split(",")[:2]) == LONG
 
 
 def _parquet_texts(path: Path) -> pd.DataFrame:
@@ -122,6 +112,9 @@ def _known_names(texts: pd.DataFrame, path: Path) -> pd.DataFrame:
         )
     if texts.empty:
         raise UserError(f"{path}: has a header and no rows; {REMEDY}")
+    if near := near_misses([name for name in texts if name not in known], texts):
+        pairs = ", ".join(f"{name} (did you mean {meant}?)" for name, meant in near.items())
+        raise UserError(f"{path}: unknown columns {pairs}; rename or strike them")
     return texts
 
 

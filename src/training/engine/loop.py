@@ -62,26 +62,27 @@ def train(
     config: TrainingConfig,
     device: torch.device,
     checkpoint: Path,
-    fingerprint: str,
+    origin: Any,
     log: logging.Logger,
     show_progress: bool = False,
 ) -> tuple[nn.Module, Progress]:
     """Train to the end, continuing from `checkpoint` where there is one; return the weights to predict with.
 
-    `fingerprint` names what the checkpoint belongs to (configuration, data, fold); another is a UserError.
+    `origin`, a JSON value, is what the checkpoint belongs to (configuration, data, fold); another is a
+    UserError that says what differs.
     A loss that is not finite stops the run with the step and the ids of its batch; so does a batch that the
     GPU has no room for, with the largest that fits.
     """
     steps = task.batches.steps
     state = TrainingState(task.model, task.loss, config, device, config.epochs * steps)
-    progress = state.load(checkpoint, fingerprint)
+    progress = state.load(checkpoint, origin)
     if progress.step:
         log.info("resumed at step %d", progress.step)
     started = time.monotonic() - progress.seconds
 
     def save() -> None:
         progress.seconds = time.monotonic() - started
-        state.save(checkpoint, fingerprint, progress)
+        state.save(checkpoint, origin, progress)
         clock.restart()
 
     clock = Clock(config)

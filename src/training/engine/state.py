@@ -1,11 +1,13 @@
 """Everything a training step reads and changes: model, optimiser, rates, average, scaler, random state."""
 
+import json
 import pickle
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile, ZipFile
 
 import torch
@@ -14,12 +16,14 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
 from ...errors import UserError
-from ...files import atomic_path, writing
+from ...files import atomic_path, fingerprint, writing
 from . import distributed
 from .memory import out_of_memory
 from .precision import Batch, autocast, autocast_type, to_device
 from .schedules import build_optimizer, build_schedule
 from .training_config import TrainingConfig
+
+SHOWN = 24  # characters of a value that differs
 
 
 @dataclass
@@ -114,14 +118,15 @@ class TrainingState:
         """The network to predict with: the moving average where there is one."""
         return self.model if self.average is None else self.average.module
 
-    def save(self, path: Path, fingerprint: str, progress: Progress) -> None:
+    def save(self, path: Path, origin: Any, progress: Progress) -> None:
         """Write the checkpoint; all processes call it at the same step."""
         progress.loss_sum = distributed.mean(progress.loss_sum)
         random = distributed.gather(_random_state(self.device))
         if not distributed.is_first():
             return
         value = {
-            "fingerprint": fingerprint,
+            "fingerprint": fingerprint(origin),
+            "origin": json.dumps(origin),
             "progress": vars(progress),
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -133,8 +138,8 @@ class TrainingState:
         with atomic_path(path) as temporary, writing(path):
             torch.save(value, temporary)
 
-    def load(self, path: Path, fingerprint: str) -> Progress:
-        """Continue from a checkpoint; without one, start. Another fingerprint is a UserError."""
+    def load(self, path: Path, origin: Any) -> Progress:
+        """Continue from a checkpoint; without one, start. Another origin is a UserError."""
         torch.manual_seed(self.config.seed + distributed.rank())
         if not path.exists():
             return Progress()
@@ -144,9 +149,12 @@ class TrainingState:
             found = value["fingerprint"]
         except (RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError, BadZipFile) as error:
             raise UserError(f"{path}: damaged; delete it to start this fold afresh") from error
-        if found != fingerprint:
+        if found != fingerprint(origin):
+            before = json.loads(value["origin"]) if "origin" in value else {}
+            changes = "; ".join(_changes(before, origin))
             raise UserError(
-                f"{path}: belongs to another configuration or data set; delete it to start this fold afresh"
+                f"{path}: belongs to another configuration or data set ({changes}); delete it to start this "
+                "fold afresh"
             )
         self.model.load_state_dict(value["model"])
         self.optimizer.load_state_dict(value["optimizer"])
@@ -158,6 +166,17 @@ class TrainingState:
         if len(value["random"]) == distributed.world_size():  # else: continued on another number of devices
             _restore_random_state(value["random"][distributed.rank()], self.device)
         return Progress(**value["progress"])
+
+
+def _changes(before: Any, now: Any, place: str = "") -> list[str]:
+    """Where two JSON values differ: `weights /a/b.csv: 1234, now 5678`."""
+    if not (isinstance(before, dict) and isinstance(now, dict)):
+        shown = [json.dumps(value)[:SHOWN] for value in (before, now)]
+        return [] if before == now else [f"{place} {shown[0]}, now {shown[1]}".strip()]
+    names = dict.fromkeys([*before, *now])
+    return [
+        change for name in names for change in _changes(before.get(name), now.get(name), f"{place} {name}")
+    ]
 
 
 def check_archive(path: Path) -> None:

@@ -15,6 +15,7 @@ from ..runs import Run
 from ..slices.prediction import predict_batches
 from ..slices.sample_changes import on_device
 from ..slices.slice_batches import group_batches
+from ..soft_labels import weights_of
 from .sequence_batches import SequenceBatches
 from .sequence_config import SequenceConfig
 
@@ -32,7 +33,8 @@ def training_loss(config: SequenceConfig) -> Callable[[nn.Module, Batch], torch.
     def loss(model: nn.Module, batch: Batch) -> torch.Tensor:
         batch = on_device(batch, config)
         output = model(batch["hu"], batch["windows"], batch["mask"])
-        return batch["weight"] * classification(output.logits[batch["mask"]], batch["labels"])
+        logits = output.logits[batch["mask"]]
+        return batch["weight"] * classification(logits, batch["labels"], **weights_of(batch))
 
     return loss
 

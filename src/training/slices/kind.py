@@ -15,6 +15,7 @@ from ..engine.precision import Batch
 from ..losses import build_loss
 from ..pixel_fold import Outputs, PixelKind
 from ..runs import Run
+from ..soft_labels import weights_of
 from ..split import labelled_slices, split_fold
 from .masks import open_mask_source
 from .prediction import predict_batches
@@ -67,7 +68,7 @@ def training_loss(config: SliceConfig) -> Callable[[nn.Module, Batch], torch.Ten
     def loss(model: nn.Module, batch: Batch) -> torch.Tensor:
         batch = on_device(batch, config)
         outputs = model(batch["hu"], batch["windows"])
-        value = classification(outputs[0], batch["labels"])
+        value = classification(outputs[0], batch["labels"], **weights_of(batch))
         if config.segmentation is None:
             return value
         blood = masked_segmentation_loss(outputs[2], batch["masks"], batch["known"])

@@ -88,9 +88,11 @@ class Balanced(Sampler):
 
 
 def balanced_weights(slices: pd.DataFrame) -> np.ndarray:
-    """(n,) probabilities: no bleeding and every subtype that occurs have the same total, shared equally."""
+    """(n,) probabilities: no bleeding and every subtype that occurs have the same total, shared equally; a
+    soft label is that part of a slice.
+    """
     groups = slices[list(SUBTYPES)].to_numpy(np.float64)
-    groups = np.column_stack([groups, slices[LABELS[-1]].to_numpy(np.float64) == 0])
+    groups = np.column_stack([groups, 1 - slices[LABELS[-1]].to_numpy(np.float64)])
     sizes = groups.sum(0)
     return (groups[:, sizes > 0] / sizes[sizes > 0]).sum(1) / np.count_nonzero(sizes)
 

@@ -15,6 +15,7 @@ from ...data.square import Square
 from ...data.windows import check_units
 from ...errors import UserError
 from ..engine import distributed
+from ..soft_labels import WEIGHT
 from .draws import Draw, draw, middle_matrix
 from .head_squares import HeadSquares
 from .masks import Masks
@@ -143,7 +144,9 @@ class SliceBatches:
         device: torch.device | None = None,
         masks: Masks | None = None,
     ):
-        """slices: image_id, study_id and the columns of the targets, studies together and in order."""
+        """slices: image_id, study_id and the columns of the targets, studies together and in order; maybe
+        sample_weight, what each counts in the loss.
+        """
         self.config, self.masks = config, masks
         self.reader = SliceReader(prepared, config)
         self.on_cpu = device is None or device.type == "cpu"
@@ -151,6 +154,7 @@ class SliceBatches:
         self.gpu = torch.cuda.current_device() if self.pinned else None
         self.ids = slices["image_id"].to_numpy()
         self.labels = slices[list(config.predicted.columns)].to_numpy(np.float32)
+        self.weights = slices[[WEIGHT]].to_numpy(np.float32) if WEIGHT in slices else None
         self.prepare_epochs(slices)
         processes = distributed.world_size()
         if min(config.batch_size, self.samples) % processes:
@@ -208,6 +212,8 @@ class SliceBatches:
         partners = [place.get(row, 0) for row in numbers.partners.tolist()]  # 0 where nothing is mixed
         batch["mixing"] = list(zip(partners, numbers.kept.tolist(), numbers.pastes.tolist(), strict=True))
         del batch["mixing"][len(own) :]
+        if self.weights is not None:
+            batch["sample_weights"] = torch.from_numpy(self.weights[rows])
         if self.masks is not None:
             batch |= self._masks(ids)
         if self.on_cpu:

@@ -11,6 +11,7 @@ from ...models.slice_images import check_count
 from ...targets import HEMORRHAGE
 from ..engine.training_config import TrainingConfig
 from ..losses import LossOptions
+from ..soft_labels import SoftLabelOptions
 from .draws import Augmentation
 from .masks import Segmentation
 from .sampling import SamplingOptions
@@ -32,7 +33,7 @@ class ReadingOptions(StrictModel):
     """views averaged in every prediction"""
 
 
-class PixelConfig(TrainingConfig, LossOptions, ReadingOptions, ClassifierOptions):
+class PixelConfig(TrainingConfig, LossOptions, SoftLabelOptions, ReadingOptions, ClassifierOptions):
     """What every kind has that reads pixels: its images, its network, its loss and training."""
 
     @property
@@ -60,6 +61,15 @@ class PixelConfig(TrainingConfig, LossOptions, ReadingOptions, ClassifierOptions
             raise ValueError("reverse: needs the same neighbours on both sides, such as [-1, 0, 1]")
         if self.predicted is not HEMORRHAGE and self.loss != "metric":
             raise ValueError(f"loss {self.loss}: of the six labels; other targets have their own, `metric`")
+        if self.soft_labels is None and self.soft_label_weight != 1:
+            raise ValueError("soft_label_weight: of slices that soft_labels names; leave it out")
+        if self.soft_labels is not None and self.predicted is not HEMORRHAGE:
+            raise ValueError(f"soft_labels: of the six labels, not of {self.targets}; leave them out")
+        if self.soft_label_weight != 1 and (draws.cutmix or draws.mixup):
+            raise ValueError(
+                "soft_label_weight: mixed samples have no weight of their own; set augmentation.cutmix and "
+                "mixup to 0, or leave it out"
+            )
         weights = (self.presence_weight, self.location_weight)
         if weights != (1.0, 1.0) and self.targets != "presence_and_location":
             name = "presence_weight" if weights[0] != 1.0 else "location_weight"
@@ -87,6 +97,8 @@ class SliceConfig(PixelConfig, SamplingOptions):
         draws = self.augmentation
         if self.segmentation is not None and (draws.cutmix or draws.mixup):
             raise ValueError("segmentation: masks are not mixed; set augmentation.cutmix and mixup to 0")
+        if self.segmentation is not None and self.soft_labels is not None:
+            raise ValueError("soft_labels: images without labels teach no masks; leave segmentation out")
         if self.sampling == "balanced" and self.predicted is not HEMORRHAGE:
             raise ValueError("sampling balanced: of the six labels; take another one")
         if (self.replication, self.split) != ("none", "patient") and self.predicted is HEMORRHAGE:

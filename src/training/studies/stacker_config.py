@@ -1,6 +1,6 @@
 """The configuration of a stacker (stage 2)."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import model_validator
 
@@ -60,6 +60,11 @@ class MemberOptions(StrictModel):
 
 class StackerConfig(TrainingConfig, StudyDrawOptions, StackerOptions, EmbeddingOptions, MemberOptions):
     """One model over the outputs of stage-1 runs, a study at a time: its inputs, network and training."""
+
+    absent: ClassVar[dict[str, str]] = {
+        "soft_labels": "of stage 1: a stacker learns from what its members say of images that they have not "
+        "learned, and those they may have; train the members with them"
+    }
 
     kind: Literal["stacker"] = "stacker"
     """of run"""

@@ -22,7 +22,7 @@ from ..engine.loop import Task, train
 from ..engine.precision import Batch, autocast, autocast_type, to_device
 from ..engine.state import Progress
 from ..losses import MASKED_LOSSES, weighted_bce
-from ..runs import Run, training_fingerprint
+from ..runs import Run, checkpoint_origin
 from .embedding_spaces import DeviceMap, EmbeddingMap
 from .stacker_config import StackerConfig
 from .study_batches import StudyBatches, collate
@@ -69,7 +69,7 @@ def train_networks(
     for offset in range(config.seeds):
         own = config.model_copy(update={"seed": config.seed + offset})
         checkpoint = run.checkpoint if offset == 0 else run.checkpoint.with_name(f"seed{offset}.pt")
-        fingerprint = training_fingerprint(own, data.made_from)
+        of_checkpoint = checkpoint_origin(own, data.made_from)
         torch.manual_seed(own.seed)
         model = build_from_config(own, data.space.out)
         model.start_at(*prevalences(data.training))
@@ -77,7 +77,7 @@ def train_networks(
         events = run.log_file.with_suffix("") / f"seed{own.seed}"
         with curve_writer(own.tensorboard and distributed.is_first(), events) as curve:
             task = fold_task(model, own, data, device, snapshots, curve)
-            model, progress = train(task, own, device, checkpoint, fingerprint, log, show_progress)
+            model, progress = train(task, own, device, checkpoint, of_checkpoint, log, show_progress)
         networks.extend(snapshots.load(model, data.space.out))
         histories.append(progress.history)
         seconds += progress.seconds

@@ -25,4 +25,6 @@ class VideoConfig(VideoOptions, PixelConfig, DrawnStudies):
     def _studies_stay(self) -> "VideoConfig":
         if self.augmentation.cutmix or self.augmentation.mixup:
             raise ValueError("augmentation.cutmix and mixup: mix slices, not studies; leave them out")
+        if self.soft_labels is not None:
+            raise ValueError("soft_labels: of slices, and a video learns studies; leave them out")
         return self

@@ -38,12 +38,12 @@ def network():
     return nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.3), nn.Linear(16, 1))
 
 
-def run(checkpoint, config, batches=None, fingerprint="f"):
+def run(checkpoint, config, batches=None, origin="f"):
     def loss(model, batch):
         return (model(batch["x"]) - batch["y"]).square().mean()
 
     task = Task(network(), batches or NoisyBatches(), loss, validate=lambda model: 0.5)
-    return train(task, config, CPU, checkpoint, fingerprint, LOG)
+    return train(task, config, CPU, checkpoint, origin, LOG)
 
 
 class Killed(BaseException):
@@ -122,8 +122,8 @@ def test_continuing_says_where(tmp_path, caplog):
 def test_a_checkpoint_of_another_configuration_is_refused(tmp_path):
     config = TrainingConfig(epochs=1, lr=0.01)
     run(tmp_path / "b", config)
-    with pytest.raises(UserError, match="another configuration or data set; delete it"):
-        run(tmp_path / "b", config, fingerprint="other")
+    with pytest.raises(UserError, match=r'data set \("f", now "other"\); delete it'):
+        run(tmp_path / "b", config, origin="other")
 
 
 @pytest.mark.parametrize("kept", [0, 100, 3000])
