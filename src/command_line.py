@@ -85,6 +85,7 @@ def start_logging(quiet: bool = False) -> None:
     """Plain lines on standard error: everything the package reports, or only warnings."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
     logging.getLogger("ich").setLevel(logging.WARNING if quiet else logging.INFO)
+    logging.getLogger("pydicom").setLevel(logging.CRITICAL)  # its warnings quote headers, which name patients
     logging.raiseExceptions = False  # a log file that cannot be written stops nothing and prints no traceback
 
 

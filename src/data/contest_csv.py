@@ -5,6 +5,7 @@ file or a member of a zip archive.  Rows may come in any order; a byte-order mar
 around a field and further columns are accepted; anything else is a UserError.
 """
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -108,8 +109,7 @@ def read_rows(source: Source) -> LongRows:
     value, wrong = _numbers(table["Label"])
     rows = LongRows(source, tuple(table.column_names), image_ids, image, label, value)
     if wrong is not None:
-        text = table["Label"][wrong].as_py()
-        raise UserError(f"{source}: {rows.name(wrong)} is {text!r}; expected a number: correct that row")
+        raise UserError(f"{source}: {rows.name(wrong)} has no number; correct that row")
     return rows
 
 
@@ -124,7 +124,7 @@ def _read_table(source: Source) -> pa.Table:
     except FileNotFoundError:
         raise UserError(f"{source}: no such file; give a CSV with the header ID,Label") from None
     except (pa.ArrowException, OSError, ValueError) as error:
-        cause = str(error).splitlines()[0]
+        cause = re.sub(r"(, got \d+):.*", r"\1", str(error).splitlines()[0])  # it goes on with the row
         raise UserError(
             f"{source}: not a readable CSV ({cause}); expected ID,Label in every row, as the contest has it"
         ) from None

@@ -80,8 +80,8 @@ def decode(data: bytes) -> Slice:
     """The pixels in a DICOM file's bytes as HU. Raises ValueError saying what is wrong."""
     raw = read_header(data)
     values, layout = _stored(data, raw)
-    if (kind := _text(raw, "rescale_type").upper()) not in ("", "HU"):
-        raise ValueError(f"not HU: RescaleType is {kind}")
+    if (kind := _text(raw, "rescale_type")).upper() not in ("", "HU"):
+        raise ValueError(f"not HU: RescaleType is {header.term('rescale_type', kind)}")
     slope, intercept = _decimal(raw, "rescale_slope"), _decimal(raw, "rescale_intercept")
     return to_hu(values, slope, intercept, layout.stored, layout.signed)
 
@@ -112,7 +112,7 @@ def _stored(data: bytes, raw: RawHeader) -> tuple[np.ndarray, Layout]:
     if not photometric:
         raise ValueError("missing tag: PhotometricInterpretation")
     if samples not in (None, b"", b"\1\0") or not photometric.startswith("MONOCHROME"):
-        raise ValueError(f"colour image: {photometric}")
+        raise ValueError(f"colour image: {header.term('photometric', photometric)}")
     if raw.values[_SLOT["frames"]] is not None and _decimal(raw, "frames", 1) > 1:
         raise ValueError("multi-frame: more than one image in the file")
     rows, columns, allocated, stored, representation = (_number(raw, name) for name in LAYOUT)
@@ -182,7 +182,7 @@ def _decimal(raw: RawHeader, name: str, empty: float | None = None) -> float:
     except ValueError:
         value = math.nan
     if not abs(value) <= LIMITS.get(name, LARGEST):
-        raise ValueError(bad_tag(name, text))
+        raise ValueError(bad_tag(name, 1))
     return value
 
 
@@ -297,7 +297,7 @@ def _decimals(name: str, encoded: Sequence[bytes | None], errors: np.ndarray) ->
     for row in np.flatnonzero(present):
         values[row], good = _parse_decimals(encoded[row], width, limit)
         if not good and name not in WINDOW:
-            errors[row] = errors[row] or bad_tag(name, encoded[row])
+            errors[row] = errors[row] or bad_tag(name, width)
     return values
 
 
@@ -311,7 +311,8 @@ def _parse_decimals(text: bytes, width: int, limit: float) -> tuple[np.ndarray, 
     return (values if good else np.full(width, np.nan)), good
 
 
-def bad_tag(name: str, text: bytes) -> str:
-    """The cause, with what stands there."""
-    shown = text.strip(b" \0")[:40].decode("ascii", "replace")
-    return f"bad tag: {KEYWORDS[name]} is {shown!r}"
+def bad_tag(name: str, width: int) -> str:
+    """The cause, without what stands there, which may be anything."""
+    wanted = "a number" if width == 1 else f"{width} numbers"
+    within = f" from {-LIMITS[name]:.0f} to {LIMITS[name]:.0f}" if name in LIMITS else ""
+    return f"bad tag: {KEYWORDS[name]} is not {wanted}{within}"

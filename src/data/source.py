@@ -91,7 +91,7 @@ def cause_of_failure(error: Exception) -> str:
         return f"unreadable file: {error.strerror or error}"
     if isinstance(error, ValueError) and not isinstance(error, UnicodeError):
         return str(error)
-    return f"unreadable image: {type(error).__name__}: {error}"
+    return f"unreadable image: {type(error).__name__}"  # its text may quote the file
 
 
 def read_bytes(source: Source) -> bytes:

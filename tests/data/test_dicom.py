@@ -77,7 +77,7 @@ def test_a_number_that_is_none_is_an_error_of_that_file_only(tmp_path):
     bad.write_bytes(bad.read_bytes().replace(b"-1024 ", b"-10x4 "))
     headers = scan_headers([good, bad])
     assert headers["error"].isna().tolist() == [True, False]
-    assert headers["error"][1] == "bad tag: RescaleIntercept is '-10x4'"
+    assert headers["error"][1] == "bad tag: RescaleIntercept is not a number from -65536 to 65536"
     assert headers["rescale_intercept"][0] == -1024
 
 

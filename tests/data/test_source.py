@@ -145,9 +145,9 @@ def test_whatever_a_decoder_raises_becomes_a_cause():
     assert cause_of_failure(ValueError("truncated: x")) == "truncated: x"
     denied = PermissionError(errno.EACCES, "Permission denied", "f")
     assert cause_of_failure(denied) == "unreadable file: Permission denied"
-    assert cause_of_failure(OverflowError("too large")) == "unreadable image: OverflowError: too large"
+    assert cause_of_failure(OverflowError("too large")) == "unreadable image: OverflowError"
     error = UnicodeDecodeError("utf-8", b"\xff", 0, 1, "no")
-    assert cause_of_failure(error).startswith("unreadable image: UnicodeDecodeError: ")
+    assert cause_of_failure(error) == "unreadable image: UnicodeDecodeError"
 
 
 def test_a_folder_that_cannot_be_listed_is_named(tmp_path):

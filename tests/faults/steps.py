@@ -9,6 +9,7 @@ from pathlib import Path
 from src.files import write_json
 from src.settings import Settings, load_settings
 from tests.data.dicom_files import write_rsna
+from tests.data.incoming.studies import volume, write_study
 
 SMALL = {"backbone": "test_resnet", "pretrained": False, "image_size": 32, "epochs": 3, "checkpoint_steps": 2}
 RANDOM = {"dropout": 0.3, "ema_decay": 0.9, "accumulation": 2}  # whatever draws numbers or has a state
@@ -30,6 +31,7 @@ CONFIGS = {
     | {"stacker": "boosting", "inputs": ["logits"], "embedding_space": "pooled"}
     | {"boosting": {"rounds": 3, "slices_in_leaf": 2}},
 }
+OTHER = SMALL | {"batch_size": 8, "lr": 0.001}
 STUDIES = {"studies": 8, "slices": 4, "test_studies": 2}
 
 
@@ -40,6 +42,9 @@ def write_home(home: Path) -> None:
     write_rsna(home / "raw_data", **STUDIES)
     for name, values in CONFIGS.items():
         write_json(home / "experiments/tiny" / f"{name}.json", values)
+    write_json(home / "experiments/other/stage1/slice.json", OTHER)
+    for number in (1, 2):
+        write_study(home / f"new/{number}", volume(6, number), study=f"1.2.{number}", step=25.0)
     write_json(home / "experiments/tiny/ensemble.json", {"replicates": 100, "members": BLENDED})
 
 
@@ -83,11 +88,31 @@ def blend(home: Path) -> None:
     write_submission_folder(settings_of(home), home / "experiments/tiny", 1)
 
 
+def compare(home: Path) -> None:
+    """The script itself: it is more than a call."""
+    files = [f"{home}/experiments/{name}/stage1/slice.json" for name in ("tiny", "other")]
+    _script("compare", home, *files, "--replicates", "2", "--device", "cpu", "--set", "epochs=2")
+
+
+def study(home: Path) -> None:
+    asked = ("--study", f"{home}/new", "--out", f"{home}/submission/answers")
+    _script("predict", home, f"{home}/experiments/tiny", *asked, "--device", "cpu", "--no-maps")
+
+
+def _script(name: str, home: Path, *arguments: str) -> None:
+    import importlib
+
+    sys.argv = [f"{name}.py", *arguments, "--settings", f"{home}/SETTINGS.json", "--jobs", "1", "--quiet"]
+    importlib.import_module(name).main()
+
+
 STEPS = {
     "prepare": prepare_data,
     **{name.rpartition("/")[2]: name for name in CONFIGS},
     "predict": predict,
     "ensemble": blend,
+    "compare": compare,
+    "study": study,
 }
 
 

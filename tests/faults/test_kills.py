@@ -8,11 +8,12 @@ import os
 import random
 import signal
 import time
+from collections import Counter
 
 import pytest
 
-from tests.faults.forms import count_faults, long_form
-from tests.faults.killing import artefacts, check_visible, finish, lost_steps, start
+from tests.faults.forms import long_form, record_faults
+from tests.faults.killing import artefacts, check_visible, finish, lost_steps, start, warm_up
 from tests.faults.steps import CONFIGS, STEPS, copy_home, write_home
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
@@ -26,6 +27,7 @@ def stages(tmp_path_factory):
     folder = tmp_path_factory.mktemp("kills")
     home = folder / "home"
     write_home(home)
+    warm_up()
     found = {}
     for step in STEPS:
         before = copy_home(home, folder / f"before_{step}")
@@ -38,9 +40,10 @@ def stages(tmp_path_factory):
 def test_killed_at_random_moments_it_ends_as_if_it_had_not_been(stages, tmp_path, step):
     before, expected, seconds = stages[step]
     home, rng = copy_home(before, tmp_path / "home"), random.Random(f"moments {step}")
-    for number in range(KILLS):
-        process, kind = start(home, step), SIGNALS[number % len(SIGNALS)]
-        time.sleep(rng.uniform(0, seconds))
+    killed, afresh = Counter(), True
+    while killed.total() < KILLS:
+        process, kind, began = start(home, step), SIGNALS[killed.total() % len(SIGNALS)], time.monotonic()
+        process.join(rng.uniform(0, seconds))
         if process.is_alive():
             os.kill(process.pid, kind)
         process.join()
@@ -48,19 +51,22 @@ def test_killed_at_random_moments_it_ends_as_if_it_had_not_been(stages, tmp_path
         if process.exitcode == 0:  # it was done before
             assert_same(artefacts(home), expected)
             copy_home(before, home)
+            seconds, afresh = min(seconds, time.monotonic() - began) if afresh else seconds, True
             continue
+        afresh = False
         check_visible(home)
         assert lost_steps(home) <= INTERVAL + 1  # the one that was going on
-        count_faults("kills at random moments", step)
+        killed[kind.name] += 1
     finish(home, step)
     assert_same(artefacts(home), expected)
+    record_faults("kills at random moments", step, dict(sorted(killed.items())))
 
 
 @pytest.mark.parametrize("step", STEPS)
 def test_killed_between_any_two_files_it_ends_as_if_it_had_not_been(stages, tmp_path, step):
     before, expected, _ = stages[step]
     home, rng = copy_home(before, tmp_path / "home"), random.Random(f"files {step}")
-    count = 0 if long_form() else rng.randrange(6)
+    count, killed = 0 if long_form() else rng.randrange(6), 0
     while True:
         process = start(home, step, "die", count)
         process.join()
@@ -68,7 +74,7 @@ def test_killed_between_any_two_files_it_ends_as_if_it_had_not_been(stages, tmp_
             break
         assert process.exitcode == -signal.SIGKILL
         check_visible(home)
-        count_faults("kills between two files", step)
+        killed += 1
         if not long_form():
             break
         finish(home, step)
@@ -77,6 +83,7 @@ def test_killed_between_any_two_files_it_ends_as_if_it_had_not_been(stages, tmp_
         count += 1
     finish(home, step)
     assert_same(artefacts(home), expected)
+    record_faults("kills in place of a change of files", step, {"SIGKILL": killed})
 
 
 def assert_same(found, expected):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.faults.forms import count_faults, long_form
+from tests.faults.forms import long_form, record_faults
 from tests.faults.killing import context
 from tests.faults.mutants import try_mutants
 
@@ -27,5 +27,4 @@ def test_mutants_are_read_or_refused(tmp_path, kind):
     assert left == {"refused.txt"}
     refused = int((tmp_path / "in/refused.txt").read_text())
     assert 0 < refused <= number
-    count_faults("mutants", kind, number)
-    count_faults("mutants refused", kind, refused)
+    record_faults("mutants", kind, {"tried": number, "refused": refused})

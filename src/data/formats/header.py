@@ -42,6 +42,19 @@ ELEMENTS = {
 FIELDS = tuple(name for name, _, _ in ELEMENTS.values())
 KEYWORDS = {name: keyword for name, keyword, _ in ELEMENTS.values()}
 NUMBERS = frozenset(name for name, _, vr in ELEMENTS.values() if vr == "US")
+# Terms of the standard that say why a file cannot be used; whatever else stands there may name a patient.
+TERMS = {
+    "modality": (
+        "CR", "CT", "DX", "ES", "IO", "IVUS", "KO", "MG", "MR", "NM", "OCT", "OP", "OT", "PR", "PT", "PX",
+        "REG", "RF", "RG", "RTDOSE", "RTIMAGE", "RTPLAN", "RTSTRUCT", "RWV", "SC", "SEG", "SM", "SR",
+        "US", "XA",
+    ),
+    "photometric": (
+        "MONOCHROME1", "MONOCHROME2", "PALETTE COLOR", "RGB", "HSV", "ARGB", "CMYK", "YBR_FULL",
+        "YBR_FULL_422", "YBR_PARTIAL_422", "YBR_PARTIAL_420", "YBR_ICT", "YBR_RCT",
+    ),
+    "rescale_type": ("OD", "HU", "US", "MGML", "Z_EFF", "ED", "EDW", "HU_MOD", "PCT"),
+}  # fmt: skip
 
 IMPLICIT, EXPLICIT = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
 DEFLATED, BIG_ENDIAN = "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2"
@@ -83,6 +96,11 @@ class RawHeader(NamedTuple):
     transfer_syntax: str  # that of the bytes, whatever the meta group says of plain ones
     pixel_offset: int  # of PixelData's first byte, in the inflated file where it was deflated; -1: absent
     pixel_length: int  # as stated; of compressed pixels the bytes that are there
+
+
+def term(column: str, text: str) -> str:
+    """What stands in an element, where it is a term of the standard."""
+    return text if text.upper() in TERMS[column] else "no term of the standard"
 
 
 class EndOfData(Exception):
@@ -292,8 +310,8 @@ def _parse(
                 file, not explicit, little, stop_when=lambda tag, vr, length: until(tag)
             ):
                 found[int(element.tag)] = element
-    except ValueError as error:
-        raise ValueError(f"bad tag: SpecificCharacterSet ({error})") from None
+    except ValueError:
+        raise ValueError("bad tag: SpecificCharacterSet is no term of the standard") from None
     except Exception:  # pydicom has no common base for what damaged data make it raise
         return found, len(data), True
     return found, file.tell(), False

@@ -114,17 +114,17 @@ def _series_row(name: str, group: pd.DataFrame, tags: pd.DataFrame) -> dict[str,
 
 
 def _said_against(tags: pd.Series, group: pd.DataFrame) -> list[str]:
-    """What the headers say, each with the words that say it."""
-    said = {what: f"SeriesDescription is {tags['description']!r}" for what in said_by(tags["description"])}
+    """What the headers say, each with the element that says it; its words may name a patient."""
+    said = dict.fromkeys(said_by(tags["description"]), "SeriesDescription")
     if SHARP_KERNEL.search(tags["kernel"]):
-        said.setdefault("bone kernel", f"ConvolutionKernel is {tags['kernel']!r}")
+        said.setdefault("bone kernel", "ConvolutionKernel")
     if tags["agent"].strip() and not _is_none(tags["agent"]):
-        said.setdefault("contrast", f"ContrastBolusAgent is {tags['agent']!r}")
+        said.setdefault("contrast", "ContrastBolusAgent")
     if tags["region"].strip() and not HEAD.search(tags["region"]):
-        said.setdefault("another region", f"BodyPartExamined is {tags['region']!r}")
+        said.setdefault("another region", "BodyPartExamined")
     if group["image_type"].fillna("").str.contains("MPR|REFORMATTED|PROJECTION|MIP").any():
-        said.setdefault("reformatted", "ImageType says so")
-    return [f"{what}: {words}" for what, words in said.items()]
+        said.setdefault("reformatted", "ImageType")
+    return [f"{what}: {element} says so" for what, element in said.items()]
 
 
 def _is_none(agent: str) -> bool:

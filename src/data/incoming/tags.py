@@ -1,6 +1,7 @@
 """What headers say beyond what the preparation needs: of what a series is, and the number of an image."""
 
 import io
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
@@ -66,10 +67,12 @@ def _elements(path: str, keywords: Mapping[str, str]) -> dict[str, object]:
 
     try:
         head, _ = read_head(path, LONG_HEAD_BYTES)
-        data = pydicom.dcmread(
-            io.BytesIO(head), stop_before_pixels=True, force=True, specific_tags=list(keywords.values())
-        )
-        return {name: data.get(keyword) for name, keyword in keywords.items()}
+        with warnings.catch_warnings():  # of odd values, which they quote
+            warnings.simplefilter("ignore")
+            data = pydicom.dcmread(
+                io.BytesIO(head), stop_before_pixels=True, force=True, specific_tags=list(keywords.values())
+            )
+            return {name: data.get(keyword) for name, keyword in keywords.items()}
     except Exception:  # pydicom has no common base for what damaged headers make it raise
         return {}
 

@@ -1,11 +1,12 @@
 """Why an image cannot be used. The text before a cause's colon names its class, which summaries count."""
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pandas as pd
 
-from ..formats.header import BIG_ENDIAN, EXPLICIT, IMPLICIT, LARGEST_SIDE
+from ..formats.header import BIG_ENDIAN, EXPLICIT, IMPLICIT, LARGEST_SIDE, term
 from ..geometry import is_axial
 
 # Without any of these a file's identity, its HU or its place is unknown. For PatientID the study can stand;
@@ -85,7 +86,7 @@ def _check_kind(headers: pd.DataFrame, number: dict[str, np.ndarray], mark: Call
     image_type = headers["image_type"].fillna("").str.upper()
     mark(image_type.str.contains(r"(?:^|\\)(?:LOCALIZER|SCOUT)", regex=True), "localizer: ImageType says so")
     other = headers["modality"].fillna("CT").str.upper()
-    mark(~other.isin(("CT", "")), lambda bad: "not CT: Modality is " + bad["modality"])
+    mark(~other.isin(("CT", "")), lambda bad: "not CT: Modality is " + _terms(bad, "modality"))
     mark(
         number["frames"] > 1,
         lambda bad: "multi-frame: " + _text(bad["frames"].astype("int64")) + " images in the file",
@@ -94,7 +95,7 @@ def _check_kind(headers: pd.DataFrame, number: dict[str, np.ndarray], mark: Call
     colour = (number["samples_per_pixel"] > 1) | ~photometric.str.startswith("MONOCHROME") & (
         photometric != ""
     )
-    mark(colour, lambda bad: "colour image: " + bad["photometric"].fillna("several samples a pixel"))
+    mark(colour, lambda bad: "colour image: " + _terms(bad, "photometric").fillna("several samples a pixel"))
 
 
 def _check_pixels(headers: pd.DataFrame, number: dict[str, np.ndarray], mark: Callable[..., None]) -> None:
@@ -127,7 +128,7 @@ def _check_pixels(headers: pd.DataFrame, number: dict[str, np.ndarray], mark: Ca
 
 def _check_units(headers: pd.DataFrame, number: dict[str, np.ndarray], mark: Callable[..., None]) -> None:
     kind = headers["rescale_type"].fillna("").str.upper()
-    mark(~kind.isin(("", "HU")), lambda bad: "not HU: RescaleType is " + bad["rescale_type"])
+    mark(~kind.isin(("", "HU")), lambda bad: "not HU: RescaleType is " + _terms(bad, "rescale_type"))
     mark(number["rescale_slope"] == 0, "bad tag: RescaleSlope is 0")
 
 
@@ -143,6 +144,10 @@ def _byte_counts(bad: pd.DataFrame) -> pd.Series:
 
 def _size(bad: pd.DataFrame) -> pd.Series:
     return _text(bad["rows"]) + " x " + _text(bad["columns"])
+
+
+def _terms(bad: pd.DataFrame, column: str) -> pd.Series:
+    return bad[column].map(partial(term, column), na_action="ignore")
 
 
 def _text(numbers: pd.Series) -> pd.Series:

@@ -86,8 +86,8 @@ def read_diagnoses(path: Path) -> pd.DataFrame:
     for key in KEYS:
         numbers = whole_numbers(table[key])
         if numbers.isna().any():
-            found = table.loc[numbers.isna(), key].iloc[0]
-            raise UserError(f"{path}: {key} is {found!r} in a row; expected a whole number: correct it")
+            row = int(numbers.isna().to_numpy().argmax()) + 1
+            raise UserError(f"{path}: data row {row}: {key} is not a whole number; correct it")
         table[key] = numbers.astype("int64")
     table = table.drop_duplicates()
     labels = table.set_index(KEYS)[list(names)].rename(columns=names)

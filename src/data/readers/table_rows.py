@@ -136,7 +136,7 @@ def _numbers(path: Path, texts: pd.DataFrame, name: str) -> pd.Series | float:
     if wrong.any():
         row = int(wrong.argmax())
         kind = {"slice": "a whole number from 1 on", "window_width": "a number above 0"}.get(name, "a number")
-        raise UserError(f"{data_row(path, row)}: {name} is {texts[name][row]!r}, expected {kind}; correct it")
+        raise UserError(f"{data_row(path, row)}: {name} is not {kind}; correct it")
     return numbers
 
 
@@ -152,9 +152,7 @@ def _zero_or_one(path: Path, texts: pd.DataFrame, name: str) -> pd.Series:
     wrong = numbers.isna() & (texts[name] != "")
     if wrong.any():
         row = int(wrong.argmax())
-        raise UserError(
-            f"{data_row(path, row)}: {name} is {texts[name][row]!r}, expected 0, 1 or nothing; correct it"
-        )
+        raise UserError(f"{data_row(path, row)}: {name} is neither 0 nor 1 nor empty; correct it")
     return numbers.astype("Int8")
 
 
@@ -190,7 +188,7 @@ def _check(path: Path, rows: pd.DataFrame) -> None:
     wrong = split.notna() & ~split.isin(("train", "test"))
     if wrong.any():
         row = int(wrong.argmax())
-        raise UserError(f"{data_row(path, row)}: split is {split[row]!r}, expected train or test; correct it")
+        raise UserError(f"{data_row(path, row)}: split is neither train nor test; correct it")
 
 
 def check_unique(path: Path, names: pd.Series, what: str) -> None:

@@ -47,14 +47,14 @@ class StudyResult:
         return np.stack([volumes.slice(image_id) for image_id in self.study.slices.index])
 
     def to_json(self) -> dict[str, Any]:
-        """All that predictions.csv does not say."""
+        """All that predictions.csv does not say; not the descriptions of series, which may name a patient."""
         return {
             "study_id": self.study_id,
             "slices": len(self.study.slices),
             "data": self.study.prepared.test_fingerprint,
             "combined": self.answers.combined,
             "warnings": self.warnings,
-            "series": _records(self.study.series),
+            "series": _records(self.study.series.drop(columns="description", errors="ignore")),
             "left_out": _records(self.study.left_out),
             "not_answered": self.answers.left_out,
             "look": self.study.look.numbers(),

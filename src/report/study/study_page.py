@@ -60,7 +60,8 @@ class ShownStudy:
     axes          directions along a row and down a column, patient coordinates (LPS)
     points        by label
     maps          (image_id, label) -> (h', w') float that covers the slice, as `grad_cam` gives it
-    series        columns series, description, slices, step_mm, length_mm, against, chosen
+    series        columns series, description, slices, step_mm, length_mm, against, chosen; with the identity
+                  goes the description, a free text
     left_out      columns name, cause: a row a file
     identity      what names the patient or the study, by its meaning; with the image and series ids and file
                   names it is kept off the page, out of every text, unless that is asked for
@@ -280,7 +281,7 @@ def _series_rows(table: pd.DataFrame | None, said: Any, identified: bool) -> lis
         return []
     return [
         {
-            "description": said(_text(row["description"])) or "no description",
+            "description": _text(row["description"]) or "no description",
             "uid": _text(row["series"]) if identified else "",
             "slices": row["slices"],
             "step": _mm(row["step_mm"]),

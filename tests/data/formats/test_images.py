@@ -93,4 +93,4 @@ def test_one_image_that_cannot_be_decoded_is_a_cause_and_no_exception(tmp_path, 
         raise OverflowError("out of bounds")
 
     monkeypatch.setattr("src.data.formats.images.gray", overflow)
-    assert decode_source(str(path)) == "unreadable image: OverflowError: out of bounds"
+    assert decode_source(str(path)) == "unreadable image: OverflowError"

@@ -85,10 +85,10 @@ def test_the_axial_series_without_contrast_is_chosen_and_all_others_say_why_not(
     assert against == {
         "1.2.1.2": "",
         "1.2.1.1": "",
-        "1.2.1.3": "bone kernel: ConvolutionKernel is 'H70h 3'",
-        "1.2.1.4": "contrast: ContrastBolusAgent is 'Iodine'",
-        "1.2.1.5": "contrast: SeriesDescription is '4cc sec 150cc'",
-        "1.2.1.6": "another region: BodyPartExamined is 'NECK'",
+        "1.2.1.3": "bone kernel: ConvolutionKernel says so",
+        "1.2.1.4": "contrast: ContrastBolusAgent says so",
+        "1.2.1.5": "contrast: SeriesDescription says so",
+        "1.2.1.6": "another region: BodyPartExamined says so",
         "1.2.1.7": "no axial CT slice: non-axial: the slice normal is far from the body's axis",
     }
     assert len(study.slices) == 26 and study.warnings == []
@@ -101,7 +101,7 @@ def test_the_axial_series_without_contrast_is_chosen_and_all_others_say_why_not(
 def test_a_series_can_be_asked_for_and_then_what_speaks_against_it_is_a_warning(several, prepared):
     study = prepared(several, "1.2.1.4")
     assert study.slices["sop_instance_uid"].str.startswith("1.2.1.4.").all()
-    assert study.warnings == ["contrast: ContrastBolusAgent is 'Iodine'"]
+    assert study.warnings == ["contrast: ContrastBolusAgent says so"]
     with pytest.raises(UserError, match=r"--series 9: the study has no such series, but 1\.2\.1\.1, "):
         prepared(several, "9")
 
@@ -237,7 +237,7 @@ def test_real_series_are_told_rightly(real_ge, realdata, tmp_path, prepared):
         tar.extractall(tmp_path / "cq500", filter="data")
     said = prepared(tmp_path / "cq500").warnings
     assert said[:2] == [
-        "contrast: SeriesDescription is '4cc sec 150cc D3D on'",
+        "contrast: SeriesDescription says so",
         "missing slices: about 1 slice between 116.8 and 118.1 mm; nothing was put in their place",
     ]
     others = [warning.split(":")[0] for warning in said[2:]]

@@ -61,6 +61,15 @@ def only(raw: Path) -> pd.Series:
     return slices.iloc[0]
 
 
+WANTED = {
+    "RescaleIntercept": "a number from -65536 to 65536",
+    "RescaleSlope": "a number from -65536 to 65536",
+    "PixelSpacing": "2 numbers from -1000 to 1000",
+    "ImagePositionPatient": "3 numbers from -1000000 to 1000000",
+    "ImageOrientationPatient": "6 numbers",
+}
+
+
 @pytest.mark.parametrize(
     ("keyword", "value"),
     [
@@ -73,7 +82,7 @@ def only(raw: Path) -> pd.Series:
 )  # fmt: skip
 def test_numbers_that_are_not_finite_or_cannot_be_name_the_tag(raw, keyword, value):
     (raw / "bad.dcm").write_bytes(file_bytes(with_bytes(dataset("1.2.3"), keyword, value)))
-    assert only(raw)["cause"] == f"bad tag: {keyword} is {value.decode()!r}"
+    assert only(raw)["cause"] == f"bad tag: {keyword} is not {WANTED[keyword]}"
 
 
 @pytest.mark.parametrize("name", sorted(encodings()))
@@ -112,6 +121,9 @@ def test_pixels_after_the_image_leave_its_size_in_doubt(raw):
     [
         ({"RescaleType": "US"}, "not HU: RescaleType is US"),
         ({"RescaleType": "ED"}, "not HU: RescaleType is ED"),
+        ({"RescaleType": "Erika"}, "not HU: RescaleType is no term of the standard"),
+        ({"Modality": "MUSTER"}, "not CT: Modality is no term of the standard"),
+        ({"PhotometricInterpretation": "MUSTER"}, "colour image: no term of the standard"),
         ({"ModalityLUTSequence": []}, "not HU: the values are those of a ModalityLUTSequence"),
         ({"NumberOfFrames": "24", "drop": ("RescaleIntercept",)}, "multi-frame: 24 images in the file"),
         (
@@ -217,7 +229,7 @@ def test_whatever_a_parser_raises_is_this_file_s_matter(raw, monkeypatch):
         return original(data)
 
     monkeypatch.setattr(header, "walk", fails)
-    assert only(raw)["cause"] == "unreadable image: OverflowError: too large"
+    assert only(raw)["cause"] == "unreadable image: OverflowError"
 
 
 @pytest.mark.parametrize("name", ["rsna", "dicom"])

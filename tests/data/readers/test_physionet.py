@@ -347,7 +347,7 @@ def test_numbers_and_repeated_rows_of_the_tables_are_read_as_they_are_meant(tmp_
     with pytest.raises(UserError, match="patient 49, slice 1 has two rows that differ; keep one"):
         read_diagnoses(table)
     table.write_text(f"{HEADER}\nforty,1,{CLEAR}\n")
-    with pytest.raises(UserError, match="PatientNumber is 'forty' in a row; expected a whole number"):
+    with pytest.raises(UserError, match="data row 1: PatientNumber is not a whole number; correct"):
         read_diagnoses(table)
 
 
