@@ -11,7 +11,7 @@ from ..data.prepared import FOLDS, Prepared
 from ..files import file_sha256
 from ..settings import Settings
 from ..training.kinds import set_flags
-from ..training.runs import Run, runs_of
+from ..training.runs import folds_of
 from .ensemble_config import External
 
 
@@ -33,7 +33,7 @@ def reproduction_commands(
     read = [file for files in external.values() for file in (files.oof, files.test) if file is not None]
     given = {file: file_sha256(file) for file in read}
     for name in runs:
-        for run in _folds_of(settings, name):
+        for run in folds_of(settings, name):
             given |= run.made_from["weights"]
     lines = [_check(file, digest) for file, digest in given.items()]
     prepared = Prepared(settings.clean)
@@ -57,7 +57,7 @@ def _with_their_inputs(settings: Settings, members: Sequence[str]) -> list[str]:
     """Runs in the order they must be trained: stage 1, also what stacked runs read, then stage 2."""
     first, second = [], []
     for name in members:
-        run = _folds_of(settings, name)[0]
+        run = folds_of(settings, name)[0]
         if run.stage == "stage2":
             second.append(name)
             first.extend(read_values(run.require("config.json"))["members"])
@@ -66,13 +66,8 @@ def _with_their_inputs(settings: Settings, members: Sequence[str]) -> list[str]:
     return [*dict.fromkeys(sorted(first)), *second]
 
 
-def _folds_of(settings: Settings, name: str) -> list[Run]:
-    experiment = name.split("/")[0]
-    return [run for run in runs_of(settings, experiment) if run.name == name and run.complete]
-
-
 def _training(settings: Settings, root: Path, name: str, tail: str) -> list[str]:
-    runs = _folds_of(settings, name)
+    runs = folds_of(settings, name)
     run, file = runs[0], root / f"{name}.json"
     lines, overrides = [], ""
     if file.exists():
