@@ -35,6 +35,11 @@ EXACT = {
     "backbone": "test_convnext", "pretrained": False, "image_size": 64, "batch_size": 8, "epochs": 3,
     "lr": 1e-3, "augmentation": {"cutmix": 0.5, "noise": 0.5}, "accumulation": 2, "ema_decay": 0.9,
 }  # fmt: skip
+SEQUENCE = {  # runs longer than some studies, so that padding is in the batch
+    "kind": "sequence", "backbone": "test_convnext", "pretrained": False, "image_size": 64, "length": 6,
+    "context": {"hidden": 8, "dropout": 0.0}, "batch_size": 2, "epochs": 2, "lr": 1e-3,
+    "augmentation": {"noise": 0.5, "cutmix": 0.5}, "accumulation": 2,
+}  # fmt: skip
 VIDEO = {
     "kind": "video", "targets": "presence", "frames": 4, "frame_choice": "first", "draws": "study",
     "backbone": "test_convnext", "pretrained": False, "image_size": 64, "batch_size": 2, "epochs": 3,
@@ -46,7 +51,7 @@ VIDEO = {
 def home(tmp_path):
     write_settings(tmp_path)
     write_clean(tmp_path / "clean_data", studies=12)
-    for name, values in {"random": RANDOM, "exact": EXACT, "video": VIDEO}.items():
+    for name, values in {"random": RANDOM, "exact": EXACT, "sequence": SEQUENCE, "video": VIDEO}.items():
         path = tmp_path / "experiments/tiny/stage1" / f"{name}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(values))
@@ -95,7 +100,7 @@ def test_killed_twice_and_started_again_gives_the_same_bytes(home):
     assert run.metrics()["history"] == straight.metrics()["history"]
 
 
-@pytest.mark.parametrize("name", ["exact", "video"])
+@pytest.mark.parametrize("name", ["exact", "sequence", "video"])
 def test_two_processes_on_cpu_train_what_one_trains(home, name):
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
     answer = subprocess.run(
