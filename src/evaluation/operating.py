@@ -11,6 +11,7 @@ from scipy.stats import norm
 
 from ..labels import LABELS
 
+POINTS = "operating_points.json"  # what step 5 leaves of them
 RATES = (0.90, 0.95)  # sensitivities and specificities that a threshold is stated for
 
 

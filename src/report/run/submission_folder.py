@@ -2,14 +2,13 @@
 
 from pathlib import Path
 
-from ...ensemble.answering.bundle import POINTS
 from ...ensemble.ensemble_config import EnsembleConfig, load_ensemble
 from ...ensemble.experiment import evaluate_experiment
 from ...ensemble.gather import experiment_targets
 from ...ensemble.reproduce import reproduction_commands
 from ...ensemble.submit import write_experiment_submission
 from ...ensemble.target_experiment import evaluate_target_experiment
-from ...evaluation.operating import operating_points
+from ...evaluation.operating import POINTS, operating_points
 from ...files import folder_lock, write_json, write_text
 from ...settings import Settings
 from ...targets import HEMORRHAGE, Targets
