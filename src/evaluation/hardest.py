@@ -1,5 +1,6 @@
 """The studies on which predictions do worst: by their loss, by missed bleeding, by false alarm."""
 
+from itertools import chain, zip_longest
 from typing import NamedTuple
 
 import numpy as np
@@ -40,6 +41,12 @@ class Hardest(NamedTuple):
     missed: list[HardStudy]
     alarms: list[HardStudy]
 
+    @property
+    def study_ids(self) -> list[str]:
+        """Without repetition: the first of every kind, then the second of every kind, and so on."""
+        turns = zip_longest(self.missed, self.alarms, self.loss)
+        return list(dict.fromkeys(study.study_id for study in chain.from_iterable(turns) if study))
+
 
 def hardest_studies(
     labels: pd.DataFrame, probabilities: pd.DataFrame, studies: pd.Series, each: int
@@ -62,7 +69,7 @@ def hardest_studies(
 
     def described(number: int) -> HardStudy:
         rows = np.flatnonzero(study == number)
-        return _described(names[number], labels.index[rows], y[rows], p[rows], losses[rows])
+        return _described(str(names[number]), labels.index[rows], y[rows], p[rows], losses[rows])
 
     return Hardest(**{kind: [described(n) for n in found[:each]] for kind, found in numbers.items()})
 

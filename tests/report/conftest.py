@@ -88,6 +88,7 @@ def build_experiment(
             run = Run(f"fake/{name}", k, settings)
             own = p[train & (fold == k).to_numpy()]
             run.save_predictions("oof", own)
+            run.save_predictions("test", p[~train])
             files = {"oof.parquet": file_sha256(run.folder / "oof.parquet")}
             write_json(run.folder / "metrics.json", _metrics(rng, labels, own, noise) | {"files": files})
             run_folders.append(run)
@@ -119,6 +120,7 @@ def _slices(
     table["patient_id"] = [f"PT_{i // 2 * 2 if i % 8 == 1 else i:04x}" for i in study]
     table["series_id"] = [f"SE_{i:04x}" for i in study]
     table["split"] = np.where(study < 0.8 * studies, "train", "test")
+    table["order"] = np.tile(np.arange(slices_a_study), studies)
     table["padded"] = (study % 3 == 0).astype(bool)
     table["tilt_deg"] = np.where(study % 10 == 0, 0.0, 15.0)
     table["status"], table["cause"] = "ok", pd.Series([None] * count, dtype="str")
