@@ -64,7 +64,7 @@ def _rungs(
         if stage == "stage1":
             yield _one_fold(experiment, strongest.name)
         yield (
-            f"{strongest.name}, best of {words}" if len(own) > 1 else strongest.name,
+            f"{strongest.name}, the best" if len(own) > 1 else strongest.name,
             stage,
             _both(strongest),
         )

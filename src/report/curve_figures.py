@@ -45,8 +45,7 @@ def pr_figure(label: str, y: np.ndarray, models: Mapping[str, np.ndarray]) -> Ma
         axes = figure.add_subplot()
         axes.axhline(y.mean(), color=COLOURS["muted"], linewidth=1, linestyle=FEW_DASHES)
         for kind, p in models.items():
-            precision, recall, _ = precision_recall_curve(y, p, drop_intermediate=True)
-            recall, precision = recall[::-1], precision[::-1]  # recall rises
+            recall, precision = precision_steps(y, p)
             kept = _thinned(recall, np.arange(len(recall)) / len(recall))
             axes.step(
                 recall[kept], precision[kept], where="pre", color=COLOURS[kind], linewidth=1.6,
@@ -55,6 +54,13 @@ def pr_figure(label: str, y: np.ndarray, models: Mapping[str, np.ndarray]) -> Ma
         _unit_square(axes, "recall", "precision")
 
     return inline_svg(f"pr-{label}", (240, 240), f"Precision and recall of {label}", draw)
+
+
+def precision_steps(y: np.ndarray, p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Recall, rising from 0, and the precision that holds from the recall before up to each."""
+    precision, recall, _ = precision_recall_curve(y, p)
+    first = int(np.searchsorted(-recall, -1, side="right")) - 1  # below it recall is 1 and precision falls
+    return recall[first:][::-1], precision[first:][::-1]
 
 
 def reliability_figure(label: str, y: np.ndarray, p: np.ndarray) -> Markup:
