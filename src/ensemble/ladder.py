@@ -11,8 +11,6 @@ from ..evaluation.metrics import constant_predictions, prevalence
 from .experiment import Experiment
 from .scoring import Part, Scored, best
 
-STAGES = {"stage1": "stage 1", "stage2": "stage 2"}
-
 
 @dataclass(frozen=True)
 class Rung:
@@ -56,20 +54,17 @@ def _rungs(
     constants = {name: constant_predictions(base, part.labels.index) for name, part in parts.items()}
     yield "prevalence", "baseline", constants
     members = experiment.members
-    for stage, words in STAGES.items():
+    for stage in ("stage1", "stage2"):
         own = {name: scored for name, scored in members.items() if Path(name).parent.name == stage}
         if not own:
             continue
         strongest = best(own.values())
         if stage == "stage1":
             yield _one_fold(experiment, strongest.name)
-        yield (
-            f"{strongest.name}, the best" if len(own) > 1 else strongest.name,
-            stage,
-            _both(strongest),
-        )
+        name = f"{strongest.name}, the best" if len(own) > 1 else strongest.name
+        yield name, stage, _both(strongest)
         if stage == "stage1" and 1 < len(own) < len(members):
-            yield f"mean of the {len(own)} runs of {words}", stage, _mean(own)
+            yield f"mean of the {len(own)} runs of stage 1", stage, _mean(own)
     if len(members) > 1:
         yield f"mean of all {len(members)} members", "mean", _both(experiment.mean)
     yield "blend", "blend", _both(experiment.blend)

@@ -24,7 +24,7 @@ def test_rungs_are_scored_as_everywhere_else(experiment: Experiment) -> None:
         "fake/stage1/mobilenet, its best fold alone",
         "fake/stage1/mobilenet, the best",
         "mean of the 2 runs of stage 1",
-        "fake/stage2/lstm, the best",
+        "fake/stage2/transformer, the best",
         "mean of all 4 members",
         "blend",
     ]
@@ -34,7 +34,7 @@ def test_rungs_are_scored_as_everywhere_else(experiment: Experiment) -> None:
     members = experiment.members
     expected = {
         "fake/stage1/mobilenet, the best": members["fake/stage1/mobilenet"],
-        "fake/stage2/lstm, the best": members["fake/stage2/lstm"],
+        "fake/stage2/transformer, the best": members["fake/stage2/transformer"],
         "mean of all 4 members": experiment.mean,
         "blend": experiment.blend,
     }
