@@ -5,7 +5,7 @@
 
 Reads the run folders (out-of-fold and test predictions) and the sample submission in RAW_DATA_DIR; writes
 submission.csv, blend.json, operating_points.json, scores.json, commands.txt and report.html to
-SUBMISSION_DIR/<experiment>/.
+SUBMISSION_DIR/<experiment>/, and to studies/ there a page of each of the studies that the blend is worst at.
 Runs of other targets than the six labels are scored and reported, and neither blended nor submitted.
 """
 
@@ -32,7 +32,9 @@ def evaluate(arguments: Namespace) -> None:
     from src.settings import load_settings
 
     settings = load_settings(arguments.settings)
-    text = write_submission_folder(settings, Path(arguments.experiment), arguments.jobs)
+    text = write_submission_folder(
+        settings, Path(arguments.experiment), arguments.jobs, arguments.study_pages
+    )
     if not arguments.quiet:
         print(text)
 
@@ -42,6 +44,10 @@ def parse_arguments() -> Namespace:
     parser.add_argument(
         "experiment", metavar="EXPERIMENT", nargs="?", help="a folder such as experiments/baseline"
     )
+    parser.add_argument(
+        "--study-pages", metavar="N", type=int, choices=range(10), default=9,
+        help="hardest studies to write a page of, some megabytes each (0 to 9, default: all 9 listed)",
+    )  # fmt: skip
     parser.add_argument("--score", metavar="FILE", help="a submission file to score, with --labels")
     parser.add_argument("--labels", metavar="FILE", help="the labels of its images, ID,Label as well")
     arguments = parser.parse_args()

@@ -64,6 +64,7 @@ class TargetExperiment:
     synthetic: bool
     runs: list[Run]
     members: dict[str, TargetMember]
+    studies: pd.Series  # image_id -> study_id
 
     def scores(self) -> dict[str, Any]:
         """The content of scores.json."""
@@ -90,7 +91,8 @@ def evaluate_target_experiment(
         name: score_member(first[name], oof, settings, prepared, groups, **options)
         for name, (oof, _) in run_predictions(runs).items()
     }
-    return TargetExperiment(name, config, targets, is_synthetic(settings.raw), runs, members)
+    studies = prepared.slices.set_index("image_id")["study_id"]
+    return TargetExperiment(name, config, targets, is_synthetic(settings.raw), runs, members, studies)
 
 
 def score_member(

@@ -3,6 +3,7 @@
 A case is called positive when its score is at least the threshold.  y is (n,) bool, scores (n,) float.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,7 +11,10 @@ import pandas as pd
 from scipy.stats import norm
 
 from ..labels import LABELS
+from .bootstrap import Interval, PatientBootstrap
+from .confusion import Counts, binary_metrics
 
+POINTS = "operating_points.json"  # what step 5 leaves of them
 RATES = (0.90, 0.95)  # sensitivities and specificities that a threshold is stated for
 
 
@@ -37,6 +41,16 @@ class OperatingPoint(NamedTuple):
     npv: Rate
 
 
+class Judged(NamedTuple):
+    """The confusion counts at one threshold, and their rates with the intervals of a patient bootstrap."""
+
+    threshold: float
+    counts: Counts
+    sensitivity: Interval
+    specificity: Interval
+    ppv: Interval
+
+
 def threshold_at_specificity(y: np.ndarray, scores: np.ndarray, specificity: float) -> float:
     """The threshold of the ROC point of highest sensitivity among those with at least this specificity."""
     thresholds, sensitivities, specificities = _roc_points(y, scores)
@@ -59,6 +73,29 @@ def at_threshold(y: np.ndarray, scores: np.ndarray, threshold: float, alpha: flo
         sensitivity=wilson(tp, tp + fn, alpha), specificity=wilson(tn, tn + fp, alpha),
         ppv=wilson(tp, tp + fp, alpha), npv=wilson(tn, tn + fn, alpha),
     )  # fmt: skip
+
+
+def judge(
+    y: np.ndarray, scores: np.ndarray, thresholds: Sequence[float], patients: np.ndarray, **options: float
+) -> list[Judged]:
+    """Several thresholds on cases of which a patient has many. patients: (n,) the patient of every case;
+    options (replicates, seed, alpha) go to PatientBootstrap.
+    """
+    called, truth = scores[:, None] >= np.asarray(thresholds), y[:, None]
+    cells = np.stack([~truth & ~called, ~truth & called, truth & ~called, truth & called], axis=-1)
+    rows = cells.reshape(len(y), -1)  # a threshold's four cells beside each other
+    intervals = PatientBootstrap(patients, **options).intervals(rows, _rates)
+    counts, count = cells.sum(axis=0), len(thresholds)
+    return [
+        Judged(float(threshold), Counts(*counts[i].tolist()), *intervals[i::count])
+        for i, threshold in enumerate(thresholds)
+    ]
+
+
+def _rates(sums: np.ndarray) -> np.ndarray:
+    """(..., 4 * thresholds) -> (..., 3 * thresholds): every sensitivity, every specificity, every PPV."""
+    rates = binary_metrics(sums.reshape(*sums.shape[:-1], -1, 4))
+    return np.concatenate([rates[name] for name in ("recall", "specificity", "precision")], axis=-1)
 
 
 def wilson(successes: int, cases: int, alpha: float = 0.05) -> Rate:

@@ -110,16 +110,18 @@ def weighted_auc(y: np.ndarray, scores: np.ndarray, cluster: np.ndarray) -> Area
 def weighted_average_precision(y: np.ndarray, scores: np.ndarray, cluster: np.ndarray) -> Area:
     """As `weighted_auc`, for the area under the precision-recall steps."""
     y, cluster, _, last = _sorted_rows(y, scores, cluster)
-    thresholds = np.unique(last)
+    positive = np.flatnonzero(y)
+    upto = last[positive]  # rows of this score or a higher one end here
+    true_upto = np.searchsorted(positive, upto, side="right") - 1  # and positives among them here
 
     def area(weights: np.ndarray) -> float:
         weight = weights[cluster]
-        true = np.cumsum(np.where(y, weight, 0))[thresholds]  # weighted counts at or above each threshold
-        flagged = np.cumsum(weight)[thresholds]
-        if true[-1] == 0 or true[-1] == flagged[-1]:
+        true, flagged = weight[positive], np.cumsum(weight)
+        found = np.cumsum(true)
+        if not len(found) or found[-1] in (0, flagged[-1]):
             return float("nan")
-        precision = np.divide(true, flagged, out=np.ones(len(true)), where=flagged > 0)
-        return float(np.diff(true, prepend=0) @ precision / true[-1])
+        drawn = true > 0
+        return float(true[drawn] @ (found[true_upto[drawn]] / flagged[upto[drawn]]) / found[-1])
 
     return area
 

@@ -8,25 +8,25 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from sklearn.metrics import roc_curve
 
-from ..evaluation.operating import wilson
-from ..evaluation.reliability import reliability_curve
 from .data_overview import draw_histogram
+from .run.fold_section import FoldRow
 from .score_table import ScoreRow
 from .svg import COLOURS, inline_svg
 
 MARKERS = {"stage1": "o", "stage2": "s", "external": "^", "mean": "D", "blend": "D"}
-DASHES = {"stage1": (0, (1, 1.4)), "stage2": (0, (5, 1.6)), "blend": "solid"}
-ROC_POINTS = 150  # drawn along each axis; the areas beside the curve use all points
+LOSS = "weighted log loss"
+KIND_COLOURS = {"baseline": "muted"}
 
 
-def score_figure(rows: Sequence[ScoreRow], part: str, prefix: str) -> Markup:
-    """Score and interval of every row against the baseline, one line a row; part is `oof` or `test`.
+def score_figure(rows: Sequence[ScoreRow], part: str, prefix: str, joined: bool = False) -> Markup:
+    """Score and interval of every row against the baseline, the first row, a line each; empty without one.
 
-    The axes are those of both parts together, so that two pictures side by side compare.
+    part: `oof` or `test`; the axes are those of both parts together, so that two pictures side by side
+    compare.  joined: the rows are rungs, each a step on from the one above.
     """
-    baseline, others = rows[0].part(part)[0], rows[1:]
+    baseline = rows[0].part(part)[0]
+    others = {line: row for line, row in enumerate(rows[1:]) if row.part(part)[0] is not None}
 
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot()
@@ -34,28 +34,52 @@ def score_figure(rows: Sequence[ScoreRow], part: str, prefix: str) -> Markup:
         axes.axvline(baseline, color=COLOURS["muted"], linewidth=1.2, linestyle=(0, (4, 2)))
         right = baseline > (low + high) / 2
         axes.annotate(
-            f"prevalence baseline {baseline:.4f}", (baseline, -0.62), (-4 if right else 4, 0),
+            f"prevalence baseline {baseline:.4f}", (baseline, -1.05), (-4 if right else 4, 0),
             textcoords="offset points", ha="right" if right else "left", va="center", color=COLOURS["muted"],
         )  # fmt: skip
-        for line, row in enumerate(others):
+        if joined:
+            scores = [row.part(part)[0] for row in others.values()]
+            axes.plot(scores, list(others), color=COLOURS["grid"], linewidth=1.5)
+        names = [""] * len(rows[1:])
+        for line, row in others.items():
             score, interval, _ = row.part(part)
-            if score is None:
-                continue
             colour = COLOURS[row.kind]
             if interval is not None:
                 axes.plot(interval, [line, line], color=colour, linewidth=2)
             axes.plot(score, line, MARKERS[row.kind], color=colour, markersize=5.5)
-            name = row.name.removeprefix(prefix)
-            above = {"transform": axes.get_yaxis_transform(), "va": "center"}
-            axes.text(0.005, line - 0.38, f"{score:.4f}  {name}", **above)
-        axes.set(ylim=(len(others) - 0.4, -1), yticks=[], xlabel="weighted log loss, lower is better")
-        axes.spines["left"].set_visible(False)
-        axes.xaxis.set_major_locator(MaxNLocator(5))
-        axes.grid(axis="x")
-        axes.set_axisbelow(True)
+            names[line] = f"{score:.4f}  {row.name.removeprefix(prefix)}"
+        _name_lines(axes, names, LOSS)
 
-    title = f"Weighted log loss of each model on the {'held-out' if part == 'oof' else 'hidden test'} slices"
-    return inline_svg(f"scores-{part}", (360, 60 + 30 * len(others)), title, draw)
+    what = "rung from prevalence to the blend" if joined else "model"
+    title = f"Weighted log loss of each {what} on the {'held-out' if part == 'oof' else 'hidden test'} slices"
+    name = f"{'ladder' if joined else 'scores'}-{part}"
+    return inline_svg(name, (360, 60 + 30 * len(rows)), title, draw)
+
+
+def fold_figure(rows: Sequence[FoldRow], prefix: str, loss: str = LOSS) -> Markup:
+    """Held-out losses by fold: a line each row, a dot each fold, a stroke at their mean."""
+
+    def draw(figure: Figure) -> None:
+        axes = figure.add_subplot()
+        for line, row in enumerate(rows):
+            losses, colour = list(row.folds.values()), COLOURS[KIND_COLOURS.get(row.kind, row.kind)]
+            axes.plot([min(losses), max(losses)], [line, line], color=colour, linewidth=1.2)
+            axes.plot(losses, [line] * len(losses), "o", color=colour, markersize=4.5)
+            axes.plot([row.mean] * 2, [line - 0.17, line + 0.17], color=COLOURS["ink"], linewidth=1.6)
+        _name_lines(axes, [f"{row.mean:.4f}  {row.name.removeprefix(prefix)}" for row in rows], loss)
+
+    return inline_svg("folds", (460, 60 + 30 * len(rows)), "Held-out log loss of each model by fold", draw)
+
+
+def _name_lines(axes: Axes, names: Sequence[str], loss: str) -> None:
+    """A name above every line 0, 1, ... from above; losses along x."""
+    for line, name in enumerate(names):
+        axes.text(0.005, line - 0.38, name, transform=axes.get_yaxis_transform(), va="center")
+    axes.set(ylim=(len(names) - 0.4, -1.4), yticks=[], xlabel=f"{loss}, lower is better")
+    axes.spines["left"].set_visible(False)
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.grid(axis="x")
+    axes.set_axisbelow(True)
 
 
 def learning_figure(run: str, kind: str, histories: Mapping[int, Sequence[Mapping[str, Any]]]) -> Markup:
@@ -82,53 +106,6 @@ def learning_figure(run: str, kind: str, histories: Mapping[int, Sequence[Mappin
     return inline_svg(f"learning-{run}", (260, 180), f"Learning curves of {run}", draw)
 
 
-def roc_figure(label: str, y: np.ndarray, models: Mapping[str, np.ndarray]) -> Markup | None:
-    """ROC curves of one label; models: kind -> (n,) probabilities. None where a class is missing."""
-    if y.all() or not y.any():
-        return None
-
-    def draw(figure: Figure) -> None:
-        axes = figure.add_subplot()
-        axes.plot([0, 1], [0, 1], color=COLOURS["grid"], linewidth=1)
-        for kind, p in models.items():
-            false_rate, true_rate, _ = roc_curve(y, p)
-            kept = _thinned(false_rate, true_rate)
-            colour = COLOURS[kind]
-            axes.plot(false_rate[kept], true_rate[kept], color=colour, linewidth=1.6, linestyle=DASHES[kind])
-        _unit_square(axes, "1 - specificity", "sensitivity")
-
-    return inline_svg(f"roc-{label}", (240, 240), f"ROC curves of {label}", draw)
-
-
-def reliability_figure(label: str, y: np.ndarray, p: np.ndarray) -> Markup:
-    """Observed share against mean probability by bin, with Wilson intervals, over the count of slices."""
-    curve = reliability_curve(y, p)
-
-    def draw(figure: Figure) -> None:
-        axes, counts = figure.subplots(2, 1, height_ratios=(4, 1), sharex=True)
-        axes.plot([0, 1], [0, 1], color=COLOURS["muted"], linewidth=1, linestyle=(0, (4, 2)))
-        for point in curve.itertuples():
-            rate = wilson(round(point.observed * point.images), point.images)
-            axes.plot(
-                [point.mean_probability] * 2, [rate.low, rate.high], color=COLOURS["blend"], linewidth=1.2
-            )
-        axes.plot(curve["mean_probability"], curve["observed"], "o", color=COLOURS["blend"], markersize=4)
-        axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), ylabel="observed share")
-        axes.set_yticks([0, 0.5, 1], ["0", ".5", "1"])
-        axes.grid()
-        widths = 0.9 * (curve["upper"] - curve["lower"])
-        middle = (curve["upper"] + curve["lower"]) / 2
-        counts.bar(middle, curve["images"], widths, color=COLOURS["muted"], linewidth=0)
-        counts.set_yscale("log")
-        counts.set(xlabel="probability given by the blend", ylabel="slices", ylim=(0.7, None))
-        counts.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", ".25", ".5", ".75", "1"])
-        top = 10 ** int(np.log10(curve["images"].max()))
-        counts.set_yticks([1, top], ["1", f"{top:,}"])
-        counts.minorticks_off()
-
-    return inline_svg(f"reliability-{label}", (240, 270), f"Reliability of the blend for {label}", draw)
-
-
 def hu_figure(total: np.ndarray, gray: bool) -> Markup:
     """Pixels by value; `total` as `src.report.data_overview.hu_histogram` counts them."""
 
@@ -152,19 +129,3 @@ def _score_range(rows: Sequence[ScoreRow]) -> tuple[float, float]:
             values += [] if score is None else [score, *(interval or ())]
     margin = (max(values) - min(values)) / 20 or 0.01
     return min(values) - margin, max(values) + margin
-
-
-def _thinned(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Indices of at most 2 * ROC_POINTS points of a rising curve, on a grid in x and a grid in y."""
-    if len(x) <= 2 * ROC_POINTS:
-        return np.arange(len(x))
-    grid = np.linspace(0, 1, ROC_POINTS)
-    kept = [np.searchsorted(values, grid).clip(max=len(x) - 1) for values in (x, y)]
-    return np.unique(np.concatenate([*kept, [0, len(x) - 1]]))
-
-
-def _unit_square(axes: Axes, x: str, y: str) -> None:
-    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel=x, ylabel=y, aspect="equal")
-    axes.set_xticks([0, 0.5, 1], ["0", ".5", "1"])
-    axes.set_yticks([0, 0.5, 1], ["0", ".5", "1"])
-    axes.grid()

@@ -17,9 +17,9 @@ class ScoreRow:
 
     name: str
     kind: str
-    oof: float
+    oof: float | None
     interval: tuple[float, float] | None
-    oof_share: float  # of the baseline's score
+    oof_share: float | None  # of the baseline's score
     test: float | None
     test_interval: tuple[float, float] | None
     test_share: float | None

@@ -1,6 +1,6 @@
-"""A made-up experiment with the statistics of a small real one: nothing is trained, nothing is read."""
+"""A made-up experiment with the statistics of a small real one, for which nothing is trained; a browser."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from src.data.folds import link_patients
+from src.data.pack import FOUND, Entry, write_pack
 from src.data.prepared import FORMAT, Prepared
 from src.ensemble.ensemble_config import EnsembleConfig
 from src.ensemble.experiment import Experiment, score_experiment
@@ -16,10 +17,11 @@ from src.ensemble.gather import Gathered
 from src.ensemble.scoring import Part
 from src.evaluation.bootstrap import bootstrap_weighted_log_loss
 from src.evaluation.metrics import prevalence
-from src.files import file_sha256, write_json
+from src.files import file_sha256, write_csv, write_json, write_parquet
 from src.labels import LABELS, SUBTYPES
 from src.settings import Settings
 from src.training.runs import Run
+from tests.training.prepared import SIZE, pixel_values, sign
 
 PREVALENCE = {
     "epidural": -3.4,
@@ -48,6 +50,17 @@ def experiment(tmp_path_factory: pytest.TempPathFactory) -> Experiment:
     return build_experiment(tmp_path_factory.mktemp("experiment"))
 
 
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Chromium of the system; for modules that import tests.report.browsing, which skips without."""
+    from tests.report.browsing import CHROMIUM, playwright
+
+    with playwright.sync_playwright() as driver:
+        opened = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
 @pytest.fixture
 def make_experiment(tmp_path: Path) -> Callable[..., Experiment]:
     """Factory: `build_experiment` in the test's own folder."""
@@ -64,10 +77,11 @@ def build_experiment(
     test: bool = True,
     absent: tuple[str, ...] = (),
     replicates: int = 100,
+    volumes: bool = False,
     **ensemble: Any,
 ) -> Experiment:
     """runs: name -> noise of its logits.  test: whether the test labels are at hand.  absent: labels without
-    a positive slice.  ensemble: keys of ensemble.json."""
+    a positive slice.  volumes: with prepared slices in HU.  ensemble: keys of ensemble.json."""
     rng = np.random.default_rng(0)
     table, logits = _slices(rng, studies, slices_a_study, absent)
     usable = table["status"] == "ok"
@@ -79,6 +93,8 @@ def build_experiment(
         folder, *(folder / name for name in ("raw", "clean", "models", "checkpoints", "logs", "out"))
     )
     write_json(settings.clean / "manifest.json", MANIFEST)
+    if volumes:
+        table = _write_volumes(settings.clean, table)
     members, run_folders = {}, []
     for name, noise in (RUNS if runs is None else runs).items():
         noisy = logits + rng.normal(0, noise, logits.shape)
@@ -88,6 +104,7 @@ def build_experiment(
             run = Run(f"fake/{name}", k, settings)
             own = p[train & (fold == k).to_numpy()]
             run.save_predictions("oof", own)
+            run.save_predictions("test", p[~train])
             files = {"oof.parquet": file_sha256(run.folder / "oof.parquet")}
             write_json(run.folder / "metrics.json", _metrics(rng, labels, own, noise) | {"files": files})
             run_folders.append(run)
@@ -119,6 +136,7 @@ def _slices(
     table["patient_id"] = [f"PT_{i // 2 * 2 if i % 8 == 1 else i:04x}" for i in study]
     table["series_id"] = [f"SE_{i:04x}" for i in study]
     table["split"] = np.where(study < 0.8 * studies, "train", "test")
+    table["order"] = np.tile(np.arange(slices_a_study), studies)
     table["padded"] = (study % 3 == 0).astype(bool)
     table["tilt_deg"] = np.where(study % 10 == 0, 0.0, 15.0)
     table["status"], table["cause"] = "ok", pd.Series([None] * count, dtype="str")
@@ -126,6 +144,23 @@ def _slices(
     table.loc[bad, "status"] = "quarantined"
     table.loc[bad, "cause"] = ["truncated: 153710 of 524288 bytes of pixels", "unreadable: <not DICOM>"]
     return table, np.column_stack([logits, logits.max(axis=1)])
+
+
+def _write_volumes(clean: Path, table: pd.DataFrame) -> pd.DataFrame:
+    """A prepared folder of such slices; the table with what a page of a study reads besides."""
+    table = table.assign(
+        volume="all.pack", volume_index=np.arange(len(table)), units="hu", position_mm=5.0 * table["order"],
+        pixel_spacing_mm=2.0, square_side=float(SIZE),
+    )  # fmt: skip
+    entries = [
+        Entry(row.image_id, row.study_id, pixel_values(at, row.order, row.any), dict.fromkeys(FOUND))
+        for at, row in enumerate(table.itertuples())
+    ]
+    write_pack(clean / "volumes" / "all.pack", entries, SIZE, {})
+    write_parquet(clean / "slices.parquet", table)
+    write_csv(clean / "folds.csv", pd.DataFrame({"patient_id": table["patient_id"].unique(), "fold": 0}))
+    sign(clean)
+    return table
 
 
 def _metrics(rng: np.random.Generator, labels: pd.DataFrame, oof: pd.DataFrame, noise: float) -> dict:

@@ -16,12 +16,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ...errors import UserError
+from ...evaluation.operating import POINTS
 from ...files import atomic_path, file_sha256
 from ...settings import Settings
 from ...training.runs import HASHED, Run
 from .answers import TrainedExperiment
 
-MANIFEST, CARD, BLEND_FILE, POINTS = "manifest.json", "model_card.md", "blend.json", "operating_points.json"
+MANIFEST, CARD, BLEND_FILE = "manifest.json", "model_card.md", "blend.json"
 FORMAT = 1
 RUN_FILES = (*HASHED, "metrics.json")
 NAME = r"[A-Za-z0-9][\w.-]{0,99}"

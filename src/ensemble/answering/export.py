@@ -11,13 +11,13 @@ import pandas as pd
 from ...data.prepared import Prepared
 from ...data.synthetic_truth import is_synthetic
 from ...evaluation.metrics import weighted_log_loss
-from ...evaluation.operating import operating_points
+from ...evaluation.operating import POINTS, operating_points
 from ...labels import LABELS
 from ...settings import Settings
 from ...training.runs import experiment_name
 from ...training.split import labelled_slices
 from .answers import TrainedExperiment
-from .bundle import CARD, POINTS, write_bundle
+from .bundle import CARD, write_bundle
 
 IMAGES = (
     "oof.parquet of every fold names the images that were trained on and what was said of them while they "

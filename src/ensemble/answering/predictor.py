@@ -15,12 +15,13 @@ from typing import Any
 from ...data.incoming.find import Incoming, find_studies
 from ...data.incoming.study import prepare_study
 from ...errors import UserError
+from ...evaluation.operating import POINTS
 from ...files import fingerprint, read_json
 from ...settings import load_settings
 from ...training.provenance import environment
 from ...training.runs import experiment_name
 from .answers import TrainedExperiment
-from .bundle import POINTS, open_bundle
+from .bundle import open_bundle
 from .study_result import StudyResult, probability_table
 
 log = logging.getLogger("ich")

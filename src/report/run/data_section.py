@@ -7,6 +7,7 @@ import pandas as pd
 from ...ensemble.experiment import Experiment
 from ...labels import LABELS
 from ..data_overview import counts, defects, prevalence
+from .fold_section import fold_of
 
 
 def part_counts(slices: pd.DataFrame) -> list[dict[str, Any]]:
@@ -38,17 +39,16 @@ def prevalence_rows(experiment: Experiment) -> list[dict[str, Any]]:
 
 
 def fold_rows(experiment: Experiment) -> list[dict[str, Any]]:
-    """One row a fold: what it held out, read from the first run's predictions of that fold."""
+    """One row a fold: what it held out."""
     slices = experiment.slices.set_index("image_id")
-    first = experiment.runs[0].name
     rows = []
-    for run in (run for run in experiment.runs if run.name == first):
-        ids = run.predictions("oof").index
+    fold_by_image = fold_of(experiment)
+    for fold, ids in fold_by_image.index.groupby(fold_by_image).items():
         own = slices.loc[ids]
         positives = experiment.labels.loc[ids].sum()
         rows.append(
             {
-                "fold": run.fold,
+                "fold": fold,
                 "slices": len(ids),
                 "studies": own["study_id"].nunique(),
                 "patients": own["patient_id"].nunique(),

@@ -8,7 +8,12 @@ import pandas as pd
 
 from ...ensemble.experiment import Experiment, Scored
 from ...evaluation.alignment import label_values, probability_values
-from ...evaluation.bootstrap import Interval, bootstrap_auc, bootstrap_label_log_losses
+from ...evaluation.bootstrap import (
+    Interval,
+    bootstrap_auc,
+    bootstrap_average_precision,
+    bootstrap_label_log_losses,
+)
 from ...evaluation.metrics import constant_predictions, label_log_losses, prevalence, scores_by_group
 from ...evaluation.reliability import brier, expected_calibration_error
 from ...labels import LABELS
@@ -25,6 +30,7 @@ class LabelRow:
     log_loss: float
     interval: tuple[float, float]
     auc: Interval
+    average_precision: Interval
     brier: float
     ece: float
 
@@ -76,6 +82,7 @@ def _label_rows(
     options = {"replicates": experiment.config.replicates, "seed": experiment.config.seed}
     losses = bootstrap_label_log_losses(labels, table, experiment.groups, **options)
     areas = bootstrap_auc(labels, table, experiment.groups, **options)
+    precisions = bootstrap_average_precision(labels, table, experiment.groups, **options)
     y, p = label_values(labels), probability_values(table, labels.index)
     return [
         LabelRow(
@@ -84,6 +91,7 @@ def _label_rows(
             losses.loc[label, "estimate"],
             (losses.loc[label, "low"], losses.loc[label, "high"]),
             Interval(*areas.loc[label]),
+            Interval(*precisions.loc[label]),
             brier(y[:, i], p[:, i]),
             expected_calibration_error(y[:, i], p[:, i]),
         )

@@ -1,22 +1,31 @@
 """The report of an experiment: one self-contained HTML file, the same bytes for the same experiment."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ... import files
 from ...ensemble.experiment import Experiment
+from ...ensemble.ladder import ladder
 from ...evaluation.metrics import SCORING_EPS
 from ...evaluation.reliability import expected_calibration_error
-from ...evaluation.roc import auc
+from ...evaluation.triage import RECALLS, Triage, triage
 from ...labels import LABEL_WEIGHTS, LABELS
-from .. import figures
+from .. import curve_figures, figures
 from ..pages import render_page
 from ..score_table import SYNTHETIC, fixed_members, score_rows
 from . import data_section, label_tables
+from .cases import study_cases
 from .data_pictures import data_pictures
+from .fold_section import loss_rows
+from .hardest_section import hard_rows
+from .ladder_section import rung_rows
+from .operating_section import UNITS, point_blocks
+from .outcome import Outcome
 from .run_section import duration, learning_figures, provenance, run_rows
 
+RECALLS_IN_WORDS = ", ".join(f"{100 * recall:g}\N{NO-BREAK SPACE}%" for recall in RECALLS)
 ABSENT = "–"
 GUESSES = {  # what ensemble.json's `quarantined` gives an image that could not be read
     "interpolated": "the blend's probabilities between the slices beside them, the training prevalence where "
@@ -27,14 +36,14 @@ GUESSES = {  # what ensemble.json's `quarantined` gives an image that could not 
 }
 
 
-def write_report(path: Path | str, experiment: Experiment) -> None:
+def write_report(path: Path | str, experiment: Experiment, outcome: Outcome) -> None:
     """Write the HTML file atomically. It needs a browser only: no network, no script, no other file."""
-    files.write_text(path, render_report(experiment))
+    files.write_text(path, render_report(experiment, outcome))
 
 
-def render_report(experiment: Experiment) -> str:
+def render_report(experiment: Experiment, outcome: Outcome) -> str:
     """The page as text."""
-    return render_page("run_report.html", FILTERS, **_contents(experiment))
+    return render_page("run_report.html", FILTERS, **_contents(experiment, outcome))
 
 
 def number(value: float | None, digits: int) -> str:
@@ -63,10 +72,14 @@ FILTERS = {
 }
 
 
-def _contents(experiment: Experiment) -> dict[str, Any]:
+def _contents(experiment: Experiment, outcome: Outcome) -> dict[str, Any]:
     parts = ["oof"] if experiment.test_labels is None else ["oof", "test"]
     rows = score_rows(experiment.scores())
     runs = run_rows(experiment.runs)
+    rungs, folds = ladder(experiment), loss_rows(experiment)
+    blocks = {part: label_tables.label_blocks(experiment, part) for part in parts}
+    triages = {part: _triage(experiment, part) for part in parts}
+    prefix = f"{experiment.name}/"
     return {
         "experiment": experiment,
         "synthetic": SYNTHETIC if experiment.synthetic else None,
@@ -78,16 +91,38 @@ def _contents(experiment: Experiment) -> dict[str, Any]:
         "part_names": {"oof": "held out", "test": "hidden test"},
         "scores": rows,
         "headline": {row.kind: row for row in rows},
-        "score_figures": {part: figures.score_figure(rows, part, f"{experiment.name}/") for part in parts},
+        "rungs": rungs,
+        "alone": any("oof" not in rung.scores for rung in rungs),
+        "ladder_figures": {
+            part: figures.score_figure(rung_rows(rungs), part, prefix, joined=True) for part in parts
+        },
+        "score_figures": {part: figures.score_figure(rows, part, prefix) for part in parts},
         "stage_scores": _stage_scores(experiment),
-        "label_blocks": {part: label_tables.label_blocks(experiment, part) for part in parts},
+        "label_blocks": blocks,
         "shown_models": label_tables.shown_models(experiment),
-        "curves": _curves(experiment),
+        "curves": _curves(experiment, blocks["oof"]),
+        "point_blocks": {
+            unit: {part: point_blocks(experiment, outcome.points["labels"], part, unit) for part in parts}
+            for unit in UNITS
+        },
+        "triages": triages,
+        "triage_score": "the maximum over the slices of a study, by the blend",
+        "triage_recalls": RECALLS_IN_WORDS,
+        "triage_figures": {
+            part: curve_figures.triage_figure(part, found) for part, found in triages.items() if found
+        },
+        "outcome": outcome,
+        "hard_kinds": hard_rows(experiment, outcome),
+        "linked": len(outcome.pages) == len(outcome.hardest.study_ids),
+        "commands": outcome.commands,
+        "step_seconds": outcome.seconds,
+        "losses": folds,
+        "fold_figure": figures.fold_figure(folds, prefix),
         "padding": label_tables.padding_tables(experiment, parts),
         "fixed": fixed_members(experiment.config.fixed) if experiment.config.fixed else None,
         "guesses": GUESSES,
         "runs": runs,
-        "seconds": sum(row["seconds"] for row in runs),
+        "seconds": sum(sum(row["seconds"].values()) for row in runs),
         "learning": learning_figures(runs),
         "provenance": provenance(experiment.runs),
         "data": data_section.part_counts(experiment.slices),
@@ -110,16 +145,25 @@ def _stage_scores(experiment: Experiment) -> dict[str, float] | None:
     return {"first": first, "second": second, "gain": (second - first) / second}
 
 
-def _curves(experiment: Experiment) -> list[dict[str, Any]]:
-    """ROC and reliability pictures of each label, with the numbers of their captions (the blend's)."""
+def _curves(experiment: Experiment, blocks: Sequence[label_tables.LabelBlock]) -> list[dict[str, Any]]:
+    """The pictures of each label, with the numbers of their captions (the blend's)."""
     return [
         {
             "label": label,
             "positives": int(y.sum()),
-            "roc": figures.roc_figure(label, y, models),
-            "auc": auc(y, models["blend"]),
-            "reliability": figures.reliability_figure(label, y, models["blend"]),
+            "share": float(y.mean()),
+            "roc": curve_figures.roc_figure(label, y, models),
+            "pr": curve_figures.pr_figure(label, y, models),
+            "blend": next(row for row in block.rows if row.kind == "blend"),
+            "reliability": curve_figures.reliability_figure(label, y, models["blend"]),
             "ece": expected_calibration_error(y, models["blend"]),
         }
-        for label, (y, models) in label_tables.curves(experiment).items()
+        for block, (label, (y, models)) in zip(blocks, label_tables.curves(experiment).items(), strict=True)
     ]
+
+
+def _triage(experiment: Experiment, part: str) -> Triage | None:
+    cases = study_cases(experiment, part)
+    options = {"replicates": experiment.config.replicates, "seed": experiment.config.seed}
+    y, scores = (table["any"].to_numpy() for table in (cases.labels == 1, cases.answers))
+    return triage(y, scores, cases.groups.to_numpy(), **options)

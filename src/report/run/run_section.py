@@ -27,10 +27,10 @@ def run_rows(runs: Sequence[Run]) -> list[dict[str, Any]]:
     for run in runs:
         metrics = run.metrics()
         row = rows.setdefault(
-            run.name, {"name": run.name, "stage": run.stage, "folds": {}, "seconds": 0.0, "histories": {}}
+            run.name, {"name": run.name, "stage": run.stage, "folds": {}, "seconds": {}, "histories": {}}
         )
         row["folds"][run.fold] = metrics["score"]
-        row["seconds"] += metrics["seconds"]
+        row["seconds"][run.fold] = metrics["seconds"]
         if metrics["history"]:
             row["histories"][run.fold] = metrics["history"]
     return list(rows.values())
@@ -68,7 +68,9 @@ def _said(key: str, value: Any) -> str:
 
 
 def duration(seconds: float) -> str:
-    """`47 s`, `12 min 05 s`, `3 h 20 min`."""
+    """`4.7 s`, `47 s`, `12 min 05 s`, `3 h 20 min`."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"

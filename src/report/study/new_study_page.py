@@ -5,17 +5,15 @@ from pathlib import Path
 
 import numpy as np
 
-from ...data.prepared import Prepared
 from ...ensemble.answering.predictor import Predictor
 from ...ensemble.answering.study_result import StudyResult
 from ...errors import UserError
 from ...labels import LABELS
 from .study_maps import study_maps
-from .study_page import Point, ShownStudy, write_study_page
+from .study_page import ShownStudy, pixel_mm, points_of, write_study_page
 
 log = logging.getLogger("ich")
 PAGE = "study.html"
-POINT = "specificity_90"  # of operating_points.json: nine in ten slices without bleeding are below it
 MAPPED = 3  # slices of a label, the strongest ones
 
 
@@ -30,7 +28,6 @@ def write_new_study_page(
 def shown_study(result: StudyResult, predictor: Predictor, maps: bool = True) -> ShownStudy:
     """What the page shows of an answer."""
     blend, slices = result.answers.blend, result.study.slices
-    side = _pixel_mm(result.study.prepared)
     return ShownStudy(
         hu=result.volume,
         slices=blend.slices.loc[slices.index, list(LABELS)],
@@ -38,9 +35,9 @@ def shown_study(result: StudyResult, predictor: Predictor, maps: bool = True) ->
         study=blend.studies.iloc[0],
         study_spread=blend.study_spread.iloc[0],
         positions_mm=slices["position_mm"].to_numpy(np.float64),
-        spacing_mm=None if side is None else (side, side),
+        spacing_mm=pixel_mm(result.study.prepared, slices.index[0]),
         axes=result.study.axes,
-        points=points_of(predictor),
+        points=points_of(predictor.operating_points),
         maps=_strongest_maps(result, predictor) if maps else {},
         series=result.study.series if len(result.study.series) else None,
         left_out=result.study.left_out,
@@ -49,23 +46,6 @@ def shown_study(result: StudyResult, predictor: Predictor, maps: bool = True) ->
         f"{len(predictor.experiment.members)} networks",
         identity={"study": result.study_id, **result.study.identity},
     )
-
-
-def _pixel_mm(prepared: Prepared) -> float | None:
-    """Side of a stored pixel; None where a header does not tell."""
-    first = prepared.slices[prepared.slices["status"] == "ok"].iloc[0]
-    side = first["pixel_spacing_mm"] * first["square_side"] / prepared.size
-    return float(side) if np.isfinite(side) else None
-
-
-def points_of(predictor: Predictor) -> dict[str, Point]:
-    """By label; none where a class was missing, or where no score reaches the rate."""
-    found = {}
-    for label, values in predictor.operating_points.items():
-        point = values.get(POINT)
-        if point and point["threshold"] is not None:
-            found[label] = Point(point["threshold"], point["sensitivity"][0], point["specificity"][0])
-    return found
 
 
 def _strongest_maps(result: StudyResult, predictor: Predictor) -> dict[tuple[str, str], np.ndarray]:

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
+from ...data.prepared import Prepared
 from ...data.windows import WINDOWS
 from ...files import write_text
 from ...labels import LABELS, SUBTYPES
@@ -37,6 +38,7 @@ MAP_PIXELS = 64  # side of a map on the page, finer than the layers maps are mad
 SCALE_MM = 50
 SHORTEST_SECRET = 3  # anything shorter may stand in any text
 WITHHELD = "[withheld]"
+POINT = "specificity_90"  # of operating_points.json: nine in ten slices without bleeding are below it
 
 
 class Point(NamedTuple):
@@ -60,11 +62,13 @@ class ShownStudy:
     axes          directions along a row and down a column, patient coordinates (LPS)
     points        by label
     maps          (image_id, label) -> (h', w') float that covers the slice, as `grad_cam` gives it
+    labels        what is known of the slices: LABELS, 0 or 1, index as of `slices`; None of a new study
     series        columns series, description, slices, step_mm, length_mm, against, chosen; with the identity
                   goes the description, a free text
     left_out      columns name, cause: a row a file
     identity      what names the patient or the study, by its meaning; with the image and series ids and file
                   names it is kept off the page, out of every text, unless that is asked for
+    back          address and name of the page that leads here
     """
 
     hu: np.ndarray
@@ -83,6 +87,8 @@ class ShownStudy:
     title: str = "Head CT"
     answered_by: str = ""
     identity: Mapping[str, str] = field(default_factory=dict)
+    labels: pd.DataFrame | None = None
+    back: tuple[str, str] | None = None
     synthetic: bool = False
 
     def __post_init__(self) -> None:
@@ -92,8 +98,30 @@ class ShownStudy:
             raise ValueError("a slice or the study has no probability")
         if self.spread is not None and not self.spread.index.equals(self.slices.index):
             raise ValueError("spreads and probabilities are of different slices")
+        if self.labels is not None and not self.labels.index.equals(self.slices.index):
+            raise ValueError("labels and probabilities are of different slices")
         if unknown := {image for image, _ in self.maps} - set(self.slices.index):
             raise ValueError(f"map of {min(unknown)!r}, which is no slice of this study")
+
+
+def points_of(operating_points: Mapping[str, Any]) -> dict[str, Point]:
+    """By label, from `labels` of operating_points.json; none where a class was missing, or where no score
+    reaches the rate.
+    """
+    found = {}
+    for label, values in operating_points.items():
+        point = values.get(POINT)
+        if point and point["threshold"] is not None:
+            found[label] = Point(point["threshold"], point["sensitivity"][0], point["specificity"][0])
+    return found
+
+
+def pixel_mm(prepared: Prepared, image_id: str) -> tuple[float, float] | None:
+    """Height and width of a stored pixel; None where a header does not tell."""
+    slices = prepared.slices
+    row = slices[slices["image_id"] == image_id].iloc[0]
+    side = row["pixel_spacing_mm"] * row["square_side"] / prepared.size
+    return (float(side), float(side)) if np.isfinite(side) else None
 
 
 def write_study_page(path: Path | str, result: ShownStudy, identified: bool = False) -> None:
@@ -109,6 +137,8 @@ def render_study_page(result: ShownStudy, identified: bool = False) -> str:
         title=said(result.title),
         answered_by=said(result.answered_by),
         synthetic=result.synthetic,
+        labelled=result.labels is not None,
+        back=result.back,
         identity=result.identity if identified else {},
         facts=_facts(result, packed),
         warnings=[said(warning) for warning in result.warnings],
@@ -225,6 +255,8 @@ def _label_row(result: ShownStudy, label: str) -> dict[str, Any]:
         "bars": _bars(values, ~above),
         "strong_bars": _bars(values, above),
         "whiskers": "" if spread is None else _whiskers(values, spread),
+        "labelled": "" if result.labels is None else _stretches(result.labels[label].to_numpy() == 1),
+        "labelled_on": "" if result.labels is None else _labelled_on(result.labels[label].to_numpy() == 1),
     }
 
 
@@ -267,6 +299,15 @@ def _whiskers(values: np.ndarray, spread: np.ndarray) -> str:
     return "".join(
         f"M{at + 0.5:.1f} {1 - low[at]:.4g}V{1 - high[at]:.4g}" for at in np.flatnonzero(high - low >= 0.01)
     )
+
+
+def _stretches(labelled: np.ndarray) -> str:
+    """An SVG path along the upper edge, over every labelled slice."""
+    return "".join(f"M{at} 0h1" for at in np.flatnonzero(labelled))
+
+
+def _labelled_on(labelled: np.ndarray) -> str:
+    return _ranges(np.flatnonzero(labelled) + 1) if labelled.any() else "none"
 
 
 def _ticks(count: int) -> list[int]:
@@ -316,16 +357,19 @@ def _slice_rows(result: ShownStudy, identified: bool) -> list[dict[str, Any]]:
     """All numbers, as a table that reads without a picture."""
     table = result.slices[list(SHOWN)].to_numpy()
     thresholds = [result.points[label].threshold if label in result.points else np.inf for label in SHOWN]
+    known = np.zeros(table.shape) if result.labels is None else result.labels[list(SHOWN)].to_numpy()
     return [
         {
             "position": "" if np.isnan(place) else f"{place:.1f}",
             "values": [
-                {"text": _share(value), "positive": value >= threshold}
-                for value, threshold in zip(values, thresholds, strict=True)
+                {"text": _share(value), "positive": value >= threshold, "labelled": label == 1}
+                for value, threshold, label in zip(values, thresholds, labels, strict=True)
             ],
             "id": str(image_id) if identified else "",
         }
-        for image_id, place, values in zip(result.slices.index, _positions(result), table, strict=True)
+        for image_id, place, values, labels in zip(
+            result.slices.index, _positions(result), table, known, strict=True
+        )
     ]
 
 

@@ -13,8 +13,8 @@ from src.ensemble.answering.study_files import predict_studies
 from src.evaluation.operating import operating_points
 from src.files import write_json
 from src.labels import LABELS
-from src.report.study.new_study_page import MAPPED, points_of, shown_study, write_new_study_page
-from src.report.study.study_page import Point
+from src.report.study.new_study_page import MAPPED, shown_study, write_new_study_page
+from src.report.study.study_page import Point, points_of
 from tests.data.incoming.studies import write_study
 from tests.ensemble.answering.sharp import sharp_predictor
 
@@ -78,12 +78,12 @@ def test_operating_points_are_those_that_step_5_left(tmp_path):
     tables = (pd.DataFrame(values, columns=list(LABELS)) for values in (y, p))
     runs = [SimpleNamespace(settings=SimpleNamespace(submissions=tmp_path))]
     predictor = Predictor(SimpleNamespace(name="x", runs=runs))
-    assert points_of(predictor) == {}
+    assert points_of(predictor.operating_points) == {}
     write_json(tmp_path / "x" / "operating_points.json", operating_points(*tables))
-    assert points_of(predictor)["any"] == Point(pytest.approx(0.8), 1.0, 1.0)
+    assert points_of(predictor.operating_points)["any"] == Point(pytest.approx(0.8), 1.0, 1.0)
 
 
 def test_a_label_without_cases_has_no_point():
     absent = {"positives": 0, "negatives": 9}
     unreached = {"specificity_90": {"threshold": None, "sensitivity": [0.0], "specificity": [1.0]}}
-    assert not points_of(SimpleNamespace(operating_points={"any": absent, "subdural": unreached}))
+    assert not points_of({"any": absent, "subdural": unreached})

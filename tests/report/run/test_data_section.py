@@ -19,8 +19,8 @@ from src.report.data_overview import EDGES
 from src.report.figures import hu_figure
 from src.report.run.data_pictures import data_pictures
 from src.report.run.data_section import defect_rows, part_counts, prevalence_rows
-from src.report.run.run_report import render_report
 from tests.data.dicom_files import write_rsna
+from tests.report.run.test_run_report import rendered
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def test_a_cause_of_quarantine_has_an_example_and_a_kept_defect_none(experiment:
 
 
 def test_pictures_of_prepared_volumes_are_in_the_page(experiment: Experiment, clean: Path) -> None:
-    page = render_report(dataclasses.replace(experiment, prepared=Prepared(clean)))
+    page = rendered(dataclasses.replace(experiment, prepared=Prepared(clean)))
     (uri,) = re.findall(r' src="([^"]*)"', page)
     kind, _, code = uri.partition(",")
     picture = Image.open(io.BytesIO(base64.b64decode(code, validate=True)))
@@ -67,12 +67,12 @@ def test_pictures_of_prepared_volumes_are_in_the_page(experiment: Experiment, cl
     assert 0.02 < (np.asarray(picture.convert("L")) > 200).mean() < 0.3  # skulls on black
     assert "Hounsfield units" in page
     assert "Pixels of 9 evenly chosen slices" in page
-    assert page == render_report(dataclasses.replace(experiment, prepared=Prepared(clean)))
+    assert page == rendered(dataclasses.replace(experiment, prepared=Prepared(clean)))
     assert len(page) < 3_000_000
 
 
 def test_without_volumes_the_page_says_so(experiment: Experiment, clean: Path, tmp_path: Path) -> None:
-    assert "The prepared volumes are not at hand" in render_report(experiment)
+    assert "The prepared volumes are not at hand" in rendered(experiment)
     for file in ("manifest.json", "slices.parquet"):
         (tmp_path / file).write_bytes((clean / file).read_bytes())
     assert data_pictures(Prepared(tmp_path)) is None

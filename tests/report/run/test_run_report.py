@@ -1,14 +1,17 @@
 """The report: complete, self-contained, escaped, reproducible, whatever the experiment lacks."""
 
+import dataclasses
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from src.ensemble.experiment import Experiment
 from src.labels import LABELS
+from src.report.run.outcome import Outcome
 from src.report.run.run_report import interval, number, render_report, write_report
 from src.report.run.run_section import duration
 
@@ -55,9 +58,14 @@ class Reader(HTMLParser):
         return " ".join(" ".join(self.words).split())
 
 
+def rendered(experiment: Experiment, **found: Any) -> str:
+    """The page; found: of what step 5 does besides."""
+    return render_report(experiment, dataclasses.replace(Outcome.of(experiment), **found))
+
+
 @pytest.fixture(scope="session")
 def page(experiment: Experiment) -> str:
-    return render_report(experiment)
+    return rendered(experiment)
 
 
 def test_page_is_well_formed_and_names_every_run_and_label(page: str) -> None:
@@ -87,7 +95,8 @@ def test_every_reference_has_exactly_one_target(page: str) -> None:
 
 def test_pictures_take_all_their_colours_from_the_page(page: str) -> None:
     pictures = re.findall(r"<svg.*?</svg>", page, flags=re.S)
-    assert len(pictures) == 2 + 6 + 6 + 4  # scores, ROC, reliability, learning curves
+    # ladder and scores by part, ROC and PR and reliability by label, triage by part, folds, learning curves
+    assert len(pictures) == 2 * 2 + 3 * 6 + 2 + 1 + 4
     assert not any(
         re.search(r"#[0-9a-f]{6}\b", re.sub(r'(id|href)="[^"]*"|url\([^)]*\)', "", p)) for p in pictures
     )
@@ -113,14 +122,15 @@ def test_scores_on_the_page_are_those_of_the_experiment(page: str, experiment: E
 def test_same_experiment_gives_the_same_bytes(
     page: str, make_experiment: MakeExperiment, tmp_path: Path
 ) -> None:
-    write_report(tmp_path / "report.html", make_experiment())
+    again = make_experiment()
+    write_report(tmp_path / "report.html", again, Outcome.of(again))
     written = (tmp_path / "report.html").read_bytes()
     assert written == page.encode()
     assert len(written) < 3_000_000
 
 
 def test_names_are_escaped(make_experiment: MakeExperiment) -> None:
-    page = render_report(make_experiment(runs={"stage1/<b>x$_1$": 1.0, "stage2/y&z": 0.7}))
+    page = rendered(make_experiment(runs={"stage1/<b>x$_1$": 1.0, "stage2/y&z": 0.7}))
     assert "<b>x" not in page
     reader = Reader(page)
     assert "fake/stage1/<b>x$_1$" in reader.text
@@ -130,23 +140,23 @@ def test_names_are_escaped(make_experiment: MakeExperiment) -> None:
 
 def test_real_data_has_neither_banner_nor_test_scores(page: str, make_experiment: MakeExperiment) -> None:
     assert ("class", "banner") in Reader(page).attributes
-    real = render_report(make_experiment(test=False))
+    real = rendered(make_experiment(test=False))
     reader = Reader(real)
     assert ("class", "banner") not in reader.attributes
     assert "synthetic" not in reader.text.lower()
     assert "phantom" not in reader.text
     assert "hidden test</" not in real
-    assert real.count("<svg") == page.count("<svg") - 1  # the scores on the test part
+    assert real.count("<svg") == page.count("<svg") - 3  # ladder, scores and triage of the test part
 
 
 def test_label_without_positives_has_no_curve_and_no_nan(make_experiment: MakeExperiment) -> None:
-    page = render_report(make_experiment(absent=("epidural",)))
+    page = rendered(make_experiment(absent=("epidural",)))
     assert "no positive slice: no curve" in Reader(page).text
     assert not re.search(r"\bnan\b", page, flags=re.I)
 
 
 def test_single_fold_of_one_run_is_enough(make_experiment: MakeExperiment) -> None:
-    text = Reader(render_report(make_experiment(runs={"stage1/only": 1.0}, folds=1))).text
+    text = Reader(rendered(make_experiment(runs={"stage1/only": 1.0}, folds=1))).text
     assert "runs of one stage only" in text
     assert "runs × folds 1 × 1" in text
 
@@ -156,4 +166,5 @@ def test_numbers_are_written_for_people() -> None:
     assert number(None, 3) == number(float("nan"), 3) == "–"
     assert interval((0.1, 0.2), 3) == "[0.100, 0.200]"
     assert interval(None) == interval((float("nan"), 1.0)) == ""
-    assert [duration(s) for s in (47.4, 725, 12_000)] == ["47 s", "12 min 05 s", "3 h 20 min"]
+    assert [duration(s) for s in (4.74, 9.96, 47.4)] == ["4.7 s", "10 s", "47 s"]
+    assert [duration(s) for s in (725, 12_000)] == ["12 min 05 s", "3 h 20 min"]

@@ -1,7 +1,6 @@
 """The page of one study in a browser: it opens, answers to mouse, touch and keys, shows the right pixels."""
 
 import functools
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,22 +14,11 @@ from src.data.windows import WINDOWS, stack_windows
 from src.labels import LABELS
 from src.report.study.hu_packing import _text
 from src.report.study.study_page import SHOWN_WINDOWS, ShownStudy, write_study_page
+from tests.report import browsing
+from tests.report.browsing import DESKTOP, PHONE
 from tests.report.study.study_example import COUNT, HEIGHT, WIDTH, example, volume
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright drives the browser")
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine's PATH")
-
 FIRST = 6  # the slice with the highest probability of any bleeding
-DESKTOP, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator["playwright.Browser"]:
-    with playwright.sync_playwright() as driver:
-        opened = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="module")
@@ -40,27 +28,10 @@ def example_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-class Opened:
-    """A page that is open, and everything it did besides what it was asked for."""
+class Opened(browsing.Opened):
+    """Of a study."""
 
-    def __init__(self, browser: "playwright.Browser", path: Path, address: str = "", **options: object):
-        self.context = browser.new_context(**{"viewport": DESKTOP} | options)
-        self.page = self.context.new_page()
-        self.said: list[str] = []
-        self.requests: list[str] = []
-        self.page.on("console", self._listen)
-        self.page.on("pageerror", lambda error: self.said.append(str(error)))
-        self.page.on("request", lambda request: self.requests.append(request.url))
-        self.page.goto(path.as_uri() + address)
-        self.page.wait_for_selector("body[data-complete]")
-
-    def _listen(self, message: "playwright.ConsoleMessage") -> None:
-        if "willReadFrequently" not in message.text:  # it is the tests that read pixels back
-            self.said.append(message.text)
-
-    def settle(self) -> None:
-        """What was changed is drawn with the next frame."""
-        self.page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    complete = "body[data-complete]"
 
     @property
     def slice(self) -> int:
@@ -81,10 +52,6 @@ class Opened:
 
     def choose(self, group: str, value: str) -> None:
         self.page.locator(f'input[name="{group}"][value="{value}"]').check(force=True)
-
-    def text(self, selector: str) -> str:
-        self.settle()
-        return self.page.locator(selector).inner_text()
 
 
 @pytest.fixture
@@ -306,35 +273,6 @@ def test_nothing_is_wider_than_the_page(browser, example_page, viewport, media):
     page.context.close()
 
 
-CONTRAST = """() => {
-  const channel = (v) => (v /= 255) <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
-  const luminance = ([r, g, b]) => 0.2126 * channel(r) + 0.7152 * channel(g) + 0.0722 * channel(b);
-  const numbers = (colour) => {
-    const found = colour.match(/[\\d.]+/g).map(Number);
-    return [...found.slice(0, 3), found[3] ?? 1];
-  };
-  const behind = (element) => {
-    const [r, g, b, a] = numbers(getComputedStyle(element).backgroundColor);
-    if (a === 1) return [r, g, b];
-    const above = element.parentElement;
-    const onPicture = !above || above.matches(".screen, .strip button"); // white is worst for white marks
-    const under = onPicture ? [255, 255, 255] : behind(above);
-    return [r, g, b].map((v, at) => a * v + (1 - a) * under[at]);
-  };
-  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-  const seen = [];
-  while (walker.nextNode()) {
-    const element = walker.currentNode.parentElement;
-    if (!walker.currentNode.data.trim() || element.matches("script, style, noscript")) continue;
-    if (!element.checkVisibility()) continue;
-    const ground = behind(element), style = getComputedStyle(element);
-    const [one, two] = [luminance(numbers(style.color).slice(0, 3)), luminance(ground)];
-    seen.push([walker.currentNode.data.trim(), (Math.max(one, two) + 0.05) / (Math.min(one, two) + 0.05)]);
-  }
-  return seen;
-}"""
-
-
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_every_text_has_the_contrast_of_wcag_aa(browser, example_page, scheme):
     page = Opened(browser, example_page, color_scheme=scheme)
@@ -342,7 +280,7 @@ def test_every_text_has_the_contrast_of_wcag_aa(browser, example_page, scheme):
     page.choose("map", "subdural")
     page.press("ArrowUp")
     page.settle()
-    seen = page.page.evaluate(CONTRAST)
+    seen = page.contrasts()
     assert len(seen) > 150
     assert [(text, round(ratio, 2)) for text, ratio in seen if ratio < 4.5] == []
     page.context.close()
