@@ -64,6 +64,7 @@ class ShownStudy:
     left_out      columns name, cause: a row a file
     identity      what names the patient or the study, by its meaning; with the image and series ids and file
                   names it is kept off the page, out of every text, unless that is asked for
+    synthetic     whether what answered was trained on synthetic images
     """
 
     hu: np.ndarray
