@@ -39,7 +39,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from src.command_line import command_line, run, start_logging
+from src.command_line import check_folder, command_line, run, start_logging
 
 if TYPE_CHECKING:
     from src.ensemble.answering.predictor import Predictor
@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 def main() -> None:
     arguments = parse_arguments()
     start_logging(arguments.quiet)
+    if arguments.out is not None:
+        check_folder("--out", arguments.out)
     if arguments.export is not None:
         export(arguments)
     elif arguments.onnx is not None:

@@ -8,6 +8,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from .errors import UserError, failed_access
@@ -44,6 +45,15 @@ def training_command_line(description: str | None, keys: Callable[[], str]) -> a
     add("--fold", type=int, metavar="K", help="only this fold (default: every fold)")
     add_overrides(parser, "replace a key of the configuration by a JSON value; repeatable")
     return parser
+
+
+def check_folder(flag: str, path: Path) -> None:
+    """UserError where a folder of this name can never be: it, or what it would lie in, is a file."""
+    for place in (path, *path.parents):
+        if place.exists():
+            if not place.is_dir():
+                raise UserError(f"{flag} {path}: {place} is a file, not a folder; give another path")
+            return
 
 
 def add_overrides(parser: argparse.ArgumentParser, text: str) -> None:

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from src.command_line import command_line, run, share, start_logging, training_command_line
+from src.command_line import check_folder, command_line, run, share, start_logging, training_command_line
 from src.config import Count, StrictModel
 from src.config_keys import listing
 from src.errors import UserError
@@ -45,6 +45,21 @@ def test_the_keys_of_a_configuration_are_listed_whatever_else_is_given(capsys):
 def test_an_abbreviated_flag_is_wrong_usage():
     with pytest.raises(SystemExit, match="2"):
         command_line("what it does").parse_args(["--quie"])
+
+
+def test_a_file_where_answers_should_go_is_refused_before_anything_is_loaded(tmp_path):
+    (tmp_path / "taken").write_text("mine")
+    for out in (tmp_path / "taken", tmp_path / "taken" / "deeper"):
+        command = [sys.executable, "-X", "importtime", ROOT / "predict.py", "--bundle", "none.zip"]
+        answer = subprocess.run(
+            [*command, "--study", ".", "--out", out], capture_output=True, text=True, cwd=ROOT
+        )
+        said = f"--out {out}: {tmp_path}/taken is a file, not a folder; give another path"
+        assert answer.returncode == 1 and answer.stderr.splitlines()[-1].endswith(said)
+        assert " torch" not in answer.stderr and " pandas" not in answer.stderr
+    assert (tmp_path / "taken").read_text() == "mine"
+    check_folder("--out", tmp_path)
+    check_folder("--out", tmp_path / "new" / "deeper")
 
 
 @pytest.mark.parametrize("text", ["0", "1", "-0.5", "nan", "a"])

@@ -62,6 +62,11 @@ class Prepared:
         return self.settings["size"]
 
     @property
+    def synthetic(self) -> bool:
+        """Whether the images were drawn by `src.data.phantom`."""
+        return self.manifest.get("synthetic", False)
+
+    @property
     def fingerprint(self) -> str:
         """Of all that training reads: usable training slices, their labels and pixels, folds, geometry."""
         return self.manifest["fingerprint"]

@@ -48,19 +48,40 @@ def energy_share(cam: np.ndarray, mask: np.ndarray) -> float:
     return float(cam[_inside(mask)].sum(dtype=np.float64) / total) if total > 0 else 0.0
 
 
-def area_share(mask: np.ndarray, tolerance: float = 0.0) -> float:
-    """How much of the image is in the mask, or so near to it: what chance reaches."""
-    return float(_near(mask, tolerance).mean())
+def area_share(mask: np.ndarray, tolerance: float = 0.0, within: np.ndarray | None = None) -> float:
+    """How much of the image, or of `within` (h, w) bool, is in the mask or so near to it: what chance
+    reaches.
+    """
+    near = _near(mask, tolerance)
+    return float(near.mean() if within is None else near[within].mean())
 
 
-def score_map(cam: np.ndarray, mask: np.ndarray, tolerance: float = TOLERANCE) -> MapScore:
-    """Of a slice; ValueError for an empty mask, which leaves nothing to find."""
+def score_map(
+    cam: np.ndarray, mask: np.ndarray, tolerance: float = TOLERANCE, within: np.ndarray | None = None
+) -> MapScore:
+    """Of a slice; ValueError for an empty mask, which leaves nothing to find.
+
+    within: where chance may point, for instance the head; None: anywhere.
+    """
     return MapScore(
         pointing_game(cam, mask, tolerance),
-        area_share(mask, tolerance),
+        area_share(mask, tolerance, within),
         energy_share(cam, mask),
-        area_share(mask),
+        area_share(mask, within=within),
     )
+
+
+def central_map(within: np.ndarray) -> np.ndarray:
+    """(h, w) bool -> (h, w): a map that knows nothing but where the middle is. A Gaussian with the mean and
+    half the standard deviation of these pixels along each axis, 0 beyond them.
+    """
+    rows, columns = np.nonzero(within)
+    axes = np.ogrid[: within.shape[0], : within.shape[1]]
+    spread = [
+        ((axis - own.mean()) / max(own.std() / 2, 0.5)) ** 2
+        for axis, own in zip(axes, (rows, columns), strict=True)
+    ]
+    return np.exp(-sum(spread) / 2) * within
 
 
 def summarise(scores: Sequence[MapScore]) -> Localisation:

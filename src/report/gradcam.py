@@ -8,6 +8,7 @@ import copy
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -85,12 +86,23 @@ def shuffled_head_correlation(
 
     Near 1, a map shows the image, not what was learned about it (Adebayo et al., NeurIPS 2018).
     """
+    models = model, with_shuffled(model, [head], seed)
+    return map_correlations(*(grad_cam(m, inputs, [label], names=names).maps[0] for m in models))
+
+
+def with_shuffled(model: nn.Module, parts: Sequence[str], seed: int) -> nn.Module:
+    """A copy in which the numbers of every weight of some modules stand in another order."""
     shuffled, generator = copy.deepcopy(model), torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for weight in shuffled.get_submodule(head).parameters():
+        for weight in chain.from_iterable(shuffled.get_submodule(part).parameters() for part in parts):
             order = torch.randperm(weight.numel(), generator=generator).to(weight.device)
             weight.copy_(weight.flatten()[order].view_as(weight))
-    pairs = zip(*(grad_cam(m, inputs, [label], names=names).maps[0] for m in (model, shuffled)), strict=True)
+    return shuffled
+
+
+def map_correlations(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """(n, h, w) twice -> (n,) Spearman's correlation; NaN where one of two maps is flat."""
+    pairs = zip(first, second, strict=True)
     flat = [(np.ptp(a) == 0 or np.ptp(b) == 0, a.ravel(), b.ravel()) for a, b in pairs]
     return np.array([np.nan if constant else spearmanr(a, b).statistic for constant, a, b in flat])
 

@@ -118,7 +118,8 @@ def train_pixel_fold(
     run.save_weights(model)
     run.save_predictions("oof", probabilities, embeddings)
     scores = scores_of(targets, held_out.set_index(kind.key)[columns], probabilities)
-    run.finish({**scores, "pretrained": weights}, made_from, config.seed, device, progress, log)
+    about = {"pretrained": weights, "synthetic": prepared.synthetic}
+    run.finish(scores | about, made_from, config.seed, device, progress, log)
 
 
 def with_weights_of_runs(config: Any, run: Run) -> tuple[Any, list[Run]]:

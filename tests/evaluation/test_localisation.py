@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from src.evaluation.localisation import area_share, energy_share, pointing_game, score_map, summarise
+from src.evaluation.localisation import (
+    area_share,
+    central_map,
+    energy_share,
+    pointing_game,
+    score_map,
+    summarise,
+)
 
 
 def mask(side=512, rows=slice(100, 110), columns=slice(200, 220)):
@@ -72,3 +79,21 @@ def test_slices_without_a_mask_do_not_count():
         pointing_game(np.ones((4, 4)), np.zeros((4, 4)))
     with pytest.raises(ValueError, match="an empty mask"):
         energy_share(np.ones((4, 4)), np.zeros((4, 4)))
+
+
+def test_within_the_head_chance_is_larger():
+    head = np.zeros((512, 512), bool)
+    head[50:150, 150:250] = True
+    score = score_map(peak_at(105, 210), mask(), within=head)
+    assert score.area == 200 / 100**2 and score.chance_of_hit > area_share(mask(), 15 / 512)
+    assert score.hit and score.energy == score_map(peak_at(105, 210), mask()).energy
+
+
+def test_the_middle_is_that_of_the_head_wherever_it_lies():
+    head = np.zeros((40, 60), bool)
+    head[10:31, 5:26] = True
+    middle = central_map(head)
+    assert np.unravel_index(middle.argmax(), middle.shape) == (20, 15) and middle.max() == 1
+    assert not middle[~head].any() and middle[20, 12] == middle[20, 18] == middle[17, 15]
+    deviation = np.std(np.arange(21)) / 2
+    assert middle[20, 18] == pytest.approx(np.exp(-((3 / deviation) ** 2) / 2))

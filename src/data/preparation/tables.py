@@ -35,6 +35,7 @@ from ..prepared import (
     table_digests,
 )
 from ..source import Source, printable
+from ..synthetic_truth import is_synthetic
 from . import checks
 from .inventory import OTHER_SERIES, Inventory
 from .options import Options, fold_choices
@@ -271,7 +272,8 @@ def write_tables(
     write_csv(clean / QUARANTINE, quarantine)
     if tables.series is not None:
         write_csv(clean / SERIES, tables.series)
-    manifest |= {"folds_grew": tables.folds_grew, "inputs": inputs, **packs, "tables": table_digests(clean)}
+    manifest |= {"synthetic": is_synthetic(raw), "folds_grew": tables.folds_grew, "inputs": inputs, **packs}
+    manifest["tables"] = table_digests(clean)
     write_json(clean / MANIFEST, manifest)
     tidy(clean, manifest)
     return manifest

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from ...data.prepared import Prepared
+from ...data.synthetic_truth import is_synthetic
 from ...errors import UserError
 from ...evaluation.blend import Blend
 from ...evaluation.metrics import study_maximum
@@ -31,6 +32,7 @@ from .known_patients import ALL_FOLDS, NO_FOLD, held_out_folds
 
 log = logging.getLogger("ich")
 MEAN, BLEND = "mean", "blend"
+ON_SYNTHETIC = "trained on synthetic images: probabilities say nothing about a patient"
 
 
 @dataclass(frozen=True)
@@ -87,12 +89,13 @@ class Answers:
 class TrainedExperiment:
     """The complete folds of an experiment and its blend, ready to be asked.
 
-    keep: networks stay loaded from one question to the next, in this process.
+    keep: networks stay loaded from one question to the next, in this process; synthetic: known to be trained
+    on synthetic images, whatever its runs remember.
     """
 
     def __init__(
         self, settings: Settings, name: str, device: str = "auto", jobs: int = 1, keep: bool = False,
-        quiet: bool = False,
+        quiet: bool = False, synthetic: bool = False,
     ):  # fmt: skip
         self.name, self.device, self.jobs, self.quiet = name, device, jobs, quiet
         self.blend = read_blend(settings.submissions / name)
@@ -105,6 +108,9 @@ class TrainedExperiment:
             check_unchanged(run)
             check_targets(run)
         check_one_training(self.runs)
+        # a run that was trained before runs remembered it still lies beside its data
+        remembered = any(run.metrics().get("synthetic", False) for run in self.runs)
+        self.synthetic = synthetic or remembered or is_synthetic(settings.raw)
 
     @property
     def members(self) -> list[str]:

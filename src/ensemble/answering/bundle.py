@@ -13,7 +13,7 @@ import zipfile
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 from ...errors import UserError
 from ...evaluation.operating import POINTS
@@ -23,7 +23,7 @@ from ...training.runs import HASHED, Run
 from .answers import TrainedExperiment
 
 MANIFEST, CARD, BLEND_FILE = "manifest.json", "model_card.md", "blend.json"
-FORMAT = 1
+FORMAT = 2
 RUN_FILES = (*HASHED, "metrics.json")
 NAME = r"[A-Za-z0-9][\w.-]{0,99}"
 PLACE = re.compile(rf"models/{NAME}/stage[12]/{NAME}/fold\d{{1,3}}/({'|'.join(map(re.escape, RUN_FILES))})")
@@ -46,6 +46,7 @@ def write_bundle(experiment: TrainedExperiment, texts: dict[str, str], path: Pat
     manifest = {
         "format": FORMAT,
         "experiment": experiment.name,
+        "synthetic": experiment.synthetic,
         "preparation": experiment.runs[0].made_from["geometry"],
         "versions": {name: version(name) for name in ("torch", "timm", "safetensors", "pydicom")},
         "files": {name: _described(content) for name, content in sorted(files.items())},
@@ -68,9 +69,17 @@ def with_inputs(runs: Sequence[Run]) -> list[Run]:
     return [found[key] for key in sorted(found)]
 
 
-def open_bundle(path: Path, folder: Path) -> tuple[Settings, str]:
-    """Check and unpack a bundle into an empty folder: settings that find its runs and blend there, and the
-    experiment's name. Raises UserError for anything that is not as `write_bundle` made it.
+class Opened(NamedTuple):
+    """A bundle that was checked and unpacked."""
+
+    settings: Settings  # which find its runs and blend
+    experiment: str
+    synthetic: bool  # whether it was trained on synthetic images
+
+
+def open_bundle(path: Path, folder: Path) -> Opened:
+    """Check and unpack a bundle into an empty folder. Raises UserError for anything that is not as
+    `write_bundle` made it.
     """
     if not path.is_file():
         raise UserError(
@@ -87,7 +96,7 @@ def open_bundle(path: Path, folder: Path) -> tuple[Settings, str]:
     places = {
         name: folder / name for name in ("raw", "clean", "models", "checkpoints", "logs", "submissions")
     }
-    return Settings(file=path.resolve(), **places), manifest["experiment"]
+    return Opened(Settings(file=path.resolve(), **places), manifest["experiment"], manifest["synthetic"])
 
 
 def _read_manifest(archive: zipfile.ZipFile, path: Path) -> dict[str, Any]:
@@ -108,6 +117,7 @@ def _read_manifest(archive: zipfile.ZipFile, path: Path) -> dict[str, Any]:
         raise _damaged(path, f"its {MANIFEST} is not as it is written") from None
     if manifest.get("format") != FORMAT:
         raise UserError(f"{path}: a bundle of another version of this program; export it again")
+    whole = whole and isinstance(manifest.get("synthetic"), bool)
     if not whole or not isinstance(name, str) or not re.fullmatch(NAME, name):
         raise _damaged(path, f"its {MANIFEST} is not as it is written")
     return manifest

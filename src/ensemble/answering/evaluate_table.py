@@ -13,6 +13,7 @@ from ...data.readers.table_rows import NUMBERS, TEXTS, read_rows
 from ...errors import UserError
 from ...files import write_csv, write_json
 from ...labels import LABELS
+from ...training.runs import Run
 from .answers import TrainedExperiment
 from .transfer import Truth, answer_table
 
@@ -27,7 +28,7 @@ def evaluate_table(
     table: as `prepare_data.py --dataset table` reads it; root: the folder of its images, by default its own.
     """
     with TemporaryDirectory(prefix="ich_evaluate_") as temporary:
-        prepared = prepare_table(trained, table, root or table.parent, Path(temporary), jobs)
+        prepared = prepare_table(trained.runs[0], table, root or table.parent, Path(temporary), jobs)
         truth = known_truth(prepared, table)
         answer = trained.predict(prepared, folder=Path(temporary) / "outputs").blend
     scores = truth.only(answer).scores(answer)
@@ -39,12 +40,12 @@ def evaluate_table(
     return scores
 
 
-def prepare_table(trained: TrainedExperiment, table: Path, root: Path, folder: Path, jobs: int) -> Prepared:
-    """The images of a table below `folder`, with the size, crop and further changes that the networks know.
+def prepare_table(run: Run, table: Path, root: Path, folder: Path, jobs: int) -> Prepared:
+    """The images of a table below `folder`, with the size, crop and further changes that a run knows.
 
     UserError where they are in other units; images that cannot be read are said.
     """
-    geometry = dict(trained.runs[0].made_from["geometry"])
+    geometry = dict(run.made_from["geometry"])
     units = geometry.pop("units")
     copy = folder / table.with_suffix(".csv").name
     # nothing is trained on them, and as a test part they need no folds, so a single patient will do
@@ -55,7 +56,7 @@ def prepare_table(trained: TrainedExperiment, table: Path, root: Path, folder: P
     prepared = Prepared(folder / "prepared")
     if prepared.geometry["units"] != units:
         raise UserError(
-            f"{table}: its images are {KINDS[prepared.geometry['units']]}, and {trained.name} was trained on "
+            f"{table}: its images are {KINDS[prepared.geometry['units']]}, and {run.name} was trained on "
             f"{KINDS[units]}; {REMEDIES[units]}"
         )
     unread = prepared.slices[prepared.slices["status"] != "ok"]

@@ -9,14 +9,13 @@ from typing import Any
 import pandas as pd
 
 from ...data.prepared import Prepared
-from ...data.synthetic_truth import is_synthetic
 from ...evaluation.metrics import weighted_log_loss
 from ...evaluation.operating import POINTS, operating_points
 from ...labels import LABELS
 from ...settings import Settings
 from ...training.runs import experiment_name
 from ...training.split import labelled_slices
-from .answers import TrainedExperiment
+from .answers import ON_SYNTHETIC, TrainedExperiment
 from .bundle import CARD, write_bundle
 
 IMAGES = (
@@ -35,7 +34,7 @@ def export_bundle(settings: Settings, experiment: Path | str, path: Path) -> Pat
     held_out = held_out_answers(trained)
     labels = labels.loc[held_out.index]
     points = operating_points(labels, held_out)
-    card = model_card(trained, labels, held_out, is_synthetic(settings.raw))
+    card = model_card(trained, labels, held_out)
     texts = {POINTS: json.dumps(points, indent=1), CARD: card}
     return write_bundle(trained, texts, path)
 
@@ -48,18 +47,18 @@ def held_out_answers(trained: TrainedExperiment) -> pd.DataFrame:
     return trained.combine({name: table[list(LABELS)] for name, table in tables.items()})
 
 
-def model_card(
-    trained: TrainedExperiment, labels: pd.DataFrame, answers: pd.DataFrame, synthetic: bool
-) -> str:
+def model_card(trained: TrainedExperiment, labels: pd.DataFrame, answers: pd.DataFrame) -> str:
     """In words: what it is, what it was trained on, and what it must not be used for."""
-    kind = "synthetic images, so its scores say nothing about patients" if synthetic else "real images"
+    banner = [f"**{ON_SYNTHETIC[0].upper()}{ON_SYNTHETIC[1:]}.**"] if trained.synthetic else []
+    kind = "synthetic" if trained.synthetic else "real"
     combined = "the mean" if trained.blend is None else "blend.json"
     runs = "\n".join(f"* {name}, folds {_numbers(trained, name)}" for name in trained.members)
     paragraphs = [
+        *banner,
         f"Six probabilities for every slice of a non-contrast head CT: {', '.join(LABELS)}.",
         "Research software. Not a medical device: it must not be used to diagnose, triage or exclude "
         "bleeding.",
-        f"Trained on {kind}. Held-out weighted log loss {weighted_log_loss(labels, answers):.4f} on "
+        f"Trained on {kind} images. Held-out weighted log loss {weighted_log_loss(labels, answers):.4f} on "
         f"{len(labels)} slices, combined with weights that were fitted on the same slices, which makes it a "
         "little optimistic.",
         f"Slices are prepared as {_words(trained.runs[0].made_from['geometry'])}. Combined by {combined} of:",

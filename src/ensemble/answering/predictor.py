@@ -20,7 +20,7 @@ from ...files import fingerprint, read_json
 from ...settings import load_settings
 from ...training.provenance import environment
 from ...training.runs import experiment_name
-from .answers import TrainedExperiment
+from .answers import ON_SYNTHETIC, TrainedExperiment
 from .bundle import open_bundle
 from .study_result import StudyResult, probability_table
 
@@ -59,8 +59,12 @@ class Predictor:
     def from_bundle(cls, path: Path | str, device: str = "auto", jobs: int = 1) -> "Predictor":
         """Checks the whole file before anything in it is used. Raises UserError."""
         holds = TemporaryDirectory(prefix="ich_bundle_")
-        opened, name = open_bundle(Path(path), Path(holds.name))
-        return cls(TrainedExperiment(opened, name, device, jobs, keep=True, quiet=True), jobs, holds)
+        opened = open_bundle(Path(path), Path(holds.name))
+        experiment = TrainedExperiment(
+            opened.settings, opened.experiment, device, jobs, keep=True, quiet=True,
+            synthetic=opened.synthetic,
+        )  # fmt: skip
+        return cls(experiment, jobs, holds)
 
     @property
     def geometry(self) -> dict[str, Any]:
@@ -84,6 +88,8 @@ class Predictor:
         """What answers: for JSON."""
         folds = {name: [run.fold for run in self.experiment.folds(name)] for name in self.experiment.members}
         return {
+            "note": ON_SYNTHETIC if self.experiment.synthetic else None,
+            "synthetic": self.experiment.synthetic,
             "experiment": self.experiment.name,
             "fingerprint": self.fingerprint,
             "runs": folds,

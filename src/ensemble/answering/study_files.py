@@ -19,6 +19,7 @@ from ...data.incoming.find import Incoming, find_studies
 from ...errors import UserError
 from ...files import fingerprint, read_json, write_csv, write_json
 from ...labels import LABELS
+from .answers import ON_SYNTHETIC
 from .predictor import Predictor, check_series
 from .study_result import StudyResult
 
@@ -37,6 +38,8 @@ def predict_studies(
     A study that cannot be used is named there and in a warning, and does not stop the others; UserError where
     it is the only one, or none can be.
     """
+    if predictor.experiment.synthetic:
+        log.warning("%s: %s", predictor.experiment.name, ON_SYNTHETIC)
     with TemporaryDirectory(prefix="ich_unpacked_") as scratch:
         found = find_studies(path, Path(scratch), predictor.jobs)
         check_series(found, series)

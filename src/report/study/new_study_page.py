@@ -44,6 +44,7 @@ def shown_study(result: StudyResult, predictor: Predictor, maps: bool = True) ->
         warnings=result.warnings,
         answered_by=f"{predictor.experiment.name}, {len(predictor.experiment.runs)} folds of "
         f"{len(predictor.experiment.members)} networks",
+        synthetic=predictor.experiment.synthetic,
         identity={"study": result.study_id, **result.study.identity},
     )
 

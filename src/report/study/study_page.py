@@ -69,6 +69,7 @@ class ShownStudy:
     identity      what names the patient or the study, by its meaning; with the image and series ids and file
                   names it is kept off the page, out of every text, unless that is asked for
     back          address and name of the page that leads here
+    synthetic     whether what answered was trained on synthetic images
     """
 
     hu: np.ndarray

@@ -72,7 +72,7 @@ def train_stacker_fold(
     data.space.save(run.folder)
     run.save_predictions("oof", probabilities)
     scores = held_out_scores(held_out.set_index("image_id")[list(LABELS)], probabilities)
-    run.finish(scores, data.made_from, config.seed, device, progress, log)
+    run.finish(scores | {"synthetic": prepared.synthetic}, data.made_from, config.seed, device, progress, log)
 
 
 def fold_data(

@@ -60,7 +60,10 @@ def named(**other) -> ShownStudy:
 
 def test_the_study_in_words():
     seen = words(render_study_page(example()))
-    assert "Research software, not a medical device." in seen and "SYNTHETIC data" in seen
+    assert (
+        "Research software, not a medical device." in seen
+        and "Trained on SYNTHETIC images: probabilities say nothing about a patient" in seen
+    )
     subdural = (
         "subdural between the dura and the brain's surface 0.900 ± 0.090 0.500 90 % 80 % 3 of 12: 5-7 slice 6"
     )
