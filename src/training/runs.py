@@ -25,6 +25,7 @@ from ..files import (
     parquet_made_from,
     read_json,
     read_parquet,
+    reading,
     write_json,
     write_parquet,
     writing,
@@ -178,7 +179,9 @@ class Run:
     def load_weights(self, model: nn.Module) -> nn.Module:
         from safetensors.torch import load_model
 
-        load_model(model, str(self.intact("model.safetensors")), strict=True)
+        path = self.intact("model.safetensors")
+        with reading(path):
+            load_model(model, str(path), strict=True)
         return model
 
     def intact(self, file: str) -> Path:
@@ -232,7 +235,8 @@ class Run:
             if part == "oof":
                 raise self._damaged(path)
             raise UserError(f"{path}: damaged; delete it and run the same command again, which predicts it")
-        return np.load(path, mmap_mode="r")
+        with reading(path):
+            return np.lib.format.open_memmap(path, mode="r")  # `load` would take an archive too
 
     def has(self, part: str, data: str) -> bool:
         """Whether a part was predicted by this very training for data with this fingerprint."""
