@@ -206,8 +206,14 @@ class Run:
         """Write oof.parquet or test.parquet, and beside it the embeddings whose rows are its rows.
 
         probabilities: indexed by image_id or study_id, columns of the targets; embeddings (n, d), stored as
-        float16; made_from: of a part that a complete fold predicts, see `has`.
+        float16; made_from: of a part that a complete fold predicts, see `has`. A NaN is a UserError.
         """
+        bad = probabilities.index[probabilities.isna().any(axis=1)]
+        if len(bad):
+            raise UserError(
+                f"{self}: predicts NaN for {bad[0]} ({len(bad)} of {len(probabilities)} rows); lower lr, or "
+                "set precision to fp32, and train again"
+            )
         made = dict(made_from or {})
         if embeddings is not None:
             path = self.embeddings_file(part)
