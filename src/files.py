@@ -1,11 +1,11 @@
 """Atomic files and fingerprints: a reader sees a complete file or none."""
 
-import errno
 import fcntl
 import glob
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,14 +44,34 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """OSError where torch or safetensors, which write files themselves, fail with an error of their own."""
+    """OSError where the system refuses what torch or safetensors write, which raise errors of their own."""
     try:
         yield
     except OSError:
         raise
     except Exception as error:
-        first = str(error).strip().splitlines()[0][:200]
-        raise OSError(errno.ENOSPC, f"could not be written ({first})", str(path)) from error
+        if (number := _refused(error)) is None:
+            raise
+        raise OSError(number, os.strerror(number), str(path)) from error
+
+
+def _refused(error: Exception) -> int | None:
+    """The system's number for what went wrong: the cause of torch's error, in words within safetensors'."""
+    if isinstance(error.__context__, OSError):
+        return error.__context__.errno
+    said = re.search(r"os error (\d+)", str(error))
+    return int(said[1]) if said else None
+
+
+@contextmanager
+def reading(path: Path | str) -> Iterator[None]:
+    """UserError where a library fails on a file that is damaged, or none of its kind."""
+    try:
+        yield
+    except (UserError, OSError):
+        raise
+    except Exception as error:  # of any kind: libraries have no common base
+        raise _damaged(path, error) from error
 
 
 def _remove_abandoned(path: Path) -> None:

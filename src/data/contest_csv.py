@@ -121,6 +121,7 @@ def _read_table(source: Source) -> pa.Table:
     one_thread = pa.csv.ReadOptions(use_threads=False)
     try:
         table = pa.csv.read_csv(pa.BufferReader(read_bytes(source)), one_thread, convert_options=as_text)
+        names = tuple(table.column_names)
     except FileNotFoundError:
         raise UserError(f"{source}: no such file; give a CSV with the header ID,Label") from None
     except (pa.ArrowException, OSError, ValueError) as error:
@@ -128,8 +129,8 @@ def _read_table(source: Source) -> pa.Table:
         raise UserError(
             f"{source}: not a readable CSV ({cause}); expected ID,Label in every row, as the contest has it"
         ) from None
-    if tuple(table.column_names[:2]) != COLUMNS:
-        raise UserError(f"{source}: the header is {','.join(table.column_names)}; expected ID,Label")
+    if names[:2] != COLUMNS:
+        raise UserError(f"{source}: its first line is not the header ID,Label; put that there")
     return table.combine_chunks()
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ..errors import UserError
 from ..labels import LABEL_WEIGHTS, LABELS, WEIGHT_SUM
 from .alignment import label_values, probability_values, series_values
 
@@ -27,6 +28,8 @@ def label_log_losses(
 ) -> pd.Series:
     """Mean log loss of each label, indexed by LABELS."""
     y, p = label_values(labels), probability_values(probabilities, labels.index)
+    if not len(y):
+        raise UserError("labels: no image is there to be scored; give labels of the predicted images")
     sums = np.zeros(len(LABELS))
     for start in range(0, len(y), BLOCK):
         block = slice(start, start + BLOCK)

@@ -25,6 +25,7 @@ from ..files import (
     parquet_made_from,
     read_json,
     read_parquet,
+    reading,
     write_json,
     write_parquet,
     writing,
@@ -179,7 +180,9 @@ class Run:
     def load_weights(self, model: nn.Module) -> nn.Module:
         from safetensors.torch import load_model
 
-        load_model(model, str(self.intact("model.safetensors")), strict=True)
+        path = self.intact("model.safetensors")
+        with reading(path):
+            load_model(model, str(path), strict=True)
         return model
 
     def intact(self, file: str) -> Path:
@@ -204,8 +207,14 @@ class Run:
         """Write oof.parquet or test.parquet, and beside it the embeddings whose rows are its rows.
 
         probabilities: indexed by image_id or study_id, columns of the targets; embeddings (n, d), stored as
-        float16; made_from: of a part that a complete fold predicts, see `has`.
+        float16; made_from: of a part that a complete fold predicts, see `has`. A NaN is a UserError.
         """
+        bad = probabilities.index[probabilities.isna().any(axis=1)]
+        if len(bad):
+            raise UserError(
+                f"{self}: predicts NaN for {bad[0]} ({len(bad)} of {len(probabilities)} rows); lower lr, or "
+                "set precision to fp32, and train again"
+            )
         made = dict(made_from or {})
         if embeddings is not None:
             path = self.embeddings_file(part)
@@ -238,7 +247,8 @@ class Run:
             if part == "oof":
                 raise self._damaged(path)
             raise UserError(f"{path}: damaged; delete it and run the same command again, which predicts it")
-        return np.load(path, mmap_mode="r")
+        with reading(path):
+            return np.lib.format.open_memmap(path, mode="r")  # `load` would take an archive too
 
     def has(self, part: str, data: str) -> bool:
         """Whether a part was predicted by this very training for data with this fingerprint."""

@@ -114,7 +114,7 @@ def test_wrong_files_are_refused_by_name(tmp_path):
         read_long(tmp_path / "absent.csv", labels=True)
     with pytest.raises(UserError, match="Is a directory"):
         read_long(tmp_path, labels=True)
-    with pytest.raises(UserError, match="the header is id,label; expected ID,Label"):
+    with pytest.raises(UserError, match="its first line is not the header ID,Label"):
         read_long(write(tmp_path / "header.csv", A, header="id,label"), labels=True)
     (tmp_path / "empty.csv").write_bytes(b"")
     with pytest.raises(UserError, match="Empty CSV"):

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import sys
 from argparse import Namespace
 from pathlib import Path
@@ -128,6 +129,7 @@ def in_process(home: str, step: str, output: str, before: str = "", argument: in
     """Target of a process: one step as its script runs it, what it says in a file; `before`: see CHANGES."""
     from src.command_line import run, start_logging
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's job in the background ignores
     file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     os.dup2(file, 1)
     os.dup2(file, 2)
@@ -155,8 +157,6 @@ def _tell_steps(path: Path) -> None:
 
 def _die_at_change(count: int) -> None:
     """Let the process kill itself in place of its `count`-th renaming or deletion of a file."""
-    import signal
-
     left = [count]
 
     def deadly(original):

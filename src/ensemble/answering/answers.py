@@ -19,7 +19,7 @@ from ...data.synthetic_truth import is_synthetic
 from ...errors import UserError
 from ...evaluation.blend import Blend
 from ...evaluation.metrics import study_maximum
-from ...files import read_json
+from ...files import read_json, reading
 from ...labels import LABELS
 from ...settings import Settings
 from ...targets import HEMORRHAGE
@@ -211,7 +211,8 @@ def read_blend(folder: Path) -> Blend | None:
     if not path.exists():
         log.warning("%s: no such file, so the mean of the members answers; ensemble.py fits a blend", path)
         return None
-    blend = Blend.from_dict(read_json(path))
+    with reading(path):
+        blend = Blend.from_dict(read_json(path))
     if elsewhere := [name for name in blend.weights.index if name.startswith("external/")]:
         raise UserError(
             f"{path}: {', '.join(elsewhere)} was predicted elsewhere and cannot be asked about other data; "

@@ -135,8 +135,8 @@ class TrainingState:
             "gradients": [p.grad for p in self.model.parameters()],  # within an accumulated step
             "random": random,
         }
-        with atomic_path(path) as temporary, writing(path):
-            torch.save(value, temporary)
+        with atomic_path(path) as temporary, writing(path), open(temporary, "wb") as file:
+            torch.save(value, file)
 
     def load(self, path: Path, origin: Any) -> Progress:
         """Continue from a checkpoint; without one, start. Another origin is a UserError."""

@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 import torch
 
-from ...files import write_text
+from ...files import reading, write_text
 from ...models.slice_inputs import Scores
 from ...models.studies.boosting import BoostedLabels, SliceTable, fit_boosting
 from ..engine.state import Progress
@@ -43,7 +43,9 @@ def write_boosted(run: Run, model: BoostedLabels) -> None:
 
 
 def read_boosted(run: Run) -> BoostedLabels:
-    return BoostedLabels.from_text(run.intact(MODEL).read_text(encoding="utf-8"))
+    path = run.intact(MODEL)
+    with reading(path):
+        return BoostedLabels.from_text(path.read_text(encoding="utf-8"))
 
 
 def slice_table(inputs: StudyInputs, space: EmbeddingMap, config: StackerConfig) -> SliceTable:

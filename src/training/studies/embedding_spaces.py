@@ -17,7 +17,7 @@ from scipy.linalg import orthogonal_procrustes
 
 from ...config import OneOf
 from ...errors import UserError
-from ...files import atomic_path, writing
+from ...files import atomic_path, reading, writing
 from .selectors import Selector, SelectorOptions
 
 FILE = "embedding_map.safetensors"
@@ -104,7 +104,8 @@ class EmbeddingMap:
             return cls(tuple(members), tuple(sizes))
         if not (folder / FILE).exists():
             raise UserError(f"{folder / FILE}: missing; delete this folder and train this fold again")
-        arrays = load_file(folder / FILE)
+        with reading(folder / FILE):
+            arrays = load_file(folder / FILE)
         selector = None
         if "selector/mean" in arrays:
             selector = Selector(arrays.pop("selector/mean"), arrays.pop("selector/columns"))
