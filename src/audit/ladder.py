@@ -154,7 +154,7 @@ def page(result: dict[str, Any]) -> str:
             "",
             "## The 2nd place's own ladder",
             "",
-            "Real data, fold 0, from its repository; without intervals: a difference below .002, which is the "
+            "Real data, fold 0, from its repository; without intervals: a difference below .002, the "
             "spread from fold to fold, says little.",
             "",
             markdown_table(
