@@ -38,7 +38,7 @@ def write_pictures(table: Path, root: Path, out: Path, window: tuple[float, floa
 
     UserError for images that are pictures already, and where an image has no window of its own.
     """
-    inventory = read(root, Options(dataset="table", table=str(table.absolute())), jobs=1)
+    inventory = read(root, Options(dataset="table", table=str(table.absolute()), size=256), jobs=1)
     images = inventory.images.reset_index(drop=True)
     if (images["units"] == "gray").any():
         raise UserError(

@@ -5,7 +5,7 @@
 
 Of every complete fold of every run: weighted log loss, its difference to the constant prevalence of the
 fold's own training slices, AUC, Brier score and calibration error of each label, sensitivity and specificity
-of `any`, the same by study where studies have several slices, and paired differences to `--against`. All
+of `any`, the same by study where studies have several slices, and paired differences. All
 intervals are 95 % and draw patients, those of a study's AUC are DeLong's. The thresholds of one half of the
 patients are judged on the other half.
 """
@@ -180,21 +180,40 @@ def _of_studies(found: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def evidence(names: Sequence[str], against: str | None, settings: Settings) -> dict[str, Any]:
-    """The content of the file."""
+def of_strangers(file: Path, run: HeldOut) -> HeldOut:
+    """What a network that learned from other data says of a run's slices: predictions.csv of predict.py."""
+    table = pd.read_csv(file, dtype={"id": str})
+    p = table[table["level"] == "slice"].set_index("id")[list(LABELS)]
+    if missing := run.p.index.difference(p.index).tolist():
+        raise UserError(
+            f"{file}: has no slice {missing[0]}; give predictions of the same data"
+        )
+    other = run.part(run.p.index)
+    other.name, other.p = file.stem, p.loc[run.p.index]
+    return other
+
+
+def evidence(
+    names: Sequence[str], against: Sequence[str], settings: Settings, strangers: Path | None = None
+) -> dict[str, Any]:
+    """The content of the file: `names` and `against` in rows, and each pair of them compared."""
     prepared = Prepared(settings.clean)
-    runs = {name: HeldOut(name, settings, prepared) for name in [*names, *([against] if against else [])]}
+    runs = {name: HeldOut(name, settings, prepared) for name in (*names, *against)}
+    pairs = [(runs[name], runs[other]) for other in against for name in runs if name != other]
+    if strangers is not None:
+        pairs += [(one, of_strangers(strangers, one)) for one in runs.values()]
     return {
         "synthetic": is_synthetic(settings.raw),
         "rows": [row_of(one) for one in runs.values()],
-        "comparisons": [compare(runs[name], runs[against]) for name in runs if against and name != against],
+        "comparisons": [compare(*pair) for pair in pairs],
     }
 
 
 def main() -> None:
     arguments = parse_arguments()
     settings = load_settings(arguments.settings)
-    write_json(arguments.out, evidence(arguments.runs, arguments.against, settings))
+    found = evidence(arguments.runs, arguments.against, settings, arguments.strangers)
+    write_json(arguments.out, found)
     print(f"wrote {arguments.out}; python -m src.report.generated makes its tables")
 
 
@@ -202,7 +221,9 @@ def parse_arguments() -> Namespace:
     parser = command_line(__doc__)
     add = parser.add_argument
     add("runs", nargs="+", metavar="RUN", help="such as real_slices/stage1/lite0")
-    add("--against", metavar="RUN", help="the run that the others are compared with")
+    add("--against", nargs="+", default=[], metavar="RUN", help="runs that the others are compared with")
+    text = "predictions.csv of predict.py --labelled, by networks that learned elsewhere, to compare with too"
+    add("--strangers", type=Path, metavar="FILE", help=text)
     add("--out", type=Path, required=True, metavar="FILE.json", help="such as results/real_slices.json")
     return parser.parse_args()
 

@@ -3,18 +3,20 @@
     python -m src.audit.transfer "data, in words=DIR/transfer.json" ... --out results/transfer.json
 
 Each file is written by `predict.py EXPERIMENT --settings OTHER --labelled --out DIR`; results/transfer.md is
-made from the result, with the words for the data as given.
+made from the result, with the words for the data as given. What --out holds of other experiments or data
+stays.
 """
 
 import json
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 from ..command_line import run
 from ..errors import UserError
-from ..files import write_text
+from ..files import read_json, write_text
 from ..report.tables import markdown_table
 from ..report.transfer_page import area_cell, difference_cells, loss_cell
 
@@ -33,6 +35,14 @@ def collect(named: Sequence[str]) -> list[dict[str, Any]]:
     return found
 
 
+def merged(before: Sequence[dict[str, Any]], found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The results so far, those that were made again in their places, new ones behind."""
+    key = itemgetter("experiment", "what")
+    again = {key(one): one for one in found}
+    kept = [again.pop(key(one), one) for one in before]
+    return [*kept, *again.values()]
+
+
 def _short(number: str) -> float:
     """Six digits are enough for a table, and half the file."""
     return float(f"{float(number):.6g}")
@@ -48,9 +58,10 @@ def page(results: Sequence[Mapping[str, Any]]) -> str:
     lines = [
         "# Trained systems on data they were not trained on",
         "",
-        "Generated from results/transfer.json by `python -m src.audit.transfer`. The networks are the small "
-        "ones of [systems.md](systems.md), trained on synthetic images of the demo; `mean` is the mean of an "
-        "experiment's members. Where images are synthetic, this says nothing about patients. Weighted log "
+        "Generated from results/transfer.json by `python -m src.audit.transfer`. The network of real_slices "
+        "learned from the contest's own pictures; all others are the small ones of [systems.md](systems.md), "
+        "trained on synthetic images of the demo. `mean` is the mean of an experiment's members. Where the "
+        "images are synthetic, this says nothing about patients. Weighted log "
         "loss by image with an interval by drawing patients; area under the ROC curve of any bleeding in a "
         "study, the maximum over its slices, with DeLong's; differences are on the same images and studies, "
         "below 0 a loss and above 0 an area is better. The other labels are in the JSON file, and on the "
@@ -102,7 +113,8 @@ def _counts(result: Mapping[str, Any]) -> str:
 
 def main() -> None:
     arguments = parse_arguments()
-    results = collect(arguments.results)
+    before = read_json(arguments.out) if arguments.out.exists() else []
+    results = merged(before, collect(arguments.results))
     write_text(arguments.out, lines_of(results))
     write_text(arguments.out.with_suffix(".md"), page(results))
     print(f"{arguments.out}, {arguments.out.with_suffix('.md')}")

@@ -39,7 +39,7 @@ def write_run(settings, name, right):
 
 
 def test_every_number_of_a_run_that_is_right_by_nine_tenths(settings):
-    row = evidence([GOOD], None, settings)["rows"][0]
+    row = evidence([GOOD], [], settings)["rows"][0]
     assert (row["run"], row["folds"], row["slices"], row["patients"]) == (GOOD, [0], 30, 6)
     assert row["weighted_log_loss"] == pytest.approx([-np.log(0.9)] * 3)
     found = row["labels"]["any"]
@@ -61,7 +61,7 @@ def test_the_baseline_is_what_the_training_slices_say_of_the_held_out_ones(setti
 
 
 def test_runs_are_compared_on_the_same_slices_and_studies(settings):
-    found = evidence([GOOD], BAD, settings)
+    found = evidence([GOOD], [BAD], settings)
     assert [row["run"] for row in found["rows"]] == [GOOD, BAD]
     (one,) = found["comparisons"]
     gain = np.log(0.5) - np.log(0.9)
@@ -70,9 +70,22 @@ def test_runs_are_compared_on_the_same_slices_and_studies(settings):
     assert one["studies"]["weighted_log_loss"]["value"] == pytest.approx(gain)
 
 
+def test_what_strangers_say_of_the_same_slices_is_compared_too(settings, tmp_path):
+    labels = HeldOut(GOOD, settings, Prepared(settings.clean)).labels
+    said = (labels * 0.6 + 0.2).rename_axis("id").reset_index().assign(level="slice")
+    file = tmp_path / "predictions.csv"
+    said.sample(frac=1, random_state=0).to_csv(file, index=False)
+    (one,) = evidence([GOOD], [], settings, file)["comparisons"]
+    assert one["second"] == "predictions" and one["slices"] == 30
+    assert one["difference"] == pytest.approx([np.log(0.8) - np.log(0.9)] * 3)
+    said.iloc[1:].to_csv(file, index=False)
+    with pytest.raises(UserError, match=f"has no slice {said['id'][0]}"):
+        evidence([GOOD], [], settings, file)
+
+
 def test_a_run_without_a_complete_fold_is_refused_with_its_command(settings):
     with pytest.raises(UserError, match=r"no fold is complete; python train_stage1.py experiments/x"):
-        evidence(["x/stage1/y"], None, settings)
+        evidence(["x/stage1/y"], [], settings)
 
 
 def test_thresholds_come_from_the_other_half_of_the_patients():
@@ -87,7 +100,7 @@ def test_thresholds_come_from_the_other_half_of_the_patients():
 
 
 def test_the_tables_show_every_interval(settings, tmp_path):
-    write_json(tmp_path / "results" / "real_slices.json", evidence([GOOD], BAD, settings))
+    write_json(tmp_path / "results" / "real_slices.json", evidence([GOOD], [BAD], settings))
     text = real_block(tmp_path, "real_slices")
     assert "| real/stage1/good | 0 | 30 (6) | 0.1054 [0.1054, 0.1054] |" in text
     assert "| real/stage1/good | real/stage1/bad | -0.5878 [-0.5878, -0.5878] |" in text

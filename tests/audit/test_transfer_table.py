@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from src.audit.transfer import collect, lines_of, page
+from src.audit.transfer import collect, lines_of, merged, page
 from src.errors import UserError
 from src.files import write_json
 from src.labels import LABELS
@@ -33,6 +33,13 @@ def test_files_are_gathered_and_shown_under_their_names(tmp_path):
     text = page(found)
     assert "## tiny: the second (SYNTHETIC images)" in text and "10 labelled studies." in text
     assert "| tiny/stage1/a |  | 0.750 [0.500, 0.900] (3) |" in text  # no image has a label of its own
+
+
+def test_results_made_again_take_their_place_and_others_stay():
+    first, second = ({"experiment": "x", "what": what, "eps": 1} for what in "ab")
+    other = {"experiment": "y", "what": "a", "eps": 1}
+    again = second | {"eps": 2}
+    assert merged([first, second], [other, again]) == [first, again, other]
 
 
 def test_members_stand_beside_what_they_are_compared_with():

@@ -9,7 +9,7 @@ from sklearn.datasets import load_sample_image
 
 from src.errors import UserError
 from src.models.backbones import create_backbone
-from src.models.lite0_weights import convert, package_file, timm_key
+from src.models.lite0_weights import NETWORKS, convert, package_file, timm_key
 from src.models.pooling import GeM
 
 
@@ -158,32 +158,35 @@ def test_names_of_efficientnet_pytorch_become_timm_s():
     assert timm_key("_blocks.0._project_conv.weight") == "blocks.0.0.conv_pw.weight"
     assert timm_key("_blocks.4._bn2.running_var") == "blocks.2.1.bn3.running_var"
     assert timm_key("_blocks.15._expand_conv.weight") == "blocks.6.0.conv_pw.weight"
+    assert timm_key("_blocks.20._bn2.bias", NETWORKS["lite2"]) == "blocks.6.0.bn3.bias"
     with pytest.raises(KeyError):
         timm_key("_unknown.weight")
 
 
-@pytest.fixture(scope="module")
-def lite0(tmp_path_factory):
-    """The converted weights of the package."""
+@pytest.fixture(scope="module", params=NETWORKS)
+def lite(request, tmp_path_factory):
+    """Name of a timm network and the converted weights of its package."""
     try:
-        source = package_file()
+        source = package_file(request.param)
     except UserError as error:
         pytest.skip(str(error))
-    path = tmp_path_factory.mktemp("weights") / "tf_efficientnet_lite0.safetensors"
-    save_file(convert(source), path)
-    return path
+    name = f"tf_efficientnet_{request.param}"
+    path = tmp_path_factory.mktemp("weights") / f"{name}.safetensors"
+    save_file(convert(source, request.param), path)
+    return name, path
 
 
-def test_lite0_from_the_package_loads_strictly_and_is_a_trained_network(lite0):
+def test_weights_from_a_package_load_strictly_and_are_a_trained_network(lite):
     import timm
 
-    network = timm.create_model("tf_efficientnet_lite0", pretrained=False).eval()
-    network.load_state_dict(load_file(lite0), strict=True)
+    name, file = lite
+    network = timm.create_model(name, pretrained=False).eval()
+    network.load_state_dict(load_file(file), strict=True)
     photo = load_sample_image("china.jpg")[:, 106:533]  # the middle square
     photo = cv2.resize(photo, (224, 224), interpolation=cv2.INTER_AREA) / 127.5 - 1
     image = torch.from_numpy(photo.astype(np.float32)).permute(2, 0, 1)[None]
     with torch.inference_mode():
         assert network(image).argmax().item() == 698  # ImageNet's class `palace`
-    own = create_backbone("tf_efficientnet_lite0", 3, str(lite0))
+    own = create_backbone(name, 3, str(file))
     stem = own.state_dict()["conv_stem.weight"]
-    np.testing.assert_array_equal(stem, load_file(lite0)["conv_stem.weight"])
+    np.testing.assert_array_equal(stem, load_file(file)["conv_stem.weight"])
