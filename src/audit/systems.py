@@ -28,10 +28,10 @@ from ..settings import Settings, load_settings
 from ..targets import HEMORRHAGE
 from ..training.engine.devices import prepare_torch
 from ..training.runs import Run, runs_read
-from .label_systems import cost, label_claims, label_page, label_row, seconds_a_study
-from .several_seeds import APART, over_seeds, seeds_page, settings_of
-from .study_systems import STUDY_SYSTEM, study_claims, study_page, study_rows
-from .target_systems import score_targets, target_claims, target_page, target_rows
+from .system_tables.labels import cost, label_claims, label_page, label_row, seconds_a_study
+from .system_tables.seeds import APART, over_seeds, seeds_page, settings_of
+from .system_tables.studies import STUDY_SYSTEM, study_claims, study_page, study_rows
+from .system_tables.targets import score_targets, target_claims, target_page, target_rows
 
 Result = dict[str, Any]
 ROOT = Path(__file__).resolve().parents[2]

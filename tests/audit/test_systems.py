@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from src.audit import label_systems, systems
-from src.audit.label_systems import CLAIMS, PUBLISHED, _cells, label_claims, label_row
-from src.audit.several_seeds import over_seeds, seeds_page, settings_of
+from src.audit import systems
+from src.audit.system_tables import labels as label_tables
+from src.audit.system_tables.labels import CLAIMS, PUBLISHED, _cells, label_claims, label_row
+from src.audit.system_tables.seeds import over_seeds, seeds_page, settings_of
 from src.audit.systems import SYSTEMS, configurations, name_of, page, train_all
 from src.config import read_values
 from src.data.prepared import Prepared
@@ -112,8 +113,8 @@ def test_rows_and_claims_are_of_the_held_out_slices(settings, monkeypatch):
     near, far = (labels * (1 - 2 * p) + p for p in (0.1, 0.3))
     Run(FIRST, 0, settings).save_predictions("oof", near)
     Run(SECOND, 0, settings).save_predictions("oof", far.iloc[::-1])
-    monkeypatch.setattr(label_systems, "CLAIMS", ((FIRST, SECOND, "near beats far"),))
-    monkeypatch.setattr(label_systems, "cost", lambda run, prepared: {"parameters": 7})
+    monkeypatch.setattr(label_tables, "CLAIMS", ((FIRST, SECOND, "near beats far"),))
+    monkeypatch.setattr(label_tables, "cost", lambda run, prepared: {"parameters": 7})
     monkeypatch.setattr(Run, "metrics", lambda run: {"seconds": 3.0})
     row = label_row(FIRST, settings, prepared, [0])
     assert (

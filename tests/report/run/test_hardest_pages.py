@@ -59,7 +59,7 @@ def test_a_page_shows_the_slices_with_what_was_said_and_what_is_known(experiment
     assert [row.count(" *<") for row in rows] == marked.tolist() and marked.max() >= 2  # any, a subtype
     assert '<a href="../report.html#hardest">Report of fake</a>' in text
     assert study.study_id not in text and not any(image in text for image in ids)
-    assert "SYNTHETIC data" in text
+    assert "Trained on SYNTHETIC images" in text
 
 
 def test_the_same_experiment_gives_the_same_pages(experiment, outcome, tmp_path):

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from ..files import write_json
-from ..report.tables import markdown_table
-from ..settings import Settings, SettingsFile
+from ...files import write_json
+from ...report.tables import markdown_table
+from ...settings import Settings, SettingsFile
 
 APART = 100  # seeds of one configuration are this far apart, as some configurations name one of their own
 # Where a result has claims -> what their differences are of, as key and in words.

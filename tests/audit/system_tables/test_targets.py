@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from src.audit import systems
-from src.audit.target_systems import score_targets, target_claims, target_page, target_rows
+from src.audit.system_tables.targets import score_targets, target_claims, target_page, target_rows
 from src.data.prepared import Prepared
 from src.data.target_labels import target_labels
 from src.settings import load_settings

@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from src.audit import study_systems
+from src.audit.system_tables import studies as study_tables
 from src.data.prepared import Prepared
 from src.settings import load_settings
 from src.training.runs import Run
@@ -23,22 +23,20 @@ def settings(tmp_path, monkeypatch):
     Run(VIDEO, 0, settings).save_predictions("oof", pd.DataFrame({"presence": [0.1, 0.6, 0.7, 0.4]}, ids))
     rows = {image_name(s, k): 0.1 * s + 0.01 * k for s in range(4) for k in range(3)}
     Run(SLICES, 0, settings).save_predictions("oof", pd.Series(rows).to_frame("presence"))
-    monkeypatch.setattr(study_systems, "CLAIMS", ((VIDEO, SLICES, "one beats the other"),))
+    monkeypatch.setattr(study_tables, "CLAIMS", ((VIDEO, SLICES, "one beats the other"),))
     return settings
 
 
 def test_studies_are_those_held_out_and_slices_count_by_their_maximum(settings):
-    truth, (video, slices) = study_systems.studies_of(
-        [VIDEO, SLICES], settings, Prepared(settings.clean), [0]
-    )
+    truth, (video, slices) = study_tables.studies_of([VIDEO, SLICES], settings, Prepared(settings.clean), [0])
     assert truth.tolist() == [False, False, True, True] and video.tolist() == [0.1, 0.6, 0.7, 0.4]
     assert slices.tolist() == pytest.approx([0.02, 0.12, 0.22, 0.32])
 
 
 def test_a_claim_on_studies_is_the_paired_difference_of_the_auc(settings):
-    (found,) = study_systems.study_claims(settings, Prepared(settings.clean), [0], {VIDEO, SLICES})
+    (found,) = study_tables.study_claims(settings, Prepared(settings.clean), [0], {VIDEO, SLICES})
     assert found["difference"][0] == pytest.approx(0.75 - 1) and found["answer"] == "inside the noise"
-    assert not study_systems.study_claims(settings, Prepared(settings.clean), [0], {VIDEO})
+    assert not study_tables.study_claims(settings, Prepared(settings.clean), [0], {VIDEO})
 
 
 def test_the_page_says_where_nothing_is_called_positive():
@@ -47,7 +45,7 @@ def test_the_page_says_where_nothing_is_called_positive():
         "seconds_a_study": 0.5, "study_auc": [0.75, 0.5, 1.0], "accuracy": 0.5, "recall": 0.0,
         "precision": None, "accuracy_all_negative": 0.5,
     }  # fmt: skip
-    text = "\n".join(study_systems.study_page([row], []))
+    text = "\n".join(study_tables.study_page([row], []))
     expected = (
         "| x/stage1/video | 1,234 | 1 | 0.50 | 0.750 [0.500, 1.000] | 0.50 | 0.00 | none called positive |"
     )

@@ -8,21 +8,21 @@ import pandas as pd
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..data.folds import link_patients
-from ..data.prepared import Prepared
-from ..evaluation.bootstrap import (
+from ...data.folds import link_patients
+from ...data.prepared import Prepared
+from ...evaluation.bootstrap import (
     bootstrap_auc,
     bootstrap_weighted_log_loss,
     bootstrap_weighted_log_loss_difference,
 )
-from ..evaluation.metrics import prevalence_baseline, study_maximum
-from ..evaluation.roc import delong
-from ..labels import LABELS
-from ..report.tables import markdown_table
-from ..settings import Settings
-from ..training.kinds import Kind, kind_of
-from ..training.runs import Run
-from ..training.split import labelled_slices
+from ...evaluation.metrics import prevalence_baseline, study_maximum
+from ...evaluation.roc import delong
+from ...labels import LABELS
+from ...report.tables import markdown_table
+from ...settings import Settings
+from ...training.kinds import Kind, kind_of
+from ...training.runs import Run
+from ...training.split import labelled_slices
 
 TIMED = 10  # studies that prediction is timed on
 # Of a whole system at full size on the contest's data: weighted log loss, the private test unless said.

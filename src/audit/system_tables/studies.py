@@ -5,16 +5,16 @@ from typing import Any
 
 import pandas as pd
 
-from ..data.prepared import Prepared
-from ..data.target_labels import target_labels
-from ..ensemble.study_predictions import study_predictions
-from ..evaluation.confusion import binary_metrics, outcome_counts
-from ..evaluation.roc import delong, delong_paired
-from ..report.tables import markdown_table
-from ..settings import Settings
-from ..targets import PRESENCE, find_targets
-from ..training.kinds import Kind, kind_of
-from ..training.runs import Run
+from ...data.prepared import Prepared
+from ...data.target_labels import target_labels
+from ...ensemble.study_predictions import study_predictions
+from ...evaluation.confusion import binary_metrics, outcome_counts
+from ...evaluation.roc import delong, delong_paired
+from ...report.tables import markdown_table
+from ...settings import Settings
+from ...targets import PRESENCE, find_targets
+from ...training.kinds import Kind, kind_of
+from ...training.runs import Run
 
 STUDY_SYSTEM = "vivit_vs_convnext/"
 # What the paper claims, and what follows: a run, the run it is compared with, the claim.

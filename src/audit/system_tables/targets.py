@@ -5,15 +5,15 @@ from typing import Any
 
 import pandas as pd
 
-from ..data.folds import link_patients
-from ..data.prepared import Prepared
-from ..ensemble.target_experiment import TargetMember, score_member
-from ..evaluation.target_scores import LOCATION, SHARES, head_differences
-from ..report.tables import markdown_table
-from ..settings import Settings
-from ..targets import PRESENCE
-from ..training.kinds import kind_of
-from ..training.runs import Run
+from ...data.folds import link_patients
+from ...data.prepared import Prepared
+from ...ensemble.target_experiment import TargetMember, score_member
+from ...evaluation.target_scores import LOCATION, SHARES, head_differences
+from ...report.tables import markdown_table
+from ...settings import Settings
+from ...targets import PRESENCE
+from ...training.kinds import kind_of
+from ...training.runs import Run
 
 DTVIT = "dtvit/stage1/small_"
 # What the paper claims: a run, the run it is compared with, the head that is asked, the claim.
