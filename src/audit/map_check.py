@@ -38,9 +38,9 @@ from ..evaluation.localisation import MapScore, central_map, score_map
 from ..files import read_json, write_json, write_text
 from ..labels import LABELS, SUBTYPES
 from ..models.slice_classifier import build_slice_classifier
-from ..report.explainers import Explained, Explainer
 from ..report.generated import markdown_table
-from ..report.gradcam import map_correlations, with_shuffled
+from ..report.maps.explainers import Explained, Explainer
+from ..report.maps.gradcam import map_correlations, with_shuffled
 from ..settings import load_settings
 from ..training.runs import Run, run_name, runs_of
 from ..training.slices.masks import INSIDE, SOURCES, Masks, open_mask_source

@@ -26,7 +26,7 @@ from src.files import write_csv
 from src.labels import LABELS
 from src.models.cam_targets import CamTarget, as_it_is
 from src.models.slice_classifier import build_slice_classifier
-from src.report.explainers import Explainer
+from src.report.maps.explainers import Explainer
 from src.settings import load_settings
 from src.training.kinds import load_kind
 from src.training.runs import Run

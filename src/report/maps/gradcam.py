@@ -17,9 +17,9 @@ import torch.nn.functional as F
 from scipy.stats import spearmanr
 from torch import nn
 
-from ..errors import UserError
-from ..labels import LABELS
-from ..models.cam_targets import CamTarget, find_cam_targets
+from ...errors import UserError
+from ...labels import LABELS
+from ...models.cam_targets import CamTarget, find_cam_targets
 
 
 class Cams(NamedTuple):

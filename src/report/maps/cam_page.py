@@ -1,6 +1,6 @@
 """Where a trained network finds its evidence: Grad-CAM maps of one fold, on one page to look at.
 
-    python -m src.report.cam_page experiments/demo/stage1/resnet.json --fold 0 --out maps.html
+    python -m src.report.maps.cam_page experiments/demo/stage1/resnet.json --fold 0 --out maps.html
 
 Reads CLEAN_DATA_DIR and the fold's folder below MODEL_DIR. On the page: held-out slices, or of kind video
 held-out studies, of each label in turn the one given the highest probability, and maps of their most probable
@@ -18,27 +18,27 @@ import numpy as np
 import pandas as pd
 from matplotlib.colors import to_hex
 
-from ..command_line import DEVICES, positive, run
-from ..data.prepared import Prepared
-from ..data.target_labels import with_locations
-from ..data.windows import BRAIN, GRAY
-from ..errors import UserError
-from ..evaluation.localisation import TOLERANCE, Localisation, MapScore, score_map, summarise
-from ..files import write_text
-from ..models.cam_targets import find_cam_targets
-from ..settings import load_settings
-from ..targets import KEYS, WHOLE, Unit
-from ..training.engine.devices import choose_device
-from ..training.kinds import kind_of
-from ..training.runs import Run, run_name
-from ..training.slices.masks import SOURCES, open_mask_source
-from ..training.split import labelled_slices, labelled_studies
-from ..training.videos.video_config import VideoConfig
+from ...command_line import DEVICES, positive, run
+from ...data.prepared import Prepared
+from ...data.target_labels import with_locations
+from ...data.windows import BRAIN, GRAY
+from ...errors import UserError
+from ...evaluation.localisation import TOLERANCE, Localisation, MapScore, score_map, summarise
+from ...files import write_text
+from ...models.cam_targets import find_cam_targets
+from ...settings import load_settings
+from ...targets import KEYS, WHOLE, Unit
+from ...training.engine.devices import choose_device
+from ...training.kinds import kind_of
+from ...training.runs import Run, run_name
+from ...training.slices.masks import SOURCES, open_mask_source
+from ...training.split import labelled_slices, labelled_studies
+from ...training.videos.video_config import VideoConfig
+from ..data_overview import is_gray
+from ..pages import render_page
 from .cam_pictures import OUTLINE, gray_picture, heat_gradient, picture_uri, with_map, with_outline
-from .data_overview import is_gray
 from .explainers import EXPLAINERS, Explained, Explainer
 from .gradcam import normalise
-from .pages import render_page
 
 FRAMES_SHOWN = 8  # of a study
 

@@ -9,7 +9,7 @@ import pytest
 from matplotlib.colors import to_rgb
 from PIL import Image
 
-from src.report.cam_pictures import (
+from src.report.maps.cam_pictures import (
     DIMMED,
     HEAT,
     OPACITY,

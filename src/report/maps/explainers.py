@@ -8,16 +8,16 @@ import cv2
 import numpy as np
 import torch
 
-from ..data.prepared import Prepared
-from ..data.square import lay_back
-from ..models.heads import probabilities
-from ..models.slice_classifier import SliceClassifier
-from ..training.sequences.sequence_config import SequenceConfig
-from ..training.slices.masks import Masks
-from ..training.slices.slice_batches import SliceReader, group_batches, middle, plain_batches
-from ..training.slices.slice_config import PixelConfig, SliceConfig
-from ..training.videos.frames import FRAMES
-from ..training.videos.video_config import VideoConfig
+from ...data.prepared import Prepared
+from ...data.square import lay_back
+from ...models.heads import probabilities
+from ...models.slice_classifier import SliceClassifier
+from ...training.sequences.sequence_config import SequenceConfig
+from ...training.slices.masks import Masks
+from ...training.slices.slice_batches import SliceReader, group_batches, middle, plain_batches
+from ...training.slices.slice_config import PixelConfig, SliceConfig
+from ...training.videos.frames import FRAMES
+from ...training.videos.video_config import VideoConfig
 from .gradcam import grad_cam, shuffled_head_correlation
 
 Inputs = list[Any]  # what the network is called with

@@ -15,11 +15,11 @@ from src.data.prepared import Prepared
 from src.errors import UserError
 from src.files import write_json
 from src.labels import LABELS, SUBTYPES
-from src.report import cam_page
-from src.report.cam_page import choose, localise, pictures, remarks
-from src.report.cam_pictures import DIMMED, with_map
-from src.report.explainers import EXPLAINERS, Explained
-from src.report.gradcam import grad_cam
+from src.report.maps import cam_page
+from src.report.maps.cam_page import choose, localise, pictures, remarks
+from src.report.maps.cam_pictures import DIMMED, with_map
+from src.report.maps.explainers import EXPLAINERS, Explained
+from src.report.maps.gradcam import grad_cam
 from src.settings import load_settings
 from src.training.kinds import load_kind
 from src.training.runs import Run

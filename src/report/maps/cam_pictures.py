@@ -7,7 +7,7 @@ from markupsafe import Markup
 from matplotlib.colors import ListedColormap, to_hex
 from matplotlib.figure import Figure
 
-from .run.data_pictures import PIXELS_PER_INCH, data_uri
+from ..run.data_pictures import PIXELS_PER_INCH, data_uri
 
 PIXELS = 320  # side of a picture
 HEAT = ListedColormap(matplotlib.colormaps["turbo"](np.linspace(0.1, 0.88, 256)))  # its ends are dark

@@ -1,0 +1,1 @@
+"""Where a network looks: Grad-CAM of every kind of network, and a page of maps."""
