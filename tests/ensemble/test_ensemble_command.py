@@ -129,6 +129,19 @@ def configure(home, **ensemble):
     return ["ensemble.py", str(experiment), "--settings", str(home / "SETTINGS.json")]
 
 
+def test_pages_of_studies_are_counted_in_the_command_that_makes_them(home, monkeypatch):
+    for flags, said in ((["--study-pages", "9"], ""), (["--study-pages", "2"], " --study-pages 2"), ([], "")):
+        monkeypatch.setattr(sys, "argv", [*configure(home), *flags])
+        runpy.run_path(str(ROOT / "ensemble.py"), run_name="__main__")
+        *_, last = (home / "submission/tiny/commands.txt").read_text().splitlines()
+        assert last.endswith(f"SETTINGS.json{said}")
+        assert f"SETTINGS.json{said}</code></pre>" in (home / "submission/tiny/report.html").read_text()
+    monkeypatch.setattr(sys, "argv", [*configure(home), "--study-pages", "10"])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(ROOT / "ensemble.py"), run_name="__main__")
+    assert end.value.code == 2
+
+
 def test_every_way_to_fill_in_is_one_that_the_configuration_names():
     assert set(GUESSES) == set(FILLINGS)
 

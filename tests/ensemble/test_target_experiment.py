@@ -8,10 +8,12 @@ from src.data.prepared import Prepared
 from src.data.target_labels import target_labels
 from src.ensemble.ensemble_config import EnsembleConfig
 from src.ensemble.gather import experiment_targets
+from src.ensemble.target_experiment import evaluate_target_experiment
 from src.errors import UserError
 from src.files import read_json
 from src.labels import LABELS
 from src.report.run.submission_folder import write_submission_folder
+from src.report.run.target_report import member_triage
 from src.settings import load_settings
 from src.targets import HEMORRHAGE, SITES, find_targets
 from src.training.runs import Run
@@ -73,6 +75,24 @@ def test_runs_on_slices_and_on_studies_stand_side_by_side(settings, tmp_path):
     assert "60 slices" in text and "12 studies" in text and "submission:" not in text
     page = (out / "report.html").read_text()
     assert "x/stage1/studies" in page and "SYNTHETIC" not in page and "not a medical device" in page
+    assert page.count("12 of 12 studies bleed") == 2  # slices 1 and 2 of every study do
+    assert (
+        page.count("roc-") == page.count("pr-") == 0 and page.count("ROC curves of") == 1
+    )  # all studies bleed
+    assert "python prepare_data.py" in page and "fold 1" in page and "all runs" in page
+
+
+def test_triage_of_a_run_is_by_study(settings, tmp_path):
+    def half_bleed(slices):
+        return slices.assign(any=slices["any"].where(slices["study_id"] < "study06", 0))
+
+    rewrite(settings.clean, "slices.parquet", half_bleed)
+    write_runs(settings, "x/stage1/slices", SliceConfig(backbone="resnet18", targets="presence"), right=1)
+    experiment = evaluate_target_experiment(settings, "x", EnsembleConfig(), PRESENCE)
+    found = member_triage(experiment, "x/stage1/slices")
+    assert (found.cases, found.positives) == (12, 6)  # of five slices each
+    assert [(row.cases, row.found) for row in found.read] == [(1, 1), (2, 2), (3, 3), (4, 4), (6, 6)]
+    assert [row.cases for row in found.needed] == [6, 6, 6]
 
 
 def test_both_heads_are_in_the_score_and_in_the_report(settings, tmp_path):
@@ -98,7 +118,9 @@ def test_a_run_that_was_split_by_slice_is_called_a_leak(settings, tmp_path):
     write_runs(settings, "x/stage1/leaky", config, right=1)
     write_submission_folder(settings, tmp_path / "experiments/x", 1)
     assert read_json(settings.submissions / "x/scores.json")["members"]["x/stage1/leaky"]["leaks"]
-    assert "LEAK: split by slice" in (settings.submissions / "x/report.html").read_text()
+    page = (settings.submissions / "x/report.html").read_text()
+    assert "LEAK: split by slice" in page
+    assert 'id="triage"' not in page and "#triage" not in page  # no whole study was held out
 
 
 def test_targets_are_never_mixed(settings):

@@ -59,11 +59,11 @@ def write_target_report(path: Path | str, experiment: TargetExperiment, commands
 
 def member_triage(experiment: TargetExperiment, name: str) -> Triage | None:
     """Studies in the order of what a run says of any bleeding, on held-out data; None where it says nothing
-    of it, or no study bleeds.
+    of it, where no study bleeds, or where slices were split, so that no whole study was held out.
     """
     member = experiment.members[name]
     column = next((column for column in experiment.targets.columns if column in WHOLE), None)
-    if column is None:
+    if column is None or member.leaks:
         return None
     tables, groups = [member.labels[[column]], member.oof[[column]]], member.groups
     if member.unit == "image":
