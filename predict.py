@@ -65,11 +65,9 @@ def predict_test_part(arguments: Namespace) -> None:
     """Step 4 itself."""
     from src.settings import load_settings
     from src.training.launch import predict_runs
-    from src.training.runs import experiment_name
 
     settings = load_settings(arguments.settings)
-    name = experiment_name(arguments.experiment)
-    predict_runs(settings, name, arguments.device, arguments.jobs, arguments.quiet)
+    predict_runs(settings, arguments.experiment, arguments.device, arguments.jobs, arguments.quiet)
 
 
 def load(arguments: Namespace) -> Predictor:

@@ -7,12 +7,12 @@ made from the result, with the words for the data as given.
 """
 
 import json
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..command_line import run
+from ..command_line import argument_parser, run
 from ..errors import UserError
 from ..files import write_text
 from ..report.generated import markdown_table
@@ -109,7 +109,7 @@ def main() -> None:
 
 
 def parse_arguments() -> Namespace:
-    parser = ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser = argument_parser(__doc__)
     parser.add_argument(
         "results", nargs="+", metavar="WORDS=FILE", help="what the data are, and their scores"
     )

