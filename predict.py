@@ -69,11 +69,10 @@ def predict_test_part(arguments: Namespace) -> None:
     from src.ensemble.ensemble_config import named_members
     from src.settings import load_settings
     from src.training.launch import predict_runs
-    from src.training.runs import experiment_name
 
     settings = load_settings(arguments.settings)
-    name, members = experiment_name(arguments.experiment), named_members(arguments.experiment)
-    predict_runs(settings, name, arguments.device, arguments.jobs, arguments.quiet, members)
+    members = named_members(arguments.experiment)
+    predict_runs(settings, arguments.experiment, arguments.device, arguments.jobs, arguments.quiet, members)
 
 
 def load(arguments: Namespace) -> Predictor:

@@ -4,7 +4,6 @@ The members, labels and patients are random with the training set's size and pre
 from them.  Everything runs on one thread and is measured in seconds of CPU time.
 """
 
-import argparse
 import os
 import resource
 import time
@@ -20,6 +19,7 @@ from scipy.special import expit
 from sklearn.metrics import log_loss
 
 from benchmarks.record import record
+from src.command_line import argument_parser
 from src.evaluation.blend import fit_blend
 from src.evaluation.blending.simplex import minimise, negative_log
 from src.evaluation.bootstrap import bootstrap_weighted_log_loss
@@ -31,7 +31,7 @@ EPS = 1e-7
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argument_parser(__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=752_803)
     parser.add_argument("--members", type=int, default=10)
     parser.add_argument("--nested-members", type=int, default=20, help="of the cross-fitted blend")

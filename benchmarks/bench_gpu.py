@@ -32,7 +32,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.record import record
-from benchmarks.timing import ROOT, argument_parser, contest_folder, entry, show
+from benchmarks.timing import ROOT, benchmark_parser, contest_folder, entry, show
 from src.config import load_config
 from src.data.preparation.options import Options
 from src.data.preparation.prepare import prepare
@@ -195,7 +195,7 @@ def main() -> None:
 
 
 def parse_arguments() -> Any:
-    parser = argument_parser(__doc__)
+    parser = benchmark_parser(__doc__)
     add = parser.add_argument
     add("--device", choices=("cuda", "cpu"), default="cuda", help="cpu: to try this file, at tiny sizes")
     add("--configs", nargs="+", type=Path, default=sorted(BASELINE.glob("*.json")), metavar="CONFIG.json")

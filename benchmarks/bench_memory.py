@@ -17,6 +17,7 @@ from typing import Any
 
 from benchmarks.record import record
 from benchmarks.timing import ROOT, entry, show
+from src.command_line import argument_parser
 
 SEQUENCE = "experiments/cnn_lstm/stage1/resnet50_lstm.json"
 RESNEXT = "experiments/resnext_pca_bilstm/stage1/resnext101_{}.json"
@@ -69,7 +70,7 @@ def alone(way: tuple[str, int, dict[str, Any]]) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argument_parser(__doc__.splitlines()[0])
     parser.add_argument("--way", help=argparse.SUPPRESS)
     parser.add_argument("--no-record", action="store_true", help="print only, leave results/bench.json alone")
     arguments = parser.parse_args()

@@ -6,7 +6,6 @@ Both presets, slices a second on the wall, two processes, start of the command i
 reference: pydicom reads and saves the same files in one process. 100 slices/s are asked for.
 """
 
-import argparse
 import statistics
 import subprocess
 import sys
@@ -18,15 +17,14 @@ import pydicom
 
 from benchmarks.record import record
 from benchmarks.timing import ROOT, entry, show
+from src.command_line import argument_parser
 from src.phantom.plan import PRESETS
 
 JOBS = 2
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argument_parser(__doc__)
     parser.add_argument("--studies", type=int, default=100, help="of about 30 slices (default: 100)")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--no-record", action="store_true", help="print only, leave results/bench.json alone")

@@ -13,7 +13,6 @@ read from them.  One thread; studies per second of CPU time.  `same net` is the 
 user trains by default, which projects first and so is a smaller network.
 """
 
-import argparse
 import logging
 import os
 import resource
@@ -31,6 +30,7 @@ import torch
 from torch import nn
 
 from benchmarks.record import record
+from src.command_line import argument_parser
 from src.config import parse_config
 from src.files import file_sha256
 from src.labels import LABELS
@@ -55,7 +55,7 @@ NETS = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argument_parser(__doc__.splitlines()[0])
     parser.add_argument("--full", action="store_true", help="an epoch over all studies of the contest")
     parser.add_argument("--studies", type=int, default=2_000)
     parser.add_argument("--seconds", type=float, default=20.0, help="of training, for each network")

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from src.command_line import argument_parser
+
 ROOT = Path(__file__).resolve().parent.parent
 DEMO, OWN = ROOT / "data" / "demo" / "raw", ROOT / "data" / "bench" / "raw"
 
@@ -53,14 +55,12 @@ def show(entries: list[dict[str, Any]]) -> None:
 
 
 def arguments(description: str | None) -> argparse.Namespace:
-    return argument_parser(description).parse_args()
+    return benchmark_parser(description).parse_args()
 
 
-def argument_parser(description: str | None) -> argparse.ArgumentParser:
+def benchmark_parser(description: str | None) -> argparse.ArgumentParser:
     """The flags every benchmark has."""
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argument_parser(description)
     text = "contest folder to measure on (default: the demo data, or synthetic studies in data/bench)"
     parser.add_argument("--raw", type=Path, default=DEMO, help=text)
     parser.add_argument("--files", type=int, default=1280, help="slices to use at most (default: 1280)")

@@ -16,13 +16,25 @@ from .errors import UserError, failed_access
 DEVICES = ("auto", "cpu", "cuda")
 
 
+def argument_parser(description: str | None) -> argparse.ArgumentParser:
+    """A parser that shows `description`, a docstring, as it is written, and a usage that can be pasted."""
+    return argparse.ArgumentParser(
+        prog=_program(), description=description, formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )  # fmt: skip
+
+
+def _program() -> str:
+    """`python predict.py`, or `python -m src.report.disk`."""
+    module = sys.modules["__main__"].__spec__
+    return f"python {sys.argv[0]}" if module is None else f"python -m {module.name}"
+
+
 def command_line(description: str | None, *, device: bool = False) -> argparse.ArgumentParser:
     """A parser with the flags every script has; `description` is the script's docstring, shown as it is
     written.
     """
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = argument_parser(description)
     parser.add_argument(
         "--settings", default="SETTINGS.json", metavar="FILE", help="folders (default: SETTINGS.json)"
     )

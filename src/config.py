@@ -202,6 +202,10 @@ def _sentence(model: type[StrictModel], values: dict[str, Any], key: Location, i
         return f"{name}: {model.absent[name]}"
     if kind == "extra_forbidden":
         known = known_keys(model, key[:-1], _locate(values, key[:-1])[1])
+        outer, dot, inner = str(key[-1]).partition(".")
+        if dot and outer in known:
+            whole = f"{outer}={json.dumps({inner: value})}"
+            return f"unknown key {name!r}; {outer!r} is given as a whole: --set '{whole}'"
         near = nearest(str(key[-1]), known)
         hint = f"did you mean {near!r}?" if near else f"known keys: {', '.join(known)}"
         return f"unknown key {name!r}; {hint}"

@@ -109,3 +109,25 @@ def test_output_that_nobody_reads_any_more_is_no_error():
     command = f'{sys.executable} -c "{program}" | head -c 1; echo ${{PIPESTATUS[0]}}'
     found = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert (found.stdout, found.stderr) == ("x0\n", "")
+
+
+def help_of(*command):
+    command = [sys.executable, *command, "--help"]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+
+def test_a_usage_line_can_be_pasted():
+    for command in (["-m", "src.report.disk"], ["ensemble.py"]):
+        assert help_of(*command).startswith(f"usage: python {' '.join(command)} [-h] ")
+
+
+def test_every_program_has_its_usage_from_one_place():
+    for file in [*ROOT.glob("*.py"), *ROOT.glob("src/**/*.py"), *ROOT.glob("benchmarks/*.py")]:
+        text = file.read_text(encoding="utf-8")
+        assert "ArgumentParser(" not in text or file == ROOT / "src/command_line.py", file
+
+
+@pytest.mark.parametrize("module", ["src.report.configuration", "src.report.generated"])
+def test_asking_what_writes_the_texts_for_help_writes_nothing(module):
+    shown = help_of("-m", module)
+    assert shown.startswith(f"usage: python -m {module} [-h]") and "wrote" not in shown

@@ -42,6 +42,10 @@ def test_set_overrides_are_json_and_pass_the_same_loader(tmp_path):
             '{"backbone": "resnet18", "augmentation": {"flip": 1.0}}',
             "unknown key 'augmentation.flip'; did you mean",
         ),
+        (
+            '{"backbone": "resnet18", "augmentation.hflip": 1.0}',
+            "'augmentation' is given as a whole: --set 'augmentation={\"hflip\": 1.0}'",
+        ),
         ('{"backbone": "resnet18", "lr": "1e-4"}', 'lr is "1e-4"; expected: number above 0$'),
         ('{"backbone": "resnet18", "epochs": 3.0}', "epochs is 3.0; expected: whole number from 1 up$"),
         ('{"backbone": "resnet18", "channels_last": 1}', "channels_last is 1; expected: true or false$"),

@@ -192,8 +192,8 @@ def test_test_predictions_do_not_depend_on_the_number_of_processes(home):
             "another configuration (lr: 0.002, asked 1.0)",
         ),
         (("train_stage1.py", "{config}", "--set", "learning_rate=1"), "unknown key 'learning_rate'"),
-        (("predict.py", "experiments/nothing"), "no complete run; train experiments/nothing first"),
-        (("ensemble.py", "experiments/nothing"), "no such file"),
+        (("predict.py", "experiments/nothing"), "experiments/nothing: no such experiment; there are: "),
+        (("ensemble.py", "experiments/nothing"), "experiments/nothing: no such experiment; there are: "),
     ],
 )
 def test_a_user_s_mistake_is_one_line_and_exit_code_1(home, arguments, message):

@@ -9,14 +9,14 @@ so the contest's PNGs in circulation were made.
 """
 
 import sys
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pandas as pd
 
-from ..command_line import run
+from ..command_line import argument_parser, run
 from ..data.formats.images import decode_source
 from ..data.preparation.options import Options
 from ..data.readers.table import read
@@ -82,7 +82,7 @@ def main() -> None:
 
 
 def parse_arguments() -> Namespace:
-    parser = ArgumentParser(prog="python -m src.audit.as_pictures", description=__doc__.split("\n")[0])
+    parser = argument_parser(__doc__.split("\n")[0])
     add = parser.add_argument
     add("table", type=Path, metavar="TABLE.csv", help="a row an image, see docs/data_card.md")
     add("--root", type=Path, metavar="FOLDER", help="of the images (default: where the table lies)")

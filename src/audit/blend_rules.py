@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit, logit
 
-from ..command_line import positive, run, start_logging
+from ..command_line import argument_parser, positive, run, start_logging
 from ..ensemble.ensemble_config import EnsembleConfig
 from ..errors import UserError
 from ..evaluation.blend import choose, run_steps, ways
@@ -302,9 +302,7 @@ def drawings(arguments: argparse.Namespace) -> Iterator[tuple[str, Drawing]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argument_parser(__doc__)
     add = parser.add_argument
     add("--patients", type=positive, nargs="+", default=PATIENTS, metavar="N", help="to fit on")
     add("--repeats", type=positive, metavar="N", help="of every population (default: 6,000 / N, 1 to 20)")

@@ -9,7 +9,6 @@ and bleeds of a folder in RSNA's layout stand at the right; such a picture is re
 (but for data/), since nothing made of the contest's pixels may be published.
 """
 
-import argparse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -17,7 +16,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from ..command_line import run
+from ..command_line import argument_parser, run
 from ..data.contest_csv import read_labels
 from ..data.dicom import decode, scan_headers
 from ..data.geometry import positions
@@ -169,11 +168,7 @@ def beside(left: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m src.audit.gallery",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = argument_parser(__doc__)
     add = parser.add_argument
     add("--preset", default="realistic", help="of src.data.phantom (default: realistic)")
     add("--family", default="standard", help="of src.data.phantom (default: standard)")

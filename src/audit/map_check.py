@@ -16,7 +16,7 @@ NeurIPS 2018), 0 where it became flat: a map that stays shows the image, not wha
 those in --out under the first word, with a table beside them.
 """
 
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,7 +28,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from ..command_line import run
+from ..command_line import argument_parser, run
 from ..data.prepared import Prepared
 from ..data.square import Square, extract
 from ..ensemble.answering.evaluate_table import prepare_table
@@ -304,7 +304,7 @@ def main() -> None:
 
 
 def parse_arguments() -> Namespace:
-    parser = ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser = argument_parser(__doc__.split("\n")[0])
     add = parser.add_argument
     add("name", help="of the result in --out")
     add("config", type=Path, metavar="CONFIG.json", help="of a slice classifier of the six labels")

@@ -11,7 +11,7 @@ nothing, 1 to 5 the subtypes in the order of SUBTYPES, 255 bleeding of a kind th
 with the labels and the patient, of BHSD the volume. The pictures are as private as what they are made from.
 """
 
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from ..command_line import run
+from ..command_line import argument_parser, run
 from ..data.formats.images import decode_mask, decode_source
 from ..data.source import BareDicom
 from ..data.windows import BRAIN
@@ -90,7 +90,7 @@ def main() -> None:
 
 
 def parse_arguments() -> Namespace:
-    parser = ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser = argument_parser(__doc__.split("\n")[0])
     parser.add_argument("set", choices=SETS)
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="of the data set, unpacked")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="of the pictures")

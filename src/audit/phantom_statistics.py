@@ -7,7 +7,6 @@ no label depends on is hardly drawn; labels are counted on a grid of 128 pixels,
 labels differ from those of 512.
 """
 
-import argparse
 import sys
 from collections.abc import Callable
 
@@ -15,6 +14,7 @@ import joblib
 import numpy as np
 import pandas as pd
 
+from ..command_line import argument_parser
 from ..labels import LABELS, SUBTYPES
 from ..phantom import contest
 from ..phantom.plan import PRESETS, Preset, StudyPlan, make_plan
@@ -140,7 +140,7 @@ def compare(slices: pd.DataFrame) -> pd.DataFrame:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m src.audit.phantom_statistics")
+    parser = argument_parser(__doc__)
     parser.add_argument("--studies", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--preset", choices=sorted(PRESETS), default="realistic")

@@ -19,7 +19,6 @@ spread evenly over the studies; slices without a head (blank, above the vertex) 
 Intervals: 95 %, bootstrap of patients. The same files, sample size and seed give the same numbers.
 """
 
-import argparse
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,7 +33,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from ..command_line import positive, run
+from ..command_line import argument_parser, positive, run
 from ..data.dicom import decode, scan_headers
 from ..data.geometry import positions
 from ..data.source import DICOM_SUFFIXES, list_files, read_bytes
@@ -398,11 +397,7 @@ def _interval(row: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m src.audit.realism",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = argument_parser(__doc__)
     add = parser.add_argument
     add("--synthetic", type=Path, required=True, help="folder of the synthetic DICOM files")
     add("--real", type=Path, required=True, help="folder of real DICOM files")

@@ -8,13 +8,13 @@ stays.
 """
 
 import json
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from ..command_line import run
+from ..command_line import argument_parser, run
 from ..errors import UserError
 from ..files import read_json, write_text
 from ..report.tables import markdown_table
@@ -121,7 +121,7 @@ def main() -> None:
 
 
 def parse_arguments() -> Namespace:
-    parser = ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser = argument_parser(__doc__)
     parser.add_argument(
         "results", nargs="+", metavar="WORDS=FILE", help="what the data are, and their scores"
     )

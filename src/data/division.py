@@ -55,7 +55,8 @@ class Division:
         """Groups that are divided together."""
         strata = {"labelled patients": np.ones(len(positive), bool)}
         if self.stratified:
-            strata = {f"patients with {self.label}": positive, f"patients without {self.label}": ~positive}
+            label = f"`{self.label}`"
+            strata = {f"patients positive for {label}": positive, f"patients negative for {label}": ~positive}
         for words, chosen in strata.items():
             stratum = positive.index[chosen].to_numpy()
             if min(self._sizes(len(stratum))) < 1:

@@ -21,7 +21,6 @@ Same arguments, same bytes, whatever `--jobs`. An interrupted run is continued b
 one is left alone. Faults of the real set occur at stated rates (`synthetic.plan.Preset`).
 """
 
-import argparse
 import json
 import sys
 from pathlib import Path
@@ -31,6 +30,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from ..command_line import argument_parser
 from ..errors import UserError
 from ..files import atomic_path, file_sha256, read_json, write_csv, write_json, write_parquet
 from ..labels import LABELS, SUBTYPES
@@ -205,7 +205,7 @@ def long_labels(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m src.data.phantom", description=__doc__.split("\n")[0])
+    parser = argument_parser(__doc__.split("\n")[0])
     parser.add_argument("--out", type=Path, required=True, help="folder of the data set")
     parser.add_argument(
         "--studies", type=int, required=True, help="number of studies, train and test together"

@@ -10,6 +10,7 @@ from ..errors import UserError
 from ..evaluation.blend import ALTERNATIVES
 from ..evaluation.blending.adjustments import STEPS
 from ..evaluation.blending.members import SPACES
+from ..training.runs import no_experiment
 
 FILLINGS = ("interpolated", "neighbours", "prior")
 
@@ -78,6 +79,8 @@ class EnsembleConfig(StrictModel):
 def load_ensemble(experiment: Path | str) -> EnsembleConfig:
     """Read ensemble.json from the folder of an experiment, paths made absolute."""
     folder = Path(experiment)
+    if not folder.exists():
+        raise no_experiment(folder)
     if folder.is_dir() and not (folder / "ensemble.json").exists():
         raise UserError(f"{folder / 'ensemble.json'}: no such file; write {{}} there to blend every run")
     config = load_config(EnsembleConfig, folder / "ensemble.json")

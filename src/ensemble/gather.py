@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import pandas as pd
 
@@ -16,7 +17,7 @@ from ..settings import Settings
 from ..targets import Targets
 from ..training.kinds import kind_of
 from ..training.provenance import check_alike, check_data, check_unchanged
-from ..training.runs import Run, runs_of
+from ..training.runs import Run, nothing_complete, runs_of
 from ..training.split import labelled_slices, unlabelled_slices
 from .ensemble_config import EnsembleConfig
 from .external import read_external
@@ -129,10 +130,7 @@ def complete_runs(settings: Settings, name: str, members: Sequence[str] | None) 
     if members is None:
         runs = [run for run in runs_of(settings, name) if run.complete]
         if not runs:
-            raise UserError(
-                f"{settings.models / name}: holds no complete run; train the configurations of "
-                f"experiments/{name}"
-            )
+            raise nothing_complete(settings, Path("experiments") / name)
         return runs
     experiments = dict.fromkeys(member.split("/")[0] for member in members)
     found = [run for experiment in experiments for run in runs_of(settings, experiment)]

@@ -18,6 +18,20 @@ from .pretrained import complete_loads, refuse_another_architecture, run_tensors
 BROKEN = (RuntimeError, KeyError, EOFError, pickle.UnpicklingError, SafetensorError)
 
 
+def check_backbone(name: str) -> None:
+    """UserError for a name that timm does not know, with the nearest ones."""
+    import timm
+
+    architecture = name.split(".")[0]
+    if not timm.is_model(architecture):
+        near = difflib.get_close_matches(architecture, timm.list_models(), n=3, cutoff=0.5)
+        raise UserError(
+            f"backbone {name!r}: not a model of timm {timm.__version__}; nearest: {', '.join(near) or 'none'}"
+        )
+    if architecture != name and name not in (tagged := timm.list_pretrained(f"{architecture}.*")):
+        raise UserError(f"backbone {name!r}: timm has no such weights; it has {', '.join(tagged) or 'none'}")
+
+
 def create_backbone(
     name: str,
     channels: int,
@@ -37,14 +51,7 @@ def create_backbone(
     """
     import timm  # costs seconds; only building a model needs it
 
-    architecture = name.split(".")[0]
-    if not timm.is_model(architecture):
-        near = difflib.get_close_matches(architecture, timm.list_models(), n=3, cutoff=0.5)
-        raise UserError(
-            f"backbone {name!r}: not a model of timm {timm.__version__}; nearest: {', '.join(near) or 'none'}"
-        )
-    if architecture != name and name not in (tagged := timm.list_pretrained(f"{architecture}.*")):
-        raise UserError(f"backbone {name!r}: timm has no such weights; it has {', '.join(tagged) or 'none'}")
+    check_backbone(name)
     options: dict[str, Any] = {"num_classes": 0, "in_chans": channels, **POOLINGS[pooling].options}
     if drop_path:
         options["drop_path_rate"] = drop_path

@@ -9,7 +9,6 @@ packages (17 and 23 MB, Apache-2.0, ml-illustrated/efficientnet_lite0_pytorch_mo
 TensorFlow's weights under the names of efficientnet_pytorch; they are renamed, nothing else.
 """
 
-import argparse
 import importlib
 import re
 import sys
@@ -18,6 +17,7 @@ from pathlib import Path
 
 import torch
 
+from ..command_line import argument_parser
 from ..errors import UserError
 from ..files import atomic_path
 
@@ -74,9 +74,7 @@ def package_file(network: str = "lite0") -> Path:
 def main() -> int:
     from safetensors.torch import save_file
 
-    parser = argparse.ArgumentParser(
-        prog="python -m src.models.lite0_weights", description=__doc__.split("\n")[0]
-    )
+    parser = argument_parser(__doc__.split("\n")[0])
     parser.add_argument("out", type=Path, help="a .safetensors file")
     parser.add_argument("--network", choices=NETWORKS, default="lite0", help="(default: lite0)")
     arguments = parser.parse_args()

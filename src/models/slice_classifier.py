@@ -8,7 +8,7 @@ from pydantic import model_validator
 from torch import nn
 
 from ..config import Count, Fraction, OneOf
-from .backbones import create_backbone
+from .backbones import check_backbone, create_backbone
 from .heads import HiddenHeads, TargetOptions, build_head, prior_logits
 from .pooling import POOLINGS
 from .pretrained import weights_files, weights_record
@@ -182,6 +182,16 @@ def build_encoder(options: ClassifierOptions, pretrained: bool | str | None = No
     return create_backbone(
         options.backbone, options.channels, weights, options.drop_path, options.image_size, options.pooling
     )
+
+
+def check_encoder(options: ClassifierOptions) -> None:
+    """UserError where timm does not know a backbone, before any data are read."""
+    backbone = options.backbone
+    named = [backbone] if isinstance(backbone, str) else []
+    if isinstance(backbone, ScopeformerConfig):
+        named = [trunk.backbone for trunk in backbone.trunks]
+    for name in named:
+        check_backbone(name)
 
 
 def encoder_weights(options: ClassifierOptions) -> dict[str, Any]:

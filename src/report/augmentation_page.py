@@ -20,7 +20,7 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from ..command_line import positive, run
+from ..command_line import argument_parser, positive, run
 from ..config import load_config
 from ..data.prepared import Prepared
 from ..errors import UserError
@@ -229,9 +229,7 @@ def _row(slices: pd.DataFrame, image_id: str) -> int:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = argument_parser(__doc__)
     add = parser.add_argument
     add("config", metavar="CONFIG.json", help="a stage-1 configuration")
     add("--out", type=Path, required=True, metavar="FILE.html")

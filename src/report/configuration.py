@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
+from ..command_line import argument_parser, run
 from ..config_keys import Key, sections
 from ..data.windows import WINDOWS
 from ..ensemble.ensemble_config import EnsembleConfig
@@ -59,6 +60,11 @@ def windows_table() -> str:
     return f"{title}\n\n{markdown_table(('name', 'center', 'width'), rows, 'lrr')}"
 
 
-if __name__ == "__main__":
+def main() -> None:
+    argument_parser(__doc__).parse_args()
     write_text(Path(__file__).resolve().parents[2] / PAGE, page())
     print(f"wrote {PAGE}")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -7,7 +7,6 @@ study.png (one study from below to above), and prints the tables; where no image
 functions serve the run report too.
 """
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ..command_line import run
+from ..command_line import argument_parser, run
 from ..data.prepared import Prepared
 from ..data.volumes import Volumes
 from ..data.windows import BRAIN, GRAY, SUBDURAL
@@ -174,9 +173,7 @@ def _evenly(items: list[str], most: int) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argument_parser(__doc__)
     parser.add_argument("clean", type=Path, help="a folder written by prepare_data.py")
     parser.add_argument("--out", type=Path, required=True, help="folder for tables and pictures")
     parser.add_argument("--verify", action="store_true", help="also check the checksum of every stored slice")

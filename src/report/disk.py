@@ -8,7 +8,6 @@ of probes, and the synthetic probes themselves. Left by killed processes: half-w
 complete runs. Nothing else is deleted, nothing below RAW_DATA_DIR, and nothing while a fold is trained.
 """
 
-import argparse
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -16,6 +15,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..command_line import argument_parser
 from ..command_line import run as run_script
 from ..files import PARTIAL, remove_abandoned
 from ..settings import Settings, SettingsFile, load_settings
@@ -177,9 +177,7 @@ def aligned(rows: Sequence[Sequence[str]], sides: str) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = argument_parser(__doc__)
     parser.add_argument(
         "--settings", default="SETTINGS.json", metavar="FILE", help="folders (default: SETTINGS.json)"
     )

@@ -13,9 +13,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ..command_line import argument_parser, run
 from ..errors import UserError
 from ..files import read_json, write_text
 from ..labels import LABELS
+from ..settings import load_settings
 from .real_scores import real_block, real_line
 from .score_table import SYNTHETIC, ScoreRow, score_rows
 from .structure import directory_structure, listed_files
@@ -188,18 +190,16 @@ def _write(root: Path, path: Path, text: str) -> list[Path]:
     return [path]
 
 
+def main() -> None:
+    argument_parser(__doc__).parse_args()
+    root = Path(__file__).resolve().parents[2]
+    found = {
+        name: load_settings(root / f"experiments/{name}/SETTINGS.json").submissions / name / "scores.json"
+        for name in SYNTHETIC_EXPERIMENTS
+    }
+    for file in update(root, found):
+        print(f"wrote {file}")
+
+
 if __name__ == "__main__":
-    import sys
-
-    from ..settings import load_settings
-
-    ROOT = Path(__file__).resolve().parents[2]
-    try:
-        found = {
-            name: load_settings(ROOT / f"experiments/{name}/SETTINGS.json").submissions / name / "scores.json"
-            for name in SYNTHETIC_EXPERIMENTS
-        }
-        for file in update(ROOT, found):
-            print(f"wrote {file}")
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    run(main)

@@ -44,6 +44,10 @@ class Kind:
     outputs: Callable[..., tuple[pd.DataFrame, np.ndarray]] | None = None
     # (config, pretrained=None): the network of what reads pixels
     build: Callable[..., torch.nn.Module] | None = None
+    # (config): UserError where it names what does not exist, whatever the data are
+    check: Callable[[Any], None] | None = None
+    # (run, prepared, config): the runs that a fold reads; UserError where one is not fit to be read
+    inputs: Callable[[Run, Prepared, Any], Any] | None = None
 
 
 def load_kind(name: str) -> Kind:
@@ -67,9 +71,12 @@ def set_flags(run: Run, file: Path) -> str:
 def load_run_config(
     path: Path | str, stage: str, overrides: Sequence[str] = ()
 ) -> tuple[Kind, TrainingConfig]:
-    """A configuration below experiments/ and the kind it is of."""
+    """A configuration below experiments/ and the kind it is of; UserError also for an unknown backbone."""
     kind = load_kind(_name(read_values(path, overrides), stage, path))
-    return kind, load_config(kind.config, path, overrides)
+    config = load_config(kind.config, path, overrides)
+    if kind.check is not None:
+        kind.check(config)
+    return kind, config
 
 
 def key_listing(stage: str) -> str:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import time
 from argparse import Namespace
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import joblib
@@ -24,7 +26,7 @@ from .engine import distributed
 from .engine.devices import choose_device, prepare_torch
 from .kinds import Kind, kind_of, load_run_config
 from .provenance import check_geometry, check_unchanged, is_done
-from .runs import Loaded, Run, folds_of, run_name, runs_of
+from .runs import Loaded, Run, experiment_name, folds_of, nothing_complete, run_name, runs_of
 from .split import Part, unlabelled_part
 
 log = logging.getLogger("ich")
@@ -40,17 +42,23 @@ def train_folds(script: str, arguments: Namespace, stage: str) -> None:
     """
     if parent := os.environ.pop(PARENT, None):
         threading.Thread(target=_stop_without, args=(int(parent),), daemon=True).start()
-    settings = load_settings(arguments.settings)
+    settings, name = load_settings(arguments.settings), run_name(arguments.config)
+    if (own := name.split("/")[1]) != stage:
+        raise UserError(
+            f"{arguments.config}: is of {own}; run: python train_{own}.py {shlex.join(sys.argv[1:])}"
+        )
     kind, config = load_run_config(arguments.config, stage, arguments.overrides)
     prepared = Prepared(settings.clean)
     device = prepare_torch(arguments.device)
     todo = []
-    for run in asked_runs(settings, prepared, run_name(arguments.config), arguments.fold):
+    for run in asked_runs(settings, prepared, name, arguments.fold):
         if is_done(run, config, prepared):
             run.remove_checkpoints()  # a kill may have come between its last file and this
             log.info("%s: complete", run)
         else:
             todo.append(run)
+    if todo and kind.inputs is not None:
+        kind.inputs(todo[0], prepared, config)  # said once, not by every fold
     if len(todo) > 1 and arguments.jobs > 1 and device.type == "cpu" and not distributed.launched():
         in_processes(todo, [script, *sys.argv[1:]], arguments.jobs)
         return
@@ -87,7 +95,7 @@ def train_together(
 
 def predict_runs(
     settings: Settings,
-    experiment: str,
+    experiment: Path | str,
     device_name: str,
     jobs: int,
     quiet: bool,
@@ -99,19 +107,18 @@ def predict_runs(
     The prepared data may be others than the runs were trained on, if their slices were prepared the same way.
     On a CPU `jobs` folds at once, each in a process with one thread; a GPU takes one after the other.
     """
-    elsewhere = [name for name in members or () if not name.startswith(f"{experiment}/")]
-    runs = [run for run in runs_of(settings, experiment) if run.complete]
-    runs += [run for name in _with_members(settings, elsewhere) for run in folds_of(settings, name)]
+    name = experiment_name(experiment)
+    elsewhere = [member for member in members or () if not member.startswith(f"{name}/")]
+    runs = [run for run in runs_of(settings, name) if run.complete]
+    runs += [run for member in _with_members(settings, elsewhere) for run in folds_of(settings, member)]
     if not runs:
-        raise UserError(
-            f"{settings.models / experiment}: no complete run; train experiments/{experiment} first"
-        )
+        raise nothing_complete(settings, Path(experiment))
     prepared = Prepared(settings.clean)
     for run in runs:
         check_unchanged(run)
         check_geometry(run, prepared)
     predict_part(runs, unlabelled_part(prepared), device_name, jobs, quiet)
-    log.info("%d folds of %s have their test predictions", len(runs), experiment)
+    log.info("%d folds of %s have their test predictions", len(runs), name)
 
 
 def _with_members(settings: Settings, names: Sequence[str]) -> list[str]:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import torch
 import torch.nn.functional as F
+from pydantic import model_validator
 
 from ..config import NotNegative, OneOf, StrictModel
 from ..labels import LABEL_WEIGHTS, LABELS, WEIGHT_SUM
@@ -126,6 +127,12 @@ class LossOptions(StrictModel):
     """weight of the presence's loss, where the location is a target too"""
     location_weight: NotNegative = 1.0
     """weight of the location's loss, where that is a target"""
+
+    @model_validator(mode="after")
+    def _gamma_has_effect(self) -> "LossOptions":
+        if self.loss != "focal" and self.focal_gamma != type(self).model_fields["focal_gamma"].default:
+            raise ValueError(f"focal_gamma: has no effect on the loss {self.loss}; leave it out")
+        return self
 
 
 def build_loss(options: LossOptions, targets: Targets = HEMORRHAGE) -> Loss:

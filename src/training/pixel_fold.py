@@ -20,7 +20,7 @@ from ..evaluation.target_scores import scores_of
 from ..files import parquet_made_from
 from ..models.heads import probability_frame
 from ..models.pretrained import OF_RUN
-from ..models.slice_classifier import encoder_files, encoder_weights
+from ..models.slice_classifier import check_encoder, encoder_files, encoder_weights
 from ..targets import KEYS, Unit
 from .engine import distributed
 from .engine.curves import curve_writer
@@ -61,6 +61,8 @@ class PixelKind:
             partial(predict_test, self),
             partial(outputs, self),
             self.build,
+            check_encoder,
+            lambda run, prepared, config: with_weights_of_runs(config, run)[1],
         )
 
 

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from ..config import Model, StrictModel, load_config, read_values
+from ..config_keys import nearest
 from ..errors import UserError
 from ..files import (
     atomic_path,
@@ -86,9 +87,16 @@ class Run:
     @property
     def command(self) -> str:
         """What trains this fold, with the --set it was trained with where it has been."""
+        return self._command(f" --fold {self.fold}")
+
+    @property
+    def command_of_every_fold(self) -> str:
+        """What trains all folds of its run, with the --set that this one was trained with."""
+        return self._command("")
+
+    def _command(self, fold: str) -> str:
         file = Path(f"experiments/{self.name}.json")
-        flags = f"{self._set_flags(file)} --fold {self.fold}{self.settings.flag}"
-        return f"python train_{self.stage}.py {file}{flags}"
+        return f"python train_{self.stage}.py {file}{self._set_flags(file)}{fold}{self.settings.flag}"
 
     def _set_flags(self, file: Path) -> str:
         if not file.exists() or not (self.folder / "config.json").exists():
@@ -346,6 +354,24 @@ def experiment_name(experiment: Path | str) -> str:
     if path.suffix == ".json" or not path.name:
         raise UserError(f"{experiment}: is not the folder of an experiment, such as experiments/demo")
     return path.name
+
+
+def no_experiment(folder: Path) -> UserError:
+    """That there is no such experiment, with the nearest one."""
+    known = sorted(path.name for path in folder.parent.glob("*/")) if folder.parent.is_dir() else []
+    near = nearest(folder.name, known)
+    hint = f"did you mean {folder.parent / near}?" if near else f"there are: {', '.join(known) or 'none'}"
+    return UserError(f"{folder}: no such experiment; {hint}")
+
+
+def nothing_complete(settings: Settings, folder: Path) -> UserError:
+    """That an experiment has no complete run, and what trains one."""
+    models = settings.models / folder.name
+    if not folder.is_dir() and not models.is_dir():
+        return no_experiment(folder)
+    configs = sorted(folder.glob("stage1/*.json"))
+    such = f", such as: python train_stage1.py {configs[0]}{settings.flag}" if configs else ""
+    return UserError(f"{models}: holds no complete run; train the configurations of {folder}{such}")
 
 
 def runs_of(settings: Settings, experiment: str, stage: str = "*") -> list[Run]:

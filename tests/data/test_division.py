@@ -88,12 +88,12 @@ def test_too_few_patients_of_a_kind_are_named(clean):
     prepared = Prepared(clean)
     prepared.slices = only(2)(prepared.slices.copy())
     with pytest.raises(
-        UserError, match=r"^2 patients with any \(linked .* too few for a test, a validation and"
+        UserError, match=r"^2 patients positive for `any` \(linked .* too few for a test, a validation and"
     ):
         Division(HEMORRHAGE, "any").draw(prepared, 0)
     assert len(Division(HEMORRHAGE, "any", stratified=False).draw(prepared, 0)) == 82
     prepared.slices = only(0)(prepared.slices)
-    with pytest.raises(UserError, match=r"^0 patients with any"):
+    with pytest.raises(UserError, match=r"^0 patients positive for `any`"):
         Division(HEMORRHAGE, "any").draw(prepared, 0)
 
 

@@ -179,7 +179,11 @@ def test_a_damaged_run_says_how_to_get_it_back(home, tmp_path):
         ),
         ((A, B), {"label": "presence"}, "--label presence: the targets hemorrhage have epidural, "),
         ((A, B), {"replicates": 1}, "--replicates 1: one run says nothing of the next; give 2 at least"),
-        ((A, B), {"label": "epidural"}, "patients with epidural .*: too few .* change --label or the shares"),
+        (
+            (A, B),
+            {"label": "epidural"},
+            "positive for `epidural` .*: too few .* change --label or the shares",
+        ),
         ((A, "tiny/stage1/none"), {}, "none.json: no such file; present there: .*video.json"),
     ],
 )

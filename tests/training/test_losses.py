@@ -72,6 +72,11 @@ def test_focal_loss_is_its_definition(gamma):
     )
 
 
+def test_an_option_without_effect_on_the_loss_is_refused():
+    with pytest.raises(ValueError, match="focal_gamma: has no effect on the loss bce; leave it out"):
+        LossOptions(loss="bce", focal_gamma=1.0)
+
+
 @pytest.mark.parametrize("name", LOSSES)
 def test_every_loss_of_a_configuration_falls_as_predictions_improve(name):
     loss = build_loss(LossOptions(loss=name))

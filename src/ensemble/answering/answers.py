@@ -101,6 +101,8 @@ class TrainedExperiment:
         self.blend = read_blend(settings.submissions / name)
         members = None if self.blend is None else list(self.blend.weights.index)
         self.runs = complete_runs(settings, name, members)
+        if self.blend is None:
+            log.warning("%s has no blend, so the mean of the members answers; ensemble.py fits one", name)
         self.loaded: Loaded | None = {} if keep else None
         for member in self.members:
             check_alike(self.folds(member))
@@ -203,13 +205,12 @@ class TrainedExperiment:
 
 
 def read_blend(folder: Path) -> Blend | None:
-    """The blend that ensemble.py left in the folder of an experiment; None, and a word, where it left none.
+    """The blend that ensemble.py left in the folder of an experiment; None where it left none.
 
     One with members that were predicted elsewhere can say nothing of other data: UserError.
     """
     path = folder / "blend.json"
     if not path.exists():
-        log.warning("%s: no such file, so the mean of the members answers; ensemble.py fits a blend", path)
         return None
     with reading(path):
         blend = Blend.from_dict(read_json(path))

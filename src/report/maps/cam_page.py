@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.colors import to_hex
 
-from ...command_line import DEVICES, positive, run
+from ...command_line import DEVICES, argument_parser, positive, run
 from ...data.prepared import Prepared
 from ...data.target_labels import with_locations
 from ...data.windows import BRAIN, GRAY
@@ -198,9 +198,7 @@ def main() -> None:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = argument_parser(__doc__)
     add = parser.add_argument
     add("config", metavar="CONFIG.json", help="of stage 1; its path names the run")
     add("--fold", type=int, required=True, metavar="K", help="the fold whose network is explained")

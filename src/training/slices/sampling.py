@@ -4,6 +4,7 @@ from typing import Annotated
 
 import numpy as np
 import pandas as pd
+from pydantic import model_validator
 
 from ...config import Count, Fraction, NotNegative, OneOf, StrictModel
 from ...data.prepared import Prepared
@@ -118,6 +119,13 @@ class SamplingOptions(StrictModel):
     replication: Annotated[str, OneOf(("none", "minority", "paper"))] = "none"
     """copies of rare classes of presence and location; minority: in the training part; paper: before a split
     by slice, which leaks"""
+
+    @model_validator(mode="after")
+    def _count_has_effect(self) -> "SamplingOptions":
+        changed = self.slices_per_study != type(self).model_fields["slices_per_study"].default
+        if changed and not issubclass(SAMPLINGS[self.sampling], PerStudy):
+            raise ValueError(f"slices_per_study: has no effect on sampling {self.sampling}; leave it out")
+        return self
 
 
 def brain_areas(prepared: Prepared, slices: pd.DataFrame) -> np.ndarray:

@@ -2,6 +2,6 @@
 
 from ..kinds import Kind
 from .stacker_config import StackerConfig
-from .study_fold import predict_test_studies, train_stacker_fold
+from .study_fold import member_runs, predict_test_studies, train_stacker_fold
 
-KIND = Kind(StackerConfig, train_stacker_fold, predict_test_studies)
+KIND = Kind(StackerConfig, train_stacker_fold, predict_test_studies, inputs=member_runs)

@@ -202,12 +202,14 @@ def member_runs(run: Run, prepared: Prepared, config: StackerConfig) -> dict[str
     """
     folds = sorted(prepared.folds["fold"].unique())
     members = {name: [Run(name, int(fold), run.settings) for fold in folds] for name in config.members}
-    missing = [stage1 for runs in members.values() for stage1 in runs if not stage1.complete]
-    if missing:
-        commands = "; ".join(stage1.command for stage1 in missing)
-        raise UserError(
-            f"{run.name}: needs every fold of its members; missing {len(missing)}, run: {commands}"
+    missing = {name: [r for r in runs if not r.complete] for name, runs in members.items()}
+    if lacking := {name: runs for name, runs in missing.items() if runs}:
+        named = "; ".join(
+            f"{name} fold {', '.join(str(r.fold) for r in runs)}" for name, runs in lacking.items()
         )
+        models = [next((r for r in members[name] if r.complete), members[name][0]) for name in lacking]
+        commands = " && ".join(model.command_of_every_fold for model in models)
+        raise UserError(f"{run.name}: needs every fold of its members; missing: {named}; run: {commands}")
     for stage1 in chain.from_iterable(members.values()):
         check_data(stage1, prepared)
         check_unchanged(stage1)

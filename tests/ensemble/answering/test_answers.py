@@ -194,7 +194,7 @@ def test_what_cannot_be_answered_is_named_with_its_remedy(trained, elsewhere, tm
     write_clean(tmp_path / "large", size=128)
     with pytest.raises(UserError, match="size 64, here 128; prepare these data"):
         TrainedExperiment(settings, "tiny", "cpu").predict(Prepared(tmp_path / "large"))
-    with pytest.raises(UserError, match="holds no complete run; train"):
+    with pytest.raises(UserError, match="experiments/nothing: no such experiment"):
         TrainedExperiment(settings, "nothing", "cpu")
     values = read_json(settings.submissions / "tiny/blend.json")
     values["weights"]["external/friend"] = values["weights"]["tiny/stage1/a"]

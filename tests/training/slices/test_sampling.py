@@ -117,3 +117,10 @@ def test_orders_are_a_function_of_the_epoch_alone(slices):
     later = sampler.order(3)
     sampler.order(1)
     np.testing.assert_array_equal(sampler.order(3), later)
+
+
+def test_slices_per_study_is_refused_where_studies_give_all_they_have():
+    with pytest.raises(
+        ValueError, match="slices_per_study: has no effect on sampling balanced; leave it out"
+    ):
+        SamplingOptions(sampling="balanced", slices_per_study=5)

@@ -401,7 +401,7 @@ def test_an_in_fold_stacker_predicts_the_test_part_by_its_own_network(home):
 
 def test_a_member_that_is_incomplete_names_its_command(home):
     (Run(MEMBERS[1], 2, home).folder / "metrics.json").unlink()
-    with pytest.raises(UserError, match=r"missing 1, run: python train_stage1.py .*/b.json --fold 2"):
+    with pytest.raises(UserError, match=r"missing: x/stage1/b fold 2; run: python train_stage1.py .*/b.json"):
         fit(home)
 
 
