@@ -10,7 +10,7 @@ export SETTINGS   := $(EXPERIMENT)/SETTINGS.json
 export FOLD JOBS
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: run demo-data test faults test-long lint format systems systems-full bench results clean
+.PHONY: run demo-data test faults test-long mutation verify lint format systems systems-full bench results clean
 
 run: $(VENV)/core demo-data
 	PREPARE_FLAGS="--size 256 --crop --folds 3" bash steps/1_prepare_data.sh
@@ -30,6 +30,14 @@ faults: $(VENV)/all
 	ICH_FAULTS=long python -m pytest tests/faults
 
 test-long: test faults
+
+# Small mistakes put into the source, and whether its tests notice; hours, goes on where it was stopped.
+mutation: $(VENV)/all
+	python -m tests.mutation
+
+# A recorded small experiment computed again and compared: two minutes on a processor core of its own.
+verify: $(VENV)/core
+	python -m src.audit.verify --jobs $(JOBS)
 
 lint: $(VENV)/all
 	ruff check .
