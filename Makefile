@@ -65,10 +65,16 @@ results: $(VENV)/core
 clean:
 	rm -rf data/demo submissions/demo .pytest_cache .ruff_cache .mypy_cache
 
+# Whether requirements.lock is for this machine: it has hashes of one platform's files, of the index alone.
+KIND := import platform as p, sys; print(p.system(), p.machine(), *sys.version_info[:2])
+LOCK_FITS = test "$$($(BIN)/python -c '$(KIND)')" = "Linux x86_64 3 11" && \
+	! $(BIN)/python -m pip config list | grep -qE "find-links|index-url|constraint"
+
 # An environment is complete when its mark is newer than the lists it was made from.
-$(VENV)/core: requirements.txt
+$(VENV)/core: requirements.txt requirements.lock
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --disable-pip-version-check -q -r requirements.txt
+	if $(LOCK_FITS); then list="--require-hashes -r requirements.lock"; else list="-r requirements.txt"; fi; \
+	$(BIN)/python -m pip install --disable-pip-version-check -q $$list
 	touch $@
 
 $(VENV)/all: requirements-dev.txt requirements-extra.txt $(VENV)/core
