@@ -11,7 +11,7 @@ export SETTINGS   := $(EXPERIMENT)/SETTINGS.json
 export FOLD JOBS
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: run demo-data test faults test-long lint format systems systems-full bench results clean
+.PHONY: run demo-data test faults test-long mutation verify lint format systems systems-full bench results clean
 
 run: $(VENV)/core demo-data
 	PREPARE_FLAGS="--size 256 --crop --folds 3" bash steps/1_prepare_data.sh
@@ -31,6 +31,14 @@ faults: $(VENV)/all
 	ICH_FAULTS=long python -m pytest tests/faults
 
 test-long: test faults
+
+# Small mistakes put into the source, and whether its tests notice; hours, goes on where it was stopped.
+mutation: $(VENV)/all
+	python -m tests.mutation
+
+# A recorded small experiment computed again and compared: two minutes on a processor core of its own.
+verify: $(VENV)/core
+	python -m src.audit.verify --jobs $(JOBS)
 
 lint: $(VENV)/all
 	ruff check .
@@ -67,10 +75,16 @@ results: $(VENV)/core
 clean:
 	rm -rf data/demo submissions/demo .pytest_cache .ruff_cache .mypy_cache
 
+# Whether requirements.lock is for this machine: it has hashes of one platform's files, of the index alone.
+KIND := import platform as p, sys; print(p.system(), p.machine(), *sys.version_info[:2])
+LOCK_FITS = test "$$($(BIN)/python -c '$(KIND)')" = "Linux x86_64 3 11" && \
+	! $(BIN)/python -m pip config list | grep -qE "find-links|index-url|constraint"
+
 # An environment is complete when its mark is newer than the lists it was made from.
-$(VENV)/core: requirements.txt
+$(VENV)/core: requirements.txt requirements.lock
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --disable-pip-version-check -q -r requirements.txt
+	if $(LOCK_FITS); then list="--require-hashes -r requirements.lock"; else list="-r requirements.txt"; fi; \
+	$(BIN)/python -m pip install --disable-pip-version-check -q $$list
 	touch $@
 
 $(VENV)/all: requirements-dev.txt requirements-extra.txt $(VENV)/core

@@ -5,7 +5,7 @@
 
 A mutant lives in memory only: an import hook gives it in place of its module to a process that is forked for
 it. It is killed by a test that fails or by needing five times the processor time. The tests of a module are
-those that import it, the quickest first. Results: results/mutation.json.
+the nearest files that import it, the quickest first. Results: results/mutation.json.
 """
 
 import argparse
@@ -30,7 +30,8 @@ ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ("training", "models", "evaluation", "ensemble")
 RESULTS = ROOT / "results/mutation.json"
 SEED, MUTANTS = 2026, 320
-BUDGET = 20.0  # seconds of processor time that a module's tests may take, the quickest is run in any case
+NEAREST = 4  # test files that are run for a module, at most
+LONGEST_FILE = 8.0  # seconds of processor time; a longer file is run only where there is no other
 LONGEST = 900.0  # seconds by the clock, for a test that waits
 
 COMPARISONS = {
@@ -157,7 +158,9 @@ def candidates(path: str) -> list[str]:
     ways = (rf"\b{module}\b", rf"from {re.escape(package)} import .*\b{name}\b")
     found = [test for test, text in tests_by_text().items() if any(re.search(way, text) for way in ways)]
     folder = str(Path(path).parent).replace("src", "tests", 1)
-    return found or [test for test in tests_by_text() if str(Path(test).parent) == folder]
+    inside = [test for test in tests_by_text() if str(Path(test).parent) == folder]
+    nearest = sorted(found, key=lambda test: (Path(test).stem != f"test_{name}", test not in inside))
+    return nearest or inside
 
 
 def in_fork(action: Callable[[], int], seconds: float | None = None) -> tuple[str, float]:
@@ -198,18 +201,16 @@ def run_tests(tests: list[str], mutant: Mutant | None = None) -> int:
 @cache
 def seconds_of(test: str) -> float | None:
     """Processor time of a test file without a mutant; None where it does not pass."""
-    outcome, seconds = in_fork(lambda: run_tests([test]), 300)
+    outcome, seconds = in_fork(lambda: run_tests([test]), 40)
     return seconds if outcome == "passed" else None
 
 
+@cache
 def chosen_tests(path: str) -> tuple[list[str], float]:
-    timed = sorted((s, test) for test in candidates(path) if (s := seconds_of(test)) is not None)
-    chosen, total = [], 0.0
-    for seconds, test in timed:
-        if not chosen or total + seconds <= BUDGET:
-            chosen.append(test)
-            total += seconds
-    return chosen, total
+    nearest = candidates(path)[:NEAREST]
+    timed = sorted((s, test) for test in nearest if (s := seconds_of(test)) is not None)
+    chosen = [(s, test) for s, test in timed if s <= LONGEST_FILE] or timed[:1]
+    return [test for _, test in chosen], sum(s for s, _ in chosen)
 
 
 def outcome_of(mutant: Mutant) -> str:

@@ -76,6 +76,11 @@ def _content(path: Path) -> object:
     return data
 
 
+def assert_same(found: dict[str, object], expected: dict[str, object]) -> None:
+    assert found.keys() == expected.keys()
+    assert [name for name in expected if found[name] != expected[name]] == []
+
+
 def check_visible(home: Path) -> None:
     """Whatever is not hidden is whole: tables can be read, marks of completeness hold what they promise."""
     for path in (home / "model").rglob("*.parquet"):

@@ -13,27 +13,12 @@ from collections import Counter
 import pytest
 
 from tests.faults.forms import long_form, record_faults
-from tests.faults.killing import artefacts, check_visible, finish, lost_steps, start, warm_up
-from tests.faults.steps import CONFIGS, STEPS, copy_home, write_home
+from tests.faults.killing import artefacts, assert_same, check_visible, finish, lost_steps, start
+from tests.faults.steps import CONFIGS, STEPS, copy_home
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 KILLS = 20 if long_form() else 2
 INTERVAL = max(values.get("checkpoint_steps", 0) for values in CONFIGS.values())
-
-
-@pytest.fixture(scope="module")
-def stages(tmp_path_factory):
-    """Step -> a home as it was before that step, the artefacts after it, and the seconds it took."""
-    folder = tmp_path_factory.mktemp("kills")
-    home = folder / "home"
-    write_home(home)
-    warm_up()
-    found = {}
-    for step in STEPS:
-        before = copy_home(home, folder / f"before_{step}")
-        seconds, _ = finish(home, step)
-        found[step] = before, artefacts(home), seconds
-    return found
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -84,8 +69,3 @@ def test_killed_between_any_two_files_it_ends_as_if_it_had_not_been(stages, tmp_
     finish(home, step)
     assert_same(artefacts(home), expected)
     record_faults("kills in place of a change of files", step, {"SIGKILL": killed})
-
-
-def assert_same(found, expected):
-    assert found.keys() == expected.keys()
-    assert [name for name in expected if found[name] != expected[name]] == []
