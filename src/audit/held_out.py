@@ -185,9 +185,7 @@ def of_strangers(file: Path, run: HeldOut) -> HeldOut:
     table = pd.read_csv(file, dtype={"id": str})
     p = table[table["level"] == "slice"].set_index("id")[list(LABELS)]
     if missing := run.p.index.difference(p.index).tolist():
-        raise UserError(
-            f"{file}: has no slice {missing[0]}; give predictions of the same data"
-        )
+        raise UserError(f"{file}: has no slice {missing[0]}; give predictions of the same data")
     other = run.part(run.p.index)
     other.name, other.p = file.stem, p.loc[run.p.index]
     return other
