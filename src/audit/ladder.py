@@ -105,7 +105,7 @@ def nested(truth: HeldOut, members: Mapping[str, pd.DataFrame], steps: Sequence[
 
 def held_out(name: str, settings: Settings, prepared: Prepared) -> HeldOut:
     """A run's predictions of the one fold that every step has."""
-    return HeldOut(name, settings, prepared).part(Run(name, FOLD, settings).predictions("oof").index)
+    return HeldOut.of(name, settings, prepared).part(Run(name, FOLD, settings).predictions("oof").index)
 
 
 def _row(

@@ -55,7 +55,7 @@ def test_every_number_of_a_run_that_is_right_by_nine_tenths(settings):
 def test_the_baseline_is_what_the_training_slices_say_of_the_held_out_ones(settings):
     prepared = Prepared(settings.clean)
     training, _ = split_fold(prepared, 0)
-    constant = HeldOut(GOOD, settings, prepared).constant
+    constant = HeldOut.of(GOOD, settings, prepared).constant
     expected = training[list(LABELS)].mean().astype(float)
     pd.testing.assert_series_equal(constant.iloc[0].astype(float), expected, check_names=False)
 
@@ -71,7 +71,7 @@ def test_runs_are_compared_on_the_same_slices_and_studies(settings):
 
 
 def test_what_strangers_say_of_the_same_slices_is_compared_too(settings, tmp_path):
-    labels = HeldOut(GOOD, settings, Prepared(settings.clean)).labels
+    labels = HeldOut.of(GOOD, settings, Prepared(settings.clean)).labels
     said = (labels * 0.6 + 0.2).rename_axis("id").reset_index().assign(level="slice")
     file = tmp_path / "predictions.csv"
     said.sample(frac=1, random_state=0).to_csv(file, index=False)
