@@ -10,6 +10,7 @@ intervals are 95 % and draw patients, those of a study's AUC are DeLong's. The t
 patients are judged on the other half.
 """
 
+import json
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -34,7 +35,7 @@ from ..evaluation.labelled_scores import Labelled
 from ..evaluation.metrics import constant_predictions, prevalence, study_maximum
 from ..evaluation.operating import RATES, threshold_at_sensitivity, threshold_at_specificity
 from ..evaluation.reliability import calibration_sums, error_from_sums
-from ..files import write_json
+from ..files import write_text
 from ..labels import LABELS
 from ..settings import Settings, load_settings
 from ..training.runs import Run
@@ -221,11 +222,23 @@ def evidence(
     }
 
 
+def lines_of(found: Mapping[str, Any]) -> str:
+    """JSON with a line for each row and comparison, six digits a number."""
+    text = json.dumps(found, allow_nan=False)
+    short = json.loads(text, parse_float=lambda digits: float(f"{float(digits):.6g}"))
+    parts = [
+        f'"{key}": [\n' + ",\n".join(json.dumps(one) for one in value) + "\n]"
+        if isinstance(value, list) else f'"{key}": {json.dumps(value)}'
+        for key, value in short.items()
+    ]  # fmt: skip
+    return "{\n" + ",\n".join(parts) + "\n}\n"
+
+
 def main() -> None:
     arguments = parse_arguments()
     settings = load_settings(arguments.settings)
     found = evidence(arguments.runs, arguments.against, settings, arguments.strangers)
-    write_json(arguments.out, found)
+    write_text(arguments.out, lines_of(found))
     print(f"wrote {arguments.out}; python -m src.report.generated makes its tables")
 
 
