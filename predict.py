@@ -30,7 +30,8 @@ experiment, that every member is compared with, pair by pair.
 
 --evaluate: the same for every image of a table, without a step before: a row an image, `path` or `image_id`
 (a file below --root), labels, and where known patient_id, study_id, position_mm, window_center, window_width
-(all columns: docs/data_card.md). predictions.csv and scores.json go to --out.
+(all columns: docs/data_card.md). predictions.csv, scores.json and scores.html go to --out, with scores by
+slice step, padding and scanner format where these are known.
 """
 
 from __future__ import annotations
@@ -139,13 +140,17 @@ def score_labelled(arguments: Namespace) -> None:
 def evaluate(arguments: Namespace) -> None:
     """Files in --out."""
     from src.ensemble.answering.evaluate_table import evaluate_table, text_of
+    from src.files import write_text
+    from src.report.transfer_page import evaluation_page
 
     predictor = load(arguments)  # it holds the folder of an opened bundle
     scores = evaluate_table(
         predictor.experiment, arguments.evaluate, arguments.root, arguments.out, arguments.jobs
     )
+    name, table = predictor.experiment.name, arguments.evaluate
+    write_text(arguments.out / "scores.html", evaluation_page(name, table.name, scores))
     if not arguments.quiet:
-        print(f"{text_of(scores)}\nscores: {arguments.out / 'scores.json'}")
+        print(f"{text_of(scores)}\nscores: {arguments.out / 'scores.json'}, with scores.html beside it")
 
 
 def parse_arguments() -> Namespace:

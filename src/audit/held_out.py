@@ -10,8 +10,10 @@ intervals are 95 % and draw patients, those of a study's AUC are DeLong's. The t
 patients are judged on the other half.
 """
 
+import json
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,35 +35,50 @@ from ..evaluation.labelled_scores import Labelled
 from ..evaluation.metrics import constant_predictions, prevalence, study_maximum
 from ..evaluation.operating import RATES, threshold_at_sensitivity, threshold_at_specificity
 from ..evaluation.reliability import calibration_sums, error_from_sums
-from ..files import write_json
+from ..files import write_text
 from ..labels import LABELS
 from ..settings import Settings, load_settings
 from ..training.runs import Run
 from ..training.split import labelled_slices, split_fold
 
 
+@dataclass(frozen=True)
 class HeldOut:
-    """A run's held-out probabilities over its complete folds, with what is known of their slices."""
+    """A run's held-out probabilities over its complete folds, with what is known of their slices: all by
+    image_id, in one order.
+    """
 
-    def __init__(self, name: str, settings: Settings, prepared: Prepared):
+    name: str
+    folds: list[int]
+    p: pd.DataFrame
+    labels: pd.DataFrame
+    study_of: pd.Series
+    patients: pd.Series  # linked ones as one
+    constant: pd.DataFrame  # the prevalence of the training slices of each fold
+
+    @classmethod
+    def of(cls, name: str, settings: Settings, prepared: Prepared) -> "HeldOut":
+        """UserError where no fold is complete."""
         folds = sorted(prepared.folds["fold"].unique())
         runs = [one for one in (Run(name, int(fold), settings) for fold in folds) if one.complete]
         if not runs:
             raise UserError(f"{name}: no fold is complete; {Run(name, 0, settings).command}")
-        self.name, self.folds = name, [one.fold for one in runs]
-        self.p = pd.concat([one.predictions("oof")[list(LABELS)] for one in runs])
-        slices = labelled_slices(prepared).set_index("image_id").loc[self.p.index]
-        self.labels, self.study_of = slices[list(LABELS)].astype("int8"), slices["study_id"]
-        self.patients = slices["patient_id"].map(link_patients(prepared.slices))
-        self.constant = pd.concat([_constant(prepared, fold) for fold in self.folds]).loc[self.p.index]
+        p = pd.concat([one.predictions("oof")[list(LABELS)] for one in runs])
+        slices = labelled_slices(prepared).set_index("image_id").loc[p.index]
+        return cls(
+            name,
+            [one.fold for one in runs],
+            p,
+            slices[list(LABELS)].astype("int8"),
+            slices["study_id"],
+            slices["patient_id"].map(link_patients(prepared.slices)),
+            pd.concat([_constant(prepared, one.fold) for one in runs]).loc[p.index],
+        )
 
     def part(self, index: pd.Index) -> "HeldOut":
         """The same of some slices."""
-        other = object.__new__(HeldOut)
-        other.name, other.folds = self.name, self.folds
-        for name in ("p", "labels", "study_of", "patients", "constant"):
-            setattr(other, name, getattr(self, name).loc[index])
-        return other
+        tables = ("p", "labels", "study_of", "patients", "constant")
+        return replace(self, **{name: getattr(self, name).loc[index] for name in tables})
 
     @property
     def by_study(self) -> tuple[pd.DataFrame, pd.DataFrame, pd.Series] | None:
@@ -186,9 +203,7 @@ def of_strangers(file: Path, run: HeldOut) -> HeldOut:
     p = table[table["level"] == "slice"].set_index("id")[list(LABELS)]
     if missing := run.p.index.difference(p.index).tolist():
         raise UserError(f"{file}: has no slice {missing[0]}; give predictions of the same data")
-    other = run.part(run.p.index)
-    other.name, other.p = file.stem, p.loc[run.p.index]
-    return other
+    return replace(run, name=file.stem, p=p.loc[run.p.index])
 
 
 def evidence(
@@ -196,7 +211,7 @@ def evidence(
 ) -> dict[str, Any]:
     """The content of the file: `names` and `against` in rows, and each pair of them compared."""
     prepared = Prepared(settings.clean)
-    runs = {name: HeldOut(name, settings, prepared) for name in (*names, *against)}
+    runs = {name: HeldOut.of(name, settings, prepared) for name in (*names, *against)}
     pairs = [(runs[name], runs[other]) for other in against for name in runs if name != other]
     if strangers is not None:
         pairs += [(one, of_strangers(strangers, one)) for one in runs.values()]
@@ -207,11 +222,23 @@ def evidence(
     }
 
 
+def lines_of(found: Mapping[str, Any]) -> str:
+    """JSON with a line for each row and comparison, six digits a number."""
+    text = json.dumps(found, allow_nan=False)
+    short = json.loads(text, parse_float=lambda digits: float(f"{float(digits):.6g}"))
+    parts = [
+        f'"{key}": [\n' + ",\n".join(json.dumps(one) for one in value) + "\n]"
+        if isinstance(value, list) else f'"{key}": {json.dumps(value)}'
+        for key, value in short.items()
+    ]  # fmt: skip
+    return "{\n" + ",\n".join(parts) + "\n}\n"
+
+
 def main() -> None:
     arguments = parse_arguments()
     settings = load_settings(arguments.settings)
     found = evidence(arguments.runs, arguments.against, settings, arguments.strangers)
-    write_json(arguments.out, found)
+    write_text(arguments.out, lines_of(found))
     print(f"wrote {arguments.out}; python -m src.report.generated makes its tables")
 
 

@@ -105,7 +105,7 @@ def nested(truth: HeldOut, members: Mapping[str, pd.DataFrame], steps: Sequence[
 
 def held_out(name: str, settings: Settings, prepared: Prepared) -> HeldOut:
     """A run's predictions of the one fold that every step has."""
-    return HeldOut(name, settings, prepared).part(Run(name, FOLD, settings).predictions("oof").index)
+    return HeldOut.of(name, settings, prepared).part(Run(name, FOLD, settings).predictions("oof").index)
 
 
 def _row(
@@ -172,9 +172,9 @@ def picture(result: dict[str, Any], path: Path) -> None:
         rows = result["rows"]
         _rungs(left, [row["what"] for row in rows], [row["weighted_log_loss"] for row in rows], "stage1")
         kind = "synthetic" if result["synthetic"] else "real"
-        left.set_title(f"here: {kind} data, {result['patients']} patients, 95 %", loc="left", fontsize=10)
+        left.set_title(f"here: {kind} data, {result['patients']} patients, 95 %", loc="right", fontsize=10)
         _rungs(right, [what for what, _ in PUBLISHED], [[loss] * 3 for _, loss in PUBLISHED], "stage2")
-        right.set_title("2nd place of the contest: real data, as published", loc="left", fontsize=10)
+        right.set_title("2nd place of the contest: real data, as published", loc="right", fontsize=10)
         with atomic_path(path) as temporary:
             nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
             figure.savefig(temporary, format="svg", metadata=nothing, facecolor="white")

@@ -13,6 +13,10 @@ BY_STUDY = (
     "brackets the positives; an area without two cases of either class is left out. Log loss: patients drawn."
 )
 BY_IMAGE = "Weighted log loss and areas with 95 % intervals by drawing patients; in brackets the positives."
+BY_GROUP = (
+    "Groups differ in what they hold: compare a loss with that of the group's own prevalence. Intervals draw "
+    "patients, those of studies' areas are DeLong's; in brackets the positives."
+)
 PAIRED = (
     "On the same images and studies. Log loss: first minus second, below 0 the first is better. Areas of "
     "studies: first minus second, above 0 the first is better, with DeLong's paired interval and p."
@@ -49,6 +53,39 @@ def transfer_page(scores: Mapping[str, Any]) -> str:
         facts=facts,
         tables=transfer_tables(scores),
     )
+
+
+def evaluation_page(experiment: str, table: str, scores: Mapping[str, Any]) -> str:
+    """The HTML of what predict.py --evaluate wrote into scores.json; table: its name."""
+    facts = {"table": table}
+    if scores["images"]:
+        facts |= {"labelled images": f"{scores['images']:,}", "patients": f"{scores['patients']:,}"}
+    if scores["studies"]:
+        facts |= {"labelled studies": f"{scores['studies']['studies']:,}"}
+    for part, baseline in scores["baseline"].items():
+        if baseline is not None:
+            facts[f"prevalence baseline, {part}"] = f"{baseline:.4f}"
+    tables = transfer_tables({"members": {experiment: scores}, "comparisons": []})
+    if scores["subgroups"]:
+        tables.append(subgroup_table(scores["subgroups"]))
+    return render_page("transfer.html", experiment=experiment, synthetic=False, facts=facts, tables=tables)
+
+
+def subgroup_table(groups: Sequence[Mapping[str, Any]]) -> Table:
+    """A row a group, with the loss of the group's own prevalence beside its loss."""
+    unit = "images" if "images" in groups[0] else "studies"
+    rows = [
+        [
+            f"{one['by']}: {one['group']}",
+            f"{one[unit]:,} ({one['patients']:,})",
+            loss_cell(one["weighted_log_loss"], ".4f"),
+            "" if one["baseline"] is None else f"{one['baseline']:.4f}",
+            area_cell(one["any"]),
+        ]
+        for one in groups
+    ]
+    header = ("", f"{unit} (patients)", "weighted log loss", "of the group's prevalence", _area("any"))
+    return Table("By subgroup", header, rows, BY_GROUP)
 
 
 def transfer_tables(scores: Mapping[str, Any]) -> list[Table]:

@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from src.audit.held_out import HeldOut, evidence, operating_rates
+from src.audit.held_out import HeldOut, evidence, lines_of, operating_rates
 from src.data.prepared import Prepared
 from src.errors import UserError
-from src.files import write_json
+from src.files import read_json, write_text
 from src.labels import LABELS
 from src.report.real_scores import real_block, real_line, span
 from src.settings import load_settings
@@ -55,7 +55,7 @@ def test_every_number_of_a_run_that_is_right_by_nine_tenths(settings):
 def test_the_baseline_is_what_the_training_slices_say_of_the_held_out_ones(settings):
     prepared = Prepared(settings.clean)
     training, _ = split_fold(prepared, 0)
-    constant = HeldOut(GOOD, settings, prepared).constant
+    constant = HeldOut.of(GOOD, settings, prepared).constant
     expected = training[list(LABELS)].mean().astype(float)
     pd.testing.assert_series_equal(constant.iloc[0].astype(float), expected, check_names=False)
 
@@ -71,7 +71,7 @@ def test_runs_are_compared_on_the_same_slices_and_studies(settings):
 
 
 def test_what_strangers_say_of_the_same_slices_is_compared_too(settings, tmp_path):
-    labels = HeldOut(GOOD, settings, Prepared(settings.clean)).labels
+    labels = HeldOut.of(GOOD, settings, Prepared(settings.clean)).labels
     said = (labels * 0.6 + 0.2).rename_axis("id").reset_index().assign(level="slice")
     file = tmp_path / "predictions.csv"
     said.sample(frac=1, random_state=0).to_csv(file, index=False)
@@ -100,7 +100,11 @@ def test_thresholds_come_from_the_other_half_of_the_patients():
 
 
 def test_the_tables_show_every_interval(settings, tmp_path):
-    write_json(tmp_path / "results" / "real_slices.json", evidence([GOOD], [BAD], settings))
+    found = evidence([GOOD], [BAD], settings)
+    write_text(tmp_path / "results" / "real_slices.json", lines_of(found))
+    read = read_json(tmp_path / "results" / "real_slices.json")
+    assert read["rows"][0]["labels"]["any"]["auc"] == [1, 1, 1] and read["comparisons"][0]["slices"] == 30
+    assert lines_of(found).count("\n") == 10
     text = real_block(tmp_path, "real_slices")
     assert "| real/stage1/good | 0 | 30 (6) | 0.1054 [0.1054, 0.1054] |" in text
     assert "| real/stage1/good | real/stage1/bad | -0.5878 [-0.5878, -0.5878] |" in text

@@ -132,7 +132,7 @@ def test_what_is_complete_is_not_trained_and_a_changed_configuration_is_refused(
 
 def test_members_of_other_experiments_are_predicted_with_what_they_read(home):
     settings = load_settings(home / "SETTINGS.json")
-    with pytest.raises(UserError, match="other: no such folder"):
+    with pytest.raises(UserError, match="other: no such experiment"):
         predict_runs(settings, "other", "cpu", 1, True)
     predict_runs(settings, "other", "cpu", 1, True, members=[S])
     data = Prepared(settings.clean).test_fingerprint

@@ -15,6 +15,7 @@ from ...files import write_csv, write_json
 from ...labels import LABELS
 from ...training.runs import Run
 from .answers import TrainedExperiment
+from .subgroups import subgroup_scores
 from .transfer import Truth, answer_table
 
 log = logging.getLogger("ich")
@@ -24,6 +25,7 @@ def evaluate_table(
     trained: TrainedExperiment, table: Path, root: Path | None, out: Path, jobs: int = 1
 ) -> dict[str, Any]:
     """Write predictions.csv and scores.json to `out`; gives the scores. Nothing is written before the end.
+    Scores by subgroup are of images whose kind is known.
 
     table: as `prepare_data.py --dataset table` reads it; root: the folder of its images, by default its own.
     """
@@ -31,7 +33,14 @@ def evaluate_table(
         prepared = prepare_table(trained.runs[0], table, root or table.parent, Path(temporary), jobs)
         truth = known_truth(prepared, table)
         answer = trained.predict(prepared, folder=Path(temporary) / "outputs").blend
-    scores = truth.only(answer).scores(answer)
+        answered = truth.only(answer)
+        scores = answered.scores(answer) | {
+            "baseline": {
+                "images": answered.slices and answered.slices.baseline,
+                "studies": answered.studies and answered.studies.baseline,
+            },
+            "subgroups": subgroup_scores(prepared, answered, answer),
+        }
     rows = answer_table(answer)
     if truth.studies is None:
         rows = rows[rows["level"] == "slice"]
