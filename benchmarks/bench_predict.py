@@ -124,20 +124,23 @@ def first_study(home: Path) -> Path:
     return home / "study"
 
 
-def finish_experiment(home: Path, prepared: Prepared, name: str) -> None:
-    """A fold of a slice classifier and one of a stacker, as training leaves them, with random weights."""
+def finish_experiment(home: Path, prepared: Prepared, name: str, pixels: dict[str, Any] = PIXELS) -> None:
+    """A fold of a slice classifier and one of a stacker, as training leaves them, with random weights; its
+    name is the precision they compute in.
+    """
     settings = load_settings(home / "S.json")
-    config = parse_config(SliceConfig, PIXELS | {"precision": name}, name)
-    first = Run(f"{name}/stage1/resnet18", 0, settings)
+    config = parse_config(SliceConfig, pixels | {"precision": name}, name)
+    first = Run(f"{name}/stage1/slices", 0, settings)
     torch.manual_seed(0)
     model = build_slice_classifier(config)
-    finish(first, prepared, config, model, [], embeddings=512)
+    width = model.embedding_size
+    finish(first, prepared, config, model, [], width)
     values = {
         "stacker": "lstm", "members": [first.name], "inputs": ["embeddings"], "embedding_space": "pooled",
         "width": None, "hidden": 256, "layers": 2, "precision": name,
     }  # fmt: skip
     config = parse_config(StackerConfig, values, name)
-    run, space = Run(f"{name}/stage2/lstm", 0, settings), EmbeddingMap((first.name,), (512,))
+    run, space = Run(f"{name}/stage2/lstm", 0, settings), EmbeddingMap((first.name,), (width,))
     space.save(run.folder)
     finish(run, prepared, config, nn.ModuleList([build_from_config(config, space.out)]), [first])
 
