@@ -3,12 +3,13 @@
 Facts from the public solutions of RSNA 2019; nothing is copied. Windows are (center, width) in HU.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pydicom
+import torch
 
 WINDOWS = ((40, 80), (80, 200), (40, 380))
 ELEMENTS = (
@@ -82,3 +83,18 @@ def prepare_second_place(path: Path, folder: Path) -> Path:
 
 def _first(value: object) -> float:
     return float(value[0] if isinstance(value, pydicom.multival.MultiValue) else value)  # type: ignore[arg-type]
+
+
+def predict_study(paths: Sequence[Path], cnn: Callable, lstm: Callable, head: Callable) -> np.ndarray:
+    """(6,) of a study the usual way: every file by pydicom, sorted by z, three windows in float64, resized to
+    256, the network on one slice at a time, a recurrent network over the study, the maximum of its sigmoids.
+    """
+    datasets = sorted((pydicom.dcmread(path) for path in paths), key=lambda d: d.ImagePositionPatient[2])
+    features = []
+    with torch.inference_mode():
+        for data in datasets:
+            hu = data.pixel_array * float(data.RescaleSlope) + float(data.RescaleIntercept)
+            image = cv2.resize(three_windows(hu), (256, 256)).astype(np.float32) / 255
+            features.append(cnn(torch.from_numpy(image.transpose(2, 0, 1).copy())[None]))
+        answers = head(lstm(torch.cat(features)[None])[0]).sigmoid()
+    return answers[0].amax(0).numpy()

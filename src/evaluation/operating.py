@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from ..labels import LABELS
 from .bootstrap import Interval, PatientBootstrap
@@ -102,7 +102,7 @@ def wilson(successes: int, cases: int, alpha: float = 0.05) -> Rate:
     """A proportion with Wilson's score interval."""
     if not cases:
         return Rate(float("nan"), float("nan"), float("nan"), 0)
-    rate, z = successes / cases, float(norm.isf(alpha / 2))
+    rate, z = successes / cases, float(-ndtri(alpha / 2))
     centre = rate + z * z / (2 * cases)
     half = z * np.sqrt(rate * (1 - rate) / cases + (z / (2 * cases)) ** 2)
     scale = 1 + z * z / cases

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import norm, rankdata
+from scipy.special import ndtr, ndtri
 
 
 class Auc(NamedTuple):
@@ -38,7 +38,7 @@ def auc(y: np.ndarray, scores: np.ndarray) -> float:
     positives, negatives = int(y.sum()), int((~y).sum())
     if not positives or not negatives:
         return float("nan")
-    ranks = rankdata(scores)[y].sum() - positives * (positives + 1) / 2
+    ranks = _ranks(scores)[y].sum() - positives * (positives + 1) / 2
     return float(ranks / (positives * negatives))
 
 
@@ -50,7 +50,7 @@ def average_precision(y: np.ndarray, scores: np.ndarray) -> float:
 def delong(y: np.ndarray, scores: np.ndarray, alpha: float = 0.05) -> Auc:
     """AUC with interval (DeLong et al., Biometrics 1988, by the midranks of Sun and Xu, IEEE SPL 2014)."""
     areas, covariance = _delong_covariance(y, [scores])
-    half = norm.isf(alpha / 2) * (se := float(np.sqrt(covariance[0, 0])))
+    half = -ndtri(alpha / 2) * (se := float(np.sqrt(covariance[0, 0])))
     area = float(areas[0])
     low, high = np.clip([area - half, area + half], 0, 1)
     return Auc(area, se, float(low), float(high), int(y.sum()), int((~y).sum()))
@@ -61,9 +61,9 @@ def delong_paired(y: np.ndarray, first: np.ndarray, second: np.ndarray, alpha: f
     areas, covariance = _delong_covariance(y, [first, second])
     difference = float(areas[0] - areas[1])
     se = float(np.sqrt(max(np.array([1, -1]) @ covariance @ np.array([1, -1]), 0.0)))
-    half = norm.isf(alpha / 2) * se
+    half = -ndtri(alpha / 2) * se
     z = difference / se if se else float(np.copysign(np.inf, difference)) if difference else 0.0
-    return AucDifference(difference, se, difference - half, difference + half, z, float(2 * norm.sf(abs(z))))
+    return AucDifference(difference, se, difference - half, difference + half, z, float(2 * ndtr(-abs(z))))
 
 
 def _delong_covariance(y: np.ndarray, models: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -73,10 +73,10 @@ def _delong_covariance(y: np.ndarray, models: list[np.ndarray]) -> tuple[np.ndar
         return np.array([auc(y, s) for s in models]), np.full((len(models), len(models)), np.nan)
     from_positives, from_negatives = [], []
     for scores in models:
-        everyone = rankdata(scores)
+        everyone = _ranks(scores)
         # the share of the other class that each case beats
-        from_positives.append((everyone[y] - rankdata(scores[y])) / negatives)
-        from_negatives.append(1 - (everyone[~y] - rankdata(scores[~y])) / positives)
+        from_positives.append((everyone[y] - _ranks(scores[y])) / negatives)
+        from_negatives.append(1 - (everyone[~y] - _ranks(scores[~y])) / positives)
     covariance = np.atleast_2d(np.cov(from_positives)) / positives
     return np.mean(from_positives, axis=1), covariance + np.atleast_2d(np.cov(from_negatives)) / negatives
 
@@ -135,3 +135,10 @@ def _sorted_rows(
     starts = np.flatnonzero(np.append(True, scores[1:] != scores[:-1]))
     sizes = np.diff(np.append(starts, len(scores)))
     return y[order], cluster[order], np.repeat(starts, sizes), np.repeat(starts + sizes - 1, sizes)
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """From 1, of ties the mean."""
+    from scipy.stats import rankdata  # a second to import, which who asks a network need not wait for
+
+    return rankdata(values)

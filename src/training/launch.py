@@ -137,14 +137,16 @@ def predict_part(
 ) -> None:
     """test.parquet of every fold for some slices, in its `place`; stage 1 first, stage 2 reads it.
 
-    loaded: keeps the networks for the next part, and so everything stays in this process.
+    loaded: keeps the networks for the next part, and so everything stays in this process: folds have threads
+    of it, each of which computes as a process with one thread does.
     """
-    if choose_device(device_name).type != "cpu" or loaded is not None:
+    if choose_device(device_name).type != "cpu":
         jobs = 1
     threads = int(
         os.environ.get("OMP_NUM_THREADS", 1)
     )  # else joblib gives each process its share of the cores
-    with joblib.parallel_config("loky", inner_max_num_threads=threads):
+    inside = {"backend": "loky", "inner_max_num_threads": threads}
+    with joblib.parallel_config(**(inside if loaded is None else {"backend": "threading"})):
         for stage in ("stage1", "stage2"):
             todo = [run for run in runs if run.stage == stage and not run.has("test", part.fingerprint)]
             tasks = [(run, part, device_name, quiet, loaded) for run in todo]

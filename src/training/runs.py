@@ -49,13 +49,15 @@ PATIENCE = 10.0  # seconds: a training that is told to stop, or has lost its par
 class Run:
     """One fold of one run: `name` is the configuration's path under experiments/ without suffix.
 
-    place: the folder below which its predictions of further slices are kept; None: the run folder itself.
+    place: the folder below which its predictions of further slices are kept; None: the run folder itself;
+    precision: what it predicts in, in place of that of its configuration.
     """
 
     name: str
     fold: int
     settings: Settings
     place: Path | None = None
+    precision: str | None = None
 
     @property
     def folder(self) -> Path:
@@ -135,7 +137,10 @@ class Run:
 
     def read_config(self, model: type[Model]) -> Model:
         """The configuration this fold was trained with, not the one that stands in experiments/ now."""
-        return load_config(model, self.intact("config.json"))
+        config = load_config(model, self.intact("config.json"))
+        if self.precision is None:
+            return config
+        return config.model_copy(update={"precision": self.precision})
 
     def metrics(self) -> dict[str, Any]:
         return read_json(self.require("metrics.json"))

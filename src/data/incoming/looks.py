@@ -22,6 +22,7 @@ LEAST_BRAIN_CM2 = 60.0  # largest section, real: 121 to 184
 FEWEST_JUDGED = 3  # slices; one alone may show the vertex, or the skull's base, which is bright
 MOST_BRIGHT = 0.01  # share of the brain of 100 to 400 HU, real: 0 to .001
 LEAST_SMOOTHNESS = 0.15  # correlation of noise two pixels apart, real: .23 to .90
+REACH_MM = 10.0  # what any filter here reaches beyond a head
 COARSE_MM = 0.7  # larger pixels are means, whose noise tells nothing of the kernel
 WIDTH_TO_LENGTH = (0.62, 1.15)
 MOST_AT_BORDER = 0.08  # of the image's outline, real: 0 to .02
@@ -136,8 +137,9 @@ def _section(values: np.ndarray, side: float) -> dict[str, float]:
     found["outside"] = outside
     if area < 5:
         return found
-    _, _, width, length = cv2.boundingRect(head)
-    found |= {"width_to_length": width / length}
+    box = cv2.boundingRect(head)
+    found |= {"width_to_length": box[2] / box[3]}
+    values, head = (_around(image, box, REACH_MM / side) for image in (values, head))
     bone = cv2.inRange(values, BONE_HU, 32767) & head
     found["bone"] = np.count_nonzero(bone) / np.count_nonzero(head)
     brain = _inside(bone, side)
@@ -155,6 +157,15 @@ def _largest(mask: np.ndarray) -> np.ndarray:
     if outlines:
         cv2.drawContours(filled, [max(outlines, key=cv2.contourArea)], -1, 255, -1)
     return filled
+
+
+def _around(image: np.ndarray, box: tuple[int, int, int, int], margin: float) -> np.ndarray:
+    """The part within a box (left, top, width, height) and so many pixels of it, C-contiguous: half of what a
+    slice shows is air.
+    """
+    (left, top, width, height), margin = box, int(np.ceil(margin))
+    part = image[max(top - margin, 0) : top + height + margin, max(left - margin, 0) : left + width + margin]
+    return np.ascontiguousarray(part)
 
 
 def _inside(bone: np.ndarray, side: float) -> np.ndarray:

@@ -90,17 +90,18 @@ class TrainedExperiment:
     """The complete folds of an experiment and its blend, ready to be asked.
 
     keep: networks stay loaded from one question to the next, in this process; synthetic: known to be trained
-    on synthetic images, whatever its runs remember.
+    on synthetic images, whatever its runs remember; precision: of all networks, in place of their own.
     """
 
     def __init__(
         self, settings: Settings, name: str, device: str = "auto", jobs: int = 1, keep: bool = False,
-        quiet: bool = False, synthetic: bool = False,
+        quiet: bool = False, synthetic: bool = False, precision: str | None = None,
     ):  # fmt: skip
         self.name, self.device, self.jobs, self.quiet = name, device, jobs, quiet
         self.blend = read_blend(settings.submissions / name)
         members = None if self.blend is None else list(self.blend.weights.index)
         self.runs = complete_runs(settings, name, members)
+        self.precision = precision
         if self.blend is None:
             log.warning("%s has no blend, so the mean of the members answers; ensemble.py fits one", name)
         self.loaded: Loaded | None = {} if keep else None
@@ -171,7 +172,8 @@ class TrainedExperiment:
             only = None if fold == ALL_FOLDS else int(fold)
             part = part_of(prepared, held_out.index[held_out == fold], only)
             below = place / ("all" if only is None else f"fold{only}")
-            runs = [replace(run, place=below) for run in self.runs if only in (None, run.fold)]
+            asked = {"place": below, "precision": self.precision}
+            runs = [replace(run, **asked) for run in self.runs if only in (None, run.fold)]
             predict_part(runs, part, self.device, self.jobs, self.quiet, self.loaded)
             for run in runs:
                 said[run.name][run.fold].append(run.predictions("test")[list(LABELS)])

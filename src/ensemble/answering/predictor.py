@@ -45,24 +45,28 @@ class Predictor:
     @classmethod
     def load(
         cls, experiment: Path | str, settings: Path | str = "SETTINGS.json", device: str = "auto",
-        jobs: int = 1,
+        jobs: int = 1, precision: str | None = None,
     ) -> "Predictor":  # fmt: skip
-        """An experiment's folder (experiments/NAME, whose runs `settings` finds) or a bundle's file."""
+        """An experiment's folder (experiments/NAME, whose runs `settings` finds) or a bundle's file.
+
+        precision: fp32, bf16 or fp16 (a GPU's) for all networks, by default what they were trained with.
+        """
         if Path(experiment).is_file() or Path(experiment).suffix == ".zip":
-            return cls.from_bundle(experiment, device, jobs)
-        name = experiment_name(experiment)
-        return cls(
-            TrainedExperiment(load_settings(settings), name, device, jobs, keep=True, quiet=True), jobs
-        )
+            return cls.from_bundle(experiment, device, jobs, precision)
+        found, name = load_settings(settings), experiment_name(experiment)
+        trained = TrainedExperiment(found, name, device, jobs, keep=True, quiet=True, precision=precision)
+        return cls(trained, jobs)
 
     @classmethod
-    def from_bundle(cls, path: Path | str, device: str = "auto", jobs: int = 1) -> "Predictor":
+    def from_bundle(
+        cls, path: Path | str, device: str = "auto", jobs: int = 1, precision: str | None = None
+    ) -> "Predictor":
         """Checks the whole file before anything in it is used. Raises UserError."""
         holds = TemporaryDirectory(prefix="ich_bundle_")
         opened = open_bundle(Path(path), Path(holds.name))
         experiment = TrainedExperiment(
             opened.settings, opened.experiment, device, jobs, keep=True, quiet=True,
-            synthetic=opened.synthetic,
+            synthetic=opened.synthetic, precision=precision,
         )  # fmt: skip
         return cls(experiment, jobs, holds)
 
@@ -73,9 +77,10 @@ class Predictor:
 
     @property
     def fingerprint(self) -> str:
-        """Of the networks and of how they are combined."""
+        """Of the networks, what they compute in, and how they are combined."""
         blend = None if self.experiment.blend is None else self.experiment.blend.to_dict()
-        return fingerprint([[run.fingerprint for run in self.experiment.runs], blend])
+        runs = [run.fingerprint for run in self.experiment.runs]
+        return fingerprint([runs, blend, self.experiment.precision])
 
     @property
     def operating_points(self) -> dict[str, Any]:
@@ -94,6 +99,7 @@ class Predictor:
             "fingerprint": self.fingerprint,
             "runs": folds,
             "preparation": self.geometry,
+            "precision": self.experiment.precision,
             "versions": environment(),
         }
 

@@ -5,9 +5,6 @@ import matplotlib
 import numpy as np
 from markupsafe import Markup
 from matplotlib.colors import ListedColormap, to_hex
-from matplotlib.figure import Figure
-
-from ..run.data_pictures import PIXELS_PER_INCH, data_uri
 
 PIXELS = 320  # side of a picture
 HEAT = ListedColormap(matplotlib.colormaps["turbo"](np.linspace(0.1, 0.88, 256)))  # its ends are dark
@@ -37,6 +34,10 @@ def with_outline(picture: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 def picture_uri(picture: np.ndarray) -> str:
     """A data URI of (h, w, 3) in [0, 1]."""
+    from matplotlib.figure import Figure  # which the page of a study has no use for
+
+    from ..run.data_pictures import PIXELS_PER_INCH, data_uri
+
     height, width = picture.shape[:2]
     figure = Figure(figsize=(width / PIXELS_PER_INCH, height / PIXELS_PER_INCH))
     figure.figimage(picture)

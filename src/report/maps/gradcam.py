@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy.stats import spearmanr
 from torch import nn
 
 from ...errors import UserError
@@ -102,6 +101,8 @@ def with_shuffled(model: nn.Module, parts: Sequence[str], seed: int) -> nn.Modul
 
 def map_correlations(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """(n, h, w) twice -> (n,) Spearman's correlation; NaN where one of two maps is flat."""
+    from scipy.stats import spearmanr  # half a second that no map needs
+
     pairs = zip(first, second, strict=True)
     flat = [(np.ptp(a) == 0 or np.ptp(b) == 0, a.ravel(), b.ravel()) for a, b in pairs]
     return np.array([np.nan if constant else spearmanr(a, b).statistic for constant, a, b in flat])

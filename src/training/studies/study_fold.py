@@ -228,7 +228,7 @@ def input_runs(run: Run) -> dict[str, list[Run]]:
     members: dict[str, list[Run]] = {}
     for key in run.made_from["inputs"]:
         name, _, fold = key.rpartition("/fold")
-        members.setdefault(name, []).append(Run(name, int(fold), run.settings, run.place))
+        members.setdefault(name, []).append(replace(run, name=name, fold=int(fold)))
     return members
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+import sys
 import zipfile
 
 import numpy as np
@@ -197,6 +198,26 @@ def test_a_bundle_predicts_the_same_with_nothing_else(predictor, bundle, study, 
     assert loaded.fingerprint == predictor.fingerprint
     expected = predictor.study(study).probabilities
     pd.testing.assert_frame_equal(loaded.study(study).probabilities, expected)
+
+
+def test_every_network_may_compute_in_another_precision(predictor, bundle, study, tmp_path, monkeypatch):
+    """What autocast is asked for, by networks on slices, on sequences and on studies."""
+    seen, table = set(), predictor.study(study).probabilities
+    for module in ("src.training.slices.prediction", "src.training.studies.stacker_networks"):
+        choose = sys.modules[module].autocast_type
+        noted = lambda precision, device: seen.add(precision) or choose(precision, device)  # noqa: E731, B023
+        monkeypatch.setattr(f"{module}.autocast_type", noted)
+    rough = Predictor.load(bundle, device="cpu", precision="bf16")
+    difference = (rough.study(study).probabilities[list(LABELS)] - table[list(LABELS)]).abs()
+    assert seen == {"bf16"} and 0 < difference.max(axis=None) < 0.02
+    assert rough.fingerprint != predictor.fingerprint and rough.origin["precision"] == "bf16"
+
+
+def test_folds_in_threads_say_the_same(bundle, predictor, study):
+    several = Predictor.load(bundle, device="cpu", jobs=3)
+    pd.testing.assert_frame_equal(
+        several.study(study).probabilities, predictor.study(study).probabilities, check_exact=True
+    )
 
 
 def test_the_same_experiment_gives_the_same_bundle(trained, bundle, tmp_path):
