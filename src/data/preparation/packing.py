@@ -29,6 +29,7 @@ from .pixel_hash import pixel_hash
 # A fixed number keeps the division into packs the same when a stopped run goes on. At 512 px a pack has about
 # 60 MB.
 STUDIES_PER_PACK = 8
+LONE = 1 / 16  # what an image alone counts against a study: of pictures without studies there are many
 
 
 class ImageFile(NamedTuple):
@@ -105,9 +106,21 @@ def plan_packs(studies: Sequence[StudyFiles], folder: Path, options: Options) ->
     rows: dict[Path, list[int]] = {}
     for path, row in stored.values():
         rows.setdefault(path, []).append(row)
-    groups = [rest[start : start + STUDIES_PER_PACK] for start in range(0, len(rest), STUDIES_PER_PACK)]
-    todo = [(folder / (_name(group, options) + SUFFIX), group) for group in groups]
+    todo = [(folder / (_name(group, options) + SUFFIX), group) for group in _groups(rest)]
     return Plan({path: np.sort(held) for path, held in rows.items()}, todo)
+
+
+def _groups(studies: Sequence[StudyFiles]) -> list[list[StudyFiles]]:
+    """The studies of every new pack; without those of any of them the others stay as they are."""
+    groups: list[list[StudyFiles]] = []
+    held = float(STUDIES_PER_PACK)
+    for study in studies:
+        if held >= STUDIES_PER_PACK:
+            groups.append([])
+            held = 0.0
+        groups[-1].append(study)
+        held += LONE if len(study.images) == 1 else 1.0
+    return groups
 
 
 def _stored(studies: Sequence[StudyFiles], folder: Path, options: Options) -> dict[str, tuple[Path, int]]:
