@@ -15,7 +15,7 @@ from tests.faults.forms import long_form
 from tests.faults.killing import artefacts, assert_same, check_visible, finish, output, start
 from tests.faults.steps import STEPS, copy_home, write_home
 
-SOME = tuple(STEPS) if long_form() else ("prepare", "slice", "predict", "ensemble", "study")
+SOME = tuple(STEPS) if long_form() else ("prepare", "slice", "predict")
 
 
 @pytest.mark.parametrize("step", SOME)

@@ -12,7 +12,7 @@ from tests.faults.killing import WRITTEN, artefacts, assert_same, check_visible,
 from tests.faults.steps import STEPS, copy_home
 
 READS_RAW = ("prepare", "study")
-SOME = tuple(STEPS) if long_form() else ("prepare", "slice", "trees", "ensemble", "study")
+SOME = tuple(STEPS) if long_form() else ("prepare", "slice")
 
 
 def failed(home: Path, step: str, before: str = "", argument: int = 0) -> str:
