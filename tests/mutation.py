@@ -201,7 +201,7 @@ def run_tests(tests: list[str], mutant: Mutant | None = None) -> int:
 @cache
 def seconds_of(test: str) -> float | None:
     """Processor time of a test file without a mutant; None where it does not pass."""
-    outcome, seconds = in_fork(lambda: run_tests([test]), 40)
+    outcome, seconds = in_fork(lambda: run_tests([test]), 25)
     return seconds if outcome == "passed" else None
 
 

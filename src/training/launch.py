@@ -83,7 +83,9 @@ def train_together(
     if distributed.is_first():
         with run.lock():
             done = is_done(run, config, prepared)  # by another process, since the list was made
-            if not distributed.largest(done):
+            if distributed.largest(done):
+                run.remove_checkpoints()  # a kill may have come between its last file and this
+            else:
                 run.remove_derived()
                 kind.train(run, prepared, config, device, fold_logger(run, quiet), not quiet)
     elif not distributed.largest(False):

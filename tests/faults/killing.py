@@ -31,9 +31,9 @@ context = multiprocessing.get_context("forkserver")
 context.set_forkserver_preload(PRELOADED)
 
 
-def start(home: Path, step: str, before: str = "", argument: int = 0):
+def start(home: Path, step: str, before: str = "", argument: int = 0, says: str = "output.txt"):
     """The step in a process of its own; see `output` for what it says."""
-    given = (str(home), step, str(home / "output.txt"), before, argument)
+    given = (str(home), step, str(home / says), before, argument)
     process = context.Process(target=in_process, args=given)
     process.start()
     return process
@@ -55,8 +55,8 @@ def finish(home: Path, step: str) -> tuple[float, str]:
     return time.monotonic() - began, output(home)
 
 
-def output(home: Path) -> str:
-    return (home / "output.txt").read_text()
+def output(home: Path, says: str = "output.txt") -> str:
+    return (home / says).read_text()
 
 
 def artefacts(home: Path) -> dict[str, object]:

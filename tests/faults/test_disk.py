@@ -11,7 +11,8 @@ from tests.faults.forms import long_form
 from tests.faults.killing import WRITTEN, artefacts, assert_same, check_visible, finish, output, start
 from tests.faults.steps import STEPS, copy_home
 
-SOME = tuple(STEPS) if long_form() else ("prepare", "slice", "trees", "ensemble", "study")
+READS_RAW = ("prepare", "study")
+SOME = tuple(STEPS) if long_form() else ("prepare", "slice")
 
 
 def failed(home: Path, step: str, before: str = "", argument: int = 0) -> str:
@@ -127,7 +128,9 @@ def test_folders_that_are_not_there_are_made(stages, tmp_path, step):
 
 @pytest.mark.parametrize("step", SOME)
 def test_a_clock_that_goes_back_changes_nothing(stages, tmp_path, step):
-    """Every look at it is earlier than the last, and what was made before is of the future."""
+    """Every look at it is earlier than the last, and what was made before is of the future. Raw files of the
+    future are known by their dates, so packs have other names then, until the clock is right again.
+    """
     before, expected, _ = stages[step]
     home = copy_home(before, tmp_path / "home")
     for path in (path for folder in WRITTEN for path in (home / folder).rglob("*")):
@@ -135,6 +138,11 @@ def test_a_clock_that_goes_back_changes_nothing(stages, tmp_path, step):
     process = start(home, step, "clock", 5)
     process.join()
     assert process.exitcode == 0, output(home)
-    assert_same(artefacts(home), expected)
+    check_visible(home)
+    if step not in READS_RAW:
+        assert_same(artefacts(home), expected)
     finish(home, step)
-    assert_same(artefacts(home), expected)
+    if step != "study":  # which is answered and stays
+        assert_same(artefacts(home), expected)
+    table = "submission/answers/predictions.csv"
+    assert artefacts(home).get(table) == expected.get(table)

@@ -156,8 +156,9 @@ def test_a_fold_that_another_process_finished_meanwhile_is_not_trained_again(hom
     real = launch.is_done
     monkeypatch.setattr(launch, "is_done", lambda *given: answers.pop() if answers else real(*given))
     before = {path: path.stat().st_mtime_ns for path in run(home, A).folder.iterdir()}
+    run(home, A).checkpoint.write_bytes(b"left by a process that was killed after its last file")
     train(home, A, fold=0)
-    assert not answers
+    assert not answers and not run(home, A).checkpoint.exists()
     assert {path: path.stat().st_mtime_ns for path in run(home, A).folder.iterdir()} == before
 
 
