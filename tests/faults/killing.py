@@ -12,6 +12,7 @@ import torch
 
 from src.data.prepared import Prepared
 from src.files import file_sha256
+from src.report.run.run_report import TIMES
 from tests.faults.steps import in_process, settings_of
 
 PRELOADED = [
@@ -57,8 +58,8 @@ def _content(path: Path, home: Path) -> object:
     if path.name == "metrics.json":
         return json.loads(path.read_text()) | {"seconds": 0}
     data = path.read_bytes().replace(str(home).encode(), b"HOME")
-    if path.name == "report.html":  # hours of training
-        return re.sub(rb"\d+(\.\d+)? (s|h|min)\b", b"", data)
+    if path.name == "report.html":  # hours of training, seconds of this step
+        return re.sub(rb"\d+(\.\d+)? (s|h|min)\b", b"", re.sub(TIMES.pattern.encode(), b"", data, flags=re.S))
     return data
 
 
