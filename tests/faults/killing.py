@@ -12,6 +12,7 @@ import torch
 
 from src.data.prepared import Prepared
 from src.files import file_sha256
+from src.report.run.run_report import TIMES
 from tests.faults.steps import in_process, settings_of
 
 PRELOADED = [
@@ -71,8 +72,8 @@ def _content(path: Path) -> object:
     if path.name == "predictions.json":
         return re.sub(r'("seconds": \{)[^}]*', r"\1", path.read_text())
     data = re.sub(rb"/[\w./-]+/home\b", b"HOME", path.read_bytes())  # of what was copied with its home
-    if path.name == "report.html":  # hours of training
-        return re.sub(rb"\d+(\.\d+)? (s|h|min)\b", b"", data)
+    if path.name == "report.html":  # hours of training, seconds of this step
+        return re.sub(rb"\d+(\.\d+)? (s|h|min)\b", b"", re.sub(TIMES.pattern.encode(), b"", data, flags=re.S))
     return data
 
 

@@ -1,6 +1,7 @@
 """The report of an experiment: one self-contained HTML file, the same bytes for the same experiment."""
 
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from .operating_section import UNITS, point_blocks
 from .outcome import Outcome
 from .run_section import duration, learning_figures, provenance, run_rows
 
+TIMES = re.compile("<!-- times -->.*?<!-- end of times -->", re.S)
 RECALLS_IN_WORDS = ", ".join(f"{100 * recall:g}\N{NO-BREAK SPACE}%" for recall in RECALLS)
 ABSENT = "–"
 GUESSES = {  # what ensemble.json's `quarantined` gives an image that could not be read
@@ -37,8 +39,14 @@ GUESSES = {  # what ensemble.json's `quarantined` gives an image that could not 
 
 
 def write_report(path: Path | str, experiment: Experiment, outcome: Outcome) -> None:
-    """Write the HTML file atomically. It needs a browser only: no network, no script, no other file."""
-    files.write_text(path, render_report(experiment, outcome))
+    """Write the HTML file atomically. It needs a browser only: no network, no script, no other file.
+
+    A page that would differ by the times of this step alone is left as it is.
+    """
+    page = render_report(experiment, outcome)
+    written = Path(path).read_text(encoding="utf-8") if Path(path).exists() else ""
+    if TIMES.sub("", written) != TIMES.sub("", page):
+        files.write_text(path, page)
 
 
 def render_report(experiment: Experiment, outcome: Outcome) -> str:

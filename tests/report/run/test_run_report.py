@@ -129,6 +129,20 @@ def test_same_experiment_gives_the_same_bytes(
     assert len(written) < 3_000_000
 
 
+def test_a_page_that_differs_by_its_times_alone_is_left(experiment: Experiment, tmp_path: Path) -> None:
+    path, outcome = tmp_path / "report.html", Outcome.of(experiment)
+
+    def written(**found: Any) -> str:
+        write_report(path, experiment, dataclasses.replace(outcome, **found))
+        return path.read_text()
+
+    first = written(seconds={"submission": 1.5}, commands=["python ensemble.py"])
+    assert "<td>1.5 s</td>" in first
+    assert written(seconds={"submission": 2.5}, commands=["python ensemble.py"]) == first
+    changed = written(seconds={"submission": 2.5}, commands=["python ensemble.py --study-pages 1"])
+    assert "<td>2.5 s</td>" in changed and "--study-pages 1" in changed
+
+
 def test_names_are_escaped(make_experiment: MakeExperiment) -> None:
     page = rendered(make_experiment(runs={"stage1/<b>x$_1$": 1.0, "stage2/y&z": 0.7}))
     assert "<b>x" not in page

@@ -136,6 +136,7 @@ def test_a_wide_table_is_scrolled_by_keys_on_a_telephone(browser, report):
     regions = page.page.get_by_role("region")
     names = regions.evaluate_all("(all) => all.map((one) => one.getAttribute('aria-label'))")
     assert len(names) == len(set(names)) == page.page.locator(".scroll, pre").count() and all(names)
+    assert page.page.locator(".scroll:not([tabindex='0']), pre:not([tabindex='0'])").count() == 0
     table = page.page.get_by_role("region", name="Hardest studies")
     table.focus()
     page.page.keyboard.press("ArrowRight")
