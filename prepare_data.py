@@ -59,7 +59,7 @@ def parse_arguments() -> Namespace:
     option("--folds-file", text, type=absolute, metavar="CSV")
     option("--seed", "of the folds", type=int)
     option("--limit", "only N studies, for a quick look; `all` ends it", type=studies, metavar="N")
-    text = "classes and patients of --dataset folder, see its reader"
+    text = "classes and patients of --dataset folder, see docs/configuration.md"
     option("--folder-config", text, type=absolute, metavar="FILE")
     text = "one row an image, for --dataset table; looked for here and below RAW_DATA_DIR"
     option("--table", text, type=here_or_below, metavar="FILE")

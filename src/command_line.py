@@ -121,6 +121,13 @@ def run(main: Callable[[], None]) -> None:
     except BrokenPipeError:  # whoever read the output, such as head, has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing in ("", "src", "ich"):  # a fault of ours
+            raise
+        text = f"error: {missing} is not installed; run: python -m pip install -r requirements.txt"
+        print(text, file=sys.stderr)
+        sys.exit(1)
     except (UserError, OSError) as error:
         mistake = failed_access(error, "reading or writing") if isinstance(error, OSError) else error
         print(f"error: {' '.join(str(mistake).split())}", file=sys.stderr)

@@ -111,6 +111,18 @@ def test_output_that_nobody_reads_any_more_is_no_error():
     assert (found.stdout, found.stderr) == ("x0\n", "")
 
 
+def test_a_package_that_is_not_installed_is_one_line_and_a_module_of_ours_is_a_fault(capsys):
+    def main(name):
+        raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+    with pytest.raises(SystemExit, match="1"):
+        run(lambda: main("joblib.parallel"))
+    said = capsys.readouterr().err
+    assert said == "error: joblib is not installed; run: python -m pip install -r requirements.txt\n"
+    with pytest.raises(ModuleNotFoundError):
+        run(lambda: main("src.nothing"))
+
+
 def help_of(*command):
     command = [sys.executable, *command, "--help"]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout

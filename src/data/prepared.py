@@ -36,7 +36,8 @@ class Prepared:
         path = self.folder / MANIFEST
         if not path.is_file():
             raise UserError(
-                f"{folder}: no {MANIFEST}, so no (or unfinished) prepared data; run: python prepare_data.py"
+                f"{folder}: no {MANIFEST}, so no (or unfinished) prepared data; run: python prepare_data.py, "
+                "with the same --settings"
             )
         self.manifest: dict[str, Any] = read_json(path)
         if self.manifest.get("format") != FORMAT:
@@ -142,7 +143,7 @@ class Prepared:
         """The path of a table whose content is the one the manifest names; else UserError."""
         path = self.folder / name
         if not path.is_file():
-            raise UserError(f"{path}: missing; run: python prepare_data.py")
+            raise UserError(f"{path}: missing; run: python prepare_data.py, with the same --settings")
         if file_sha256(path) != self.manifest["tables"][name]:
             raise UserError(
                 f"{path}: is not as prepare_data.py wrote it; run prepare_data.py, with --folds-file for "

@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from ..command_line import argument_parser, run
 from ..config_keys import Key, sections
+from ..data.readers.folder import FolderConfig
 from ..data.windows import WINDOWS
 from ..ensemble.ensemble_config import EnsembleConfig
 from ..files import write_text
@@ -44,7 +45,10 @@ def models() -> dict[str, type[BaseModel]]:
         f"Kind `{kind}`: experiments/NAME/{stage}/*.json": load_kind(kind).config
         for kind, stage in STAGES.items()
     }
-    return runs | {"Ensembles: experiments/NAME/ensemble.json": EnsembleConfig}
+    return runs | {
+        "Ensembles: experiments/NAME/ensemble.json": EnsembleConfig,
+        "Class folders: prepare_data.py --dataset folder --folder-config FILE": FolderConfig,
+    }
 
 
 def keys_table(keys: list[Key]) -> str:

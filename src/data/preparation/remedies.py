@@ -15,7 +15,7 @@ REMEDIES = {
     "undecodable pixels": f"{_EXPORT} without compression",
     "not a file": "take it away",
     "not a DICOM file": "take it away, or convert it to DICOM",
-    "other format": "convert it, or prepare pictures and their labels by another --dataset",
+    "other format": "convert it; pictures and a table of their labels: --dataset table --table FILE",
     "multi-frame": f"{_EXPORT} as one file an image",
     "not HU": f"{_EXPORT} in Hounsfield units",
     "not one volume": "store every volume in a file of its own",

@@ -27,12 +27,17 @@ from .dicom import image_table, is_picture, may_be_dicom, other_format
 
 
 class FolderConfig(StrictModel):
-    """What the folders of a class-folder data set mean. A file states only what differs."""
+    """What the folders of `--dataset folder` mean."""
 
     classes: tuple[str, ...] = ("normal", "deep", "lobar", "subtentorial")
+    """the folders directly below RAW_DATA_DIR, one a class"""
     negative: str = "normal"
-    patient_regex: str | None = None  # its first group in the path is the patient; default: see `patient_of`
-    exclude: tuple[str, ...] = ()  # patterns of paths below the data root
+    """the class without bleeding"""
+    patient_regex: str | None = None
+    """its first group, found in a path below RAW_DATA_DIR, is the patient; null: the folder below the class,
+    or the file's name up to its first _"""
+    exclude: tuple[str, ...] = ()
+    """patterns of paths below RAW_DATA_DIR that are left out, such as */scout*"""
 
     @field_validator("patient_regex")
     @classmethod
