@@ -3,8 +3,8 @@
     python -m src.report.generated
 
 A generated table stands between `<!-- generated: NAME -->` and `<!-- end -->`; NAME is demo_scores,
-realistic_scores, difficulty or benchmarks. results/demo.json is the scores.json of the last `make run`,
-results/realistic.json that of experiments/realistic, where there is one.
+realistic_scores, difficulty, benchmarks, kills, damaged_files or mistakes. results/demo.json is the
+scores.json of the last `make run`, results/realistic.json that of experiments/realistic, where there is one.
 """
 
 import re
@@ -16,6 +16,7 @@ from typing import Any
 from ..errors import UserError
 from ..files import read_json, write_text
 from ..labels import LABELS
+from .reliability import Rows, kill_rows, mutant_rows, mutation_rows
 from .score_table import SYNTHETIC, ScoreRow, score_rows
 from .structure import directory_structure, listed_files
 
@@ -149,10 +150,19 @@ def _label_cells(row: Mapping[str, Any], what: str) -> list[str]:
     return [row["run"], named, *("" if value is None else f"{value:.3f}" for value in firsts)]
 
 
+def reliability_block(rows: Callable[[Path], Rows], root: Path) -> str:
+    """A table of docs/reliability.md; numbers stand right."""
+    header, found = rows(root)
+    return markdown_table(header, found, "l" + "r" * (len(header) - 1))
+
+
 BLOCKS: Mapping[str, Callable[[Path], str]] = {
     **{f"{name}_scores": partial(scores_block, name=name) for name in SYNTHETIC_EXPERIMENTS},
     "difficulty": difficulty_block,
     "benchmarks": benchmarks_block,
+    "kills": partial(reliability_block, kill_rows),
+    "damaged_files": partial(reliability_block, mutant_rows),
+    "mistakes": partial(reliability_block, mutation_rows),
 }
 
 
