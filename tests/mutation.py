@@ -1,7 +1,7 @@
 """Do the tests notice a mistake? Small ones are made in the source, one at a time, and its tests run.
 
     python -m tests.mutation            300 mutants drawn with a seed; what is recorded is not run again
-    python -m tests.mutation --again    survivors once more, after a test was added
+    python -m tests.mutation --again    survivors once more, against every test that imports their module
 
 A mutant lives in memory only: an import hook gives it in place of its module to a process that is forked for
 it. It is killed by a test that fails or by needing five times the processor time. The tests of a module are
@@ -199,22 +199,22 @@ def run_tests(tests: list[str], mutant: Mutant | None = None) -> int:
 
 
 @cache
-def seconds_of(test: str) -> float | None:
+def seconds_of(test: str, slow: bool) -> float | None:
     """Processor time of a test file without a mutant; None where it does not pass."""
-    outcome, seconds = in_fork(lambda: run_tests([test]), 25)
+    outcome, seconds = in_fork(lambda: run_tests([test]), 300 if slow else 25)
     return seconds if outcome == "passed" else None
 
 
 @cache
-def chosen_tests(path: str) -> tuple[list[str], float]:
-    nearest = candidates(path)[:NEAREST]
-    timed = sorted((s, test) for test in nearest if (s := seconds_of(test)) is not None)
-    chosen = [(s, test) for s, test in timed if s <= LONGEST_FILE] or timed[:1]
+def chosen_tests(path: str, slow: bool) -> tuple[list[str], float]:
+    nearest = candidates(path)[: None if slow else NEAREST]
+    timed = sorted((s, test) for test in nearest if (s := seconds_of(test, slow)) is not None)
+    chosen = [(s, test) for s, test in timed if slow or s <= LONGEST_FILE] or timed[:1]
     return [test for _, test in chosen], sum(s for s, _ in chosen)
 
 
-def outcome_of(mutant: Mutant) -> str:
-    tests, seconds = chosen_tests(mutant.path)
+def outcome_of(mutant: Mutant, slow: bool = False) -> str:
+    tests, seconds = chosen_tests(mutant.path, slow)
     if not tests:
         return "no test"
     name, _ = in_fork(lambda: run_tests(tests, mutant), 5 * seconds + 20)
@@ -252,7 +252,7 @@ def preload() -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--mutants", type=int, default=MUTANTS, metavar="N")
-    parser.add_argument("--again", action="store_true", help="run survivors again")
+    parser.add_argument("--again", action="store_true", help="run what was not noticed again")
     arguments = parser.parse_args()
     import src  # noqa: F401  (before anything imports torchvision)
     from src.files import read_json, write_json
@@ -262,8 +262,9 @@ def main() -> None:
     mutants = drawn(arguments.mutants)
     for mutant in mutants:
         known = found.get(str(mutant))
-        if known is None or (arguments.again and known == "survived"):
-            found[str(mutant)] = outcome_of(mutant)
+        again = arguments.again and known in ("survived", "no test")
+        if known is None or again:
+            found[str(mutant)] = outcome_of(mutant, again)
             print(f"{found[str(mutant)]:16s}{mutant}", flush=True)
             write_json(RESULTS, {"seed": SEED, "outcomes": dict(sorted(found.items()))})
 

@@ -19,6 +19,7 @@ from ..files import read_json, write_text
 from ..labels import LABELS
 from ..settings import load_settings
 from .real_scores import real_block, real_line
+from .reliability import Rows, kill_rows, mutant_rows, mutation_rows
 from .score_table import SYNTHETIC, ScoreRow, score_rows
 from .structure import directory_structure, listed_files
 from .tables import markdown_table
@@ -153,12 +154,21 @@ def _label_cells(row: Mapping[str, Any], what: str) -> list[str]:
     return [row["run"], named, *("" if value is None else f"{value:.3f}" for value in firsts)]
 
 
+def reliability_block(rows: Callable[[Path], Rows], root: Path) -> str:
+    """A table of docs/reliability.md; numbers stand right."""
+    header, found = rows(root)
+    return markdown_table(header, found, "l" + "r" * (len(header) - 1))
+
+
 BLOCKS: Mapping[str, Callable[[Path], str]] = {
     **{f"{name}_scores": partial(scores_block, name=name) for name in SYNTHETIC_EXPERIMENTS},
     **{name: partial(real_block, name=name) for name in ("real_slices", "real_studies")},
     "real_line": real_line,
     "difficulty": difficulty_block,
     "benchmarks": benchmarks_block,
+    "kills": partial(reliability_block, kill_rows),
+    "damaged_files": partial(reliability_block, mutant_rows),
+    "mistakes": partial(reliability_block, mutation_rows),
 }
 
 

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from src.errors import UserError
+from src.evaluation.agreement import cohen_kappa
 from src.evaluation.blend import fit_blend
 from src.evaluation.bootstrap import bootstrap_auc, bootstrap_weighted_log_loss
 from src.evaluation.metrics import (
@@ -171,6 +172,11 @@ def test_replicates_without_variance_or_cases_have_reasons_instead_of_numbers():
     none = compare_replicates([(0, 0, 0, 0)] * 4, [(0, 0, 0, 0)] * 4, **options)
     assert none["accuracy"]["verdict"] == "No verdict on accuracy: at least 2 values are needed, not 0 and 0."
     assert none["recall"]["a"]["mean"] is None
+
+
+def test_readers_who_always_say_the_same_agree_by_chance_alone():
+    assert np.isnan(cohen_kappa(Y | True, Y | True)) and np.isnan(cohen_kappa(~(Y | True), ~(Y | True)))
+    assert cohen_kappa(Y, Y | True) == 0 and cohen_kappa(Y, Y) == 1 and cohen_kappa(Y, ~Y) == -1
 
 
 def test_a_study_of_one_slice_scores_as_its_slice():

@@ -211,3 +211,22 @@ def test_structure_takes_its_remarks_from_the_files(repository: Path) -> None:
 def test_a_folder_that_git_does_not_know_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="git cannot list its files"):
         listed_files(tmp_path / "nowhere")
+
+
+def test_figures_of_faults_stand_row_by_row(tmp_path):
+    (tmp_path / "results").mkdir()
+    faults = {
+        "kills at random moments": {"slice": {"SIGKILL": 7, "SIGTERM": 6}},
+        "kills in place of a change of files": {"slice": {"SIGKILL": 48}, "trees": {"SIGKILL": 16}},
+        "mutants": {"CSV": {"tried": 3600, "refused": 3000}},
+    }
+    outcomes = {"src/models/a.py:1: 1 -> 2": "killed", "src/models/b.py:2: 1 -> 2": "survived"}
+    outcomes |= {"src/training/c.py:3: x -> y": "killed by time", "src/training/c.py:4: x -> y": "no test"}
+    (tmp_path / "results/faults.json").write_text(json.dumps(faults))
+    (tmp_path / "results/mutation.json").write_text(json.dumps({"outcomes": outcomes}))
+    rows = {name: BLOCKS[name](tmp_path).splitlines()[2:] for name in ("kills", "damaged_files", "mistakes")}
+    assert rows == {
+        "kills": ["| slice | 7 | 6 | 0 | 48 |", "| trees | 0 | 0 | 0 | 16 |"],
+        "damaged_files": ["| CSV | 3,600 | 3,000 |"],
+        "mistakes": ["| models | 2 | 1 | 1 | 0 |", "| training | 2 | 1 | 0 | 1 |"],
+    }
