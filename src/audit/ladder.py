@@ -2,11 +2,10 @@
 
     python -m src.audit.ladder --settings experiments/demo/SETTINGS.json --out results/ladder.json
 
-Trains the numbered configurations of experiments/ladder that are not complete, fold 0 (every fold where a
-stacker reads it), and compares each with the one before it on the same slices, patients drawn; the first
-stacker with the network it reads. Then come the nested blend of all stackers and its calibration. Beside the
-file stand a table (.md) and a picture (.svg), with the published ladder of the contest's 2nd place.
-`--trained` takes what is complete and names the steps that are not there.
+Trains what is not complete of STEPS, fold 0 (every fold where a stacker reads it; two of the networks are the
+demo's own), and compares each with the step it stands on, on the same slices, patients drawn. Then come the
+nested blend of all stackers and its calibration. Beside the file stand a table (.md) and a picture (.svg),
+with the published ladder of the contest's 2nd place. `--trained` takes what is complete and names the rest.
 """
 
 from argparse import Namespace
@@ -20,7 +19,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..command_line import command_line, run, start_logging
-from ..config import read_values
 from ..data.prepared import Prepared
 from ..data.synthetic_truth import is_synthetic
 from ..evaluation.blend import fit_blend
@@ -33,11 +31,29 @@ from ..report.tables import markdown_table
 from ..settings import Settings, load_settings
 from ..training.runs import Run
 from .held_out import HeldOut
-from .systems import ROOT, name_of, train_all
+from .systems import ROOT, train_all
 
 FOLD = 0
 CALIBRATIONS = ("temperature", "platt", "raise_any", "meet_any")
-BLENDS = {"blend": "the blend of all stackers", "calibration": "and its calibration"}
+# A run, the one it stands on, what is new.
+STEPS = (
+    ("ladder/stage1/plain", "", "one window, 64 px, one rate, nothing else"),
+    ("ladder/stage1/windows", "ladder/stage1/plain", "three windows"),
+    ("ladder/stage1/size", "ladder/stage1/windows", "96 px"),
+    ("ladder/stage1/schedule", "ladder/stage1/size", "warm-up, cosine, weight decay, the metric as loss"),
+    ("ladder/stage1/augmentation", "ladder/stage1/schedule", "mirror, rotation, scale and shift"),
+    ("ladder/stage1/average", "ladder/stage1/augmentation", "moving average of the weights"),
+    ("ladder/stage1/views", "ladder/stage1/average", "prediction also looks at the mirror image"),
+    ("ladder/stage1/neighbours", "ladder/stage1/average", "slices before and after as channels"),
+    ("demo/stage1/resnet", "ladder/stage1/average", "eight epochs instead of four, one slice"),
+    ("demo/stage1/efficientnet", "demo/stage1/resnet", "another backbone instead"),
+    ("ladder/stage2/context", "demo/stage1/resnet", "an LSTM over the study, on logits"),
+    ("ladder/stage2/deltas", "ladder/stage2/context", "minus the slices before and after"),
+    ("ladder/stage2/two_backbones", "ladder/stage2/context", "two backbones, without these deltas"),
+    ("ladder/stage2/differences", "ladder/stage2/two_backbones", "their mean and difference"),
+    ("ladder/stage2/two_branch", "ladder/stage2/two_backbones", "network of the 1st place, embeddings too"),
+)
+BLENDS = (("blend", "", "the blend of all stackers"), ("calibration", "blend", "its calibration"))
 # darraghdog/rsna, weighted log loss of fold 0, what is new at each step.
 PUBLISHED = (
     ("EfficientNet-B0, 224 px", 0.08047),
@@ -59,41 +75,25 @@ PUBLISHED = (
 )
 
 
-def steps() -> list[Path]:
-    """The configurations in the order of their numbers."""
-    return sorted((ROOT / "experiments" / "ladder").glob("stage?/*.json"), key=lambda path: path.stem)
-
-
-def below(paths: Sequence[Path]) -> dict[str, str]:
-    """Run -> the run it is compared with: the one before it in its stage, of the first stacker its member."""
-    found: dict[str, str] = {}
-    for path, before in zip(paths[1:], paths, strict=False):
-        values = read_values(path)
-        same = before.parent == path.parent
-        found[name_of(path)] = name_of(before) if same else values["members"][0]
-    return found
-
-
-def ladder(paths: Sequence[Path], settings: Settings, prepared: Prepared) -> dict[str, Any]:
+def ladder(settings: Settings, prepared: Prepared) -> dict[str, Any]:
     """The content of the file, of the steps whose fold is complete."""
-    complete = [path for path in paths if Run(name_of(path), FOLD, settings).complete]
-    runs = {name_of(path): held_out(name_of(path), settings, prepared) for path in complete}
+    complete = [name for name, _, _ in STEPS if Run(name, FOLD, settings).complete]
+    runs = {name: held_out(name, settings, prepared) for name in complete}
     truth = next(iter(runs.values()))
     tables = {name: one.p.loc[truth.p.index] for name, one in runs.items()}
-    what = {name_of(path): read_values(path)["notes"] for path in paths} | BLENDS
-    compared = below(paths)
     stackers = {name: table for name, table in tables.items() if "/stage2/" in name}
+    steps = [step for step in STEPS if step[0] in tables]
     if len(stackers) > 1:
         best = min(stackers, key=lambda name: weighted_log_loss(truth.labels, stackers[name]))
-        compared |= {"blend": best, "calibration": "blend"}
         tables |= {"blend": nested(truth, stackers, ()), "calibration": nested(truth, stackers, CALIBRATIONS)}
+        steps += [(name, against or best, what) for name, against, what in BLENDS]
     return {
         "synthetic": is_synthetic(settings.raw),
         "slices": len(truth.labels),
         "patients": int(truth.patients.nunique()),
         "baseline": list(bootstrap_weighted_log_loss(truth.labels, truth.constant, truth.patients)),
-        "rows": [_row(name, tables, compared.get(name), truth) | {"what": what[name]} for name in tables],
-        "missing": [name_of(path) for path in paths if path not in complete],
+        "rows": [_row(*step, tables, truth) for step in steps],
+        "missing": [name for name, _, _ in STEPS if name not in tables],
     }
 
 
@@ -109,16 +109,16 @@ def held_out(name: str, settings: Settings, prepared: Prepared) -> HeldOut:
 
 
 def _row(
-    name: str, tables: Mapping[str, pd.DataFrame], against: str | None, truth: HeldOut
+    name: str, against: str, what: str, tables: Mapping[str, pd.DataFrame], truth: HeldOut
 ) -> dict[str, Any]:
-    """against: the run it is compared with, where that is there."""
     labels, p, patients = truth.labels, tables[name], truth.patients
     difference = None
     if against in tables:
         difference = list(bootstrap_weighted_log_loss_difference(labels, p, tables[against], patients))
     return {
-        "step": name.rsplit("/", 1)[-1],
-        "against": against.rsplit("/", 1)[-1] if difference else None,
+        "step": name,
+        "what": what,
+        "against": against if difference else None,
         "weighted_log_loss": list(bootstrap_weighted_log_loss(labels, p, patients)),
         "difference": difference,
     }
@@ -193,10 +193,11 @@ def _rungs(axes: Axes, names: Sequence[str], intervals: Sequence[Sequence[float]
 def main() -> None:
     arguments = parse_arguments()
     start_logging(arguments.quiet)
-    settings, paths = load_settings(arguments.settings), steps()
+    settings = load_settings(arguments.settings)
     if not arguments.trained:
+        paths = [ROOT / "experiments" / f"{name}.json" for name, _, _ in STEPS]
         train_all(paths, settings, arguments)
-    write_json(arguments.out, ladder(paths, settings, Prepared(settings.clean)))
+    write_json(arguments.out, ladder(settings, Prepared(settings.clean)))
     result = read_json(arguments.out)
     write_text(arguments.out.with_suffix(".md"), page(result))
     picture(result, arguments.out.with_suffix(".svg"))
