@@ -44,7 +44,7 @@ from src.report.study.new_study_page import shown_study
 from src.report.study.study_page import render_study_page
 from src.settings import load_settings
 from src.training import launch
-from src.training.engine.state import Progress
+from src.training.engine.training_progress import Progress
 from src.training.provenance import origin
 from src.training.runs import Run
 from src.training.slices.slice_config import SliceConfig

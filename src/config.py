@@ -18,6 +18,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
+OF_RUN = "run:"  # begins the name of a run whose weights are meant, see training/pixel_fold.py
 
 
 class StrictModel(BaseModel):

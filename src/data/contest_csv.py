@@ -1,12 +1,16 @@
-"""The contest's long CSV: a header `ID,Label`, one row per image and label, `ID_28fbab7eb_epidural,0.5`.
+"""The contest's files, wherever they lie, and its long CSV.
 
-One reader serves the label file, the sample submission and submissions (our own or another team's), each a
-file or a member of a zip archive.  Rows may come in any order; a byte-order mark, CRLF line ends, spaces
-around a field and further columns are accepted; anything else is a UserError.
+A header `ID,Label`, then one row per image and label, `ID_28fbab7eb_epidural,0.5`.  One reader serves the label
+file, the sample submission and submissions (our own or another team's), each a file or a member of a zip
+archive.  Rows may come in any order; a byte-order mark, CRLF line ends, spaces around a field and further
+columns are accepted; anything else is a UserError.
 """
 
+import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,9 +20,14 @@ import pyarrow.csv
 
 from ..errors import UserError
 from ..labels import LABELS, SUBTYPES
-from .source import Source, read_bytes, read_head
+from .source import Source, list_files, list_members, printable, read_bytes, read_head
 
 COLUMNS = ("ID", "Label")
+FOLDERS = {
+    "train": ("stage_2_train", "stage_2_train_images"),
+    "test": ("stage_2_test", "stage_2_test_images"),
+}
+TABLES = {"train": "stage_2_train.csv", "test": "stage_2_sample_submission.csv"}
 
 
 @dataclass(frozen=True)
@@ -224,3 +233,45 @@ def _check_any(source: Source, wide: pd.DataFrame) -> None:
             f"{source}: {image} has any = {wide.loc[image, 'any']}, its largest subtype is {largest[image]} "
             f"({wrong.sum()} such images); `any` must be 1 exactly where a subtype is"
         )
+
+
+def find_contest_files(raw_dir: Path) -> tuple[dict[str, dict[str, list[Source]]], dict[str, Source]]:
+    """Files by split and image id, and the tables by split, below `raw_dir` or in a zip archive in it.
+
+    Raises UserError where there is no such folder.
+    """
+    if not raw_dir.exists():
+        raise UserError(
+            f"{raw_dir}: no such folder; set RAW_DATA_DIR in SETTINGS.json to where the data lies"
+        )
+    archives = [raw_dir] if raw_dir.is_file() else []
+    if not archives:
+        files, tables = _sort_out((Path(entry.path).parts, entry.path) for entry in list_files(raw_dir))
+        archives = [] if any(files.values()) else sorted(raw_dir.glob("*.zip"))
+    else:
+        files, tables = {split: {} for split in FOLDERS}, {}
+    for archive in archives:
+        members = ((Path(member.name).parts, member) for member in list_members(archive))
+        more_files, more_tables = _sort_out(members)
+        for split in FOLDERS:
+            for name, found in more_files[split].items():
+                files[split].setdefault(name, []).extend(found)
+        for split, table in more_tables.items():
+            tables.setdefault(split, table)
+    return files, tables
+
+
+def _sort_out(
+    entries: Iterable[tuple[tuple[str, ...], Source]],
+) -> tuple[dict[str, dict[str, list[Source]]], dict[str, Source]]:
+    folders = {name: split for split, names in FOLDERS.items() for name in names}
+    table_names = {name: split for split, name in TABLES.items()}
+    files: dict[str, dict[str, list[Source]]] = {split: {} for split in FOLDERS}
+    tables: dict[str, Source] = {}
+    for parts, source in entries:
+        split = folders.get(parts[-2]) if len(parts) > 1 else None
+        if split is not None and not parts[-1].endswith(".csv"):
+            files[split].setdefault(printable(os.path.splitext(parts[-1])[0]), []).append(source)
+        elif parts[-1] in table_names:
+            tables.setdefault(table_names[parts[-1]], source)
+    return files, tables

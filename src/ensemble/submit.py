@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..data.contest_csv import COLUMNS, LongRows
-from ..data.readers.rsna import TABLES, find_contest_files
+from ..data.contest_csv import COLUMNS, TABLES, LongRows, find_contest_files
 from ..data.source import Source
 from ..errors import UserError
 from ..evaluation.submission import read_sample, validate_submission, write_submission

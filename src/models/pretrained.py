@@ -10,11 +10,11 @@ import torch
 from safetensors import safe_open
 from torch import nn
 
+from ..config import OF_RUN
 from ..errors import UserError
 from ..files import file_sha256, read_json
 
 RUN_PREFIX = "backbone."  # of a backbone's tensors in model.safetensors of a run folder
-OF_RUN = "run:"  # begins the name of a run whose weights are meant, see training/pixel_fold.py
 SUFFIXES = (".safetensors", ".bin", ".pth", ".pt", ".npz")
 
 

@@ -12,14 +12,13 @@ import pandas as pd
 import torch
 from torch import nn
 
-from ..config import parse_config, read_values
+from ..config import OF_RUN, parse_config, read_values
 from ..data.prepared import Prepared
 from ..data.target_labels import location_files, with_locations
 from ..errors import UserError
 from ..evaluation.target_scores import scores_of
 from ..files import parquet_made_from
 from ..models.heads import probability_frame
-from ..models.pretrained import OF_RUN
 from ..models.slice_classifier import check_encoder, encoder_files, encoder_weights
 from ..targets import KEYS, Unit
 from .engine import distributed

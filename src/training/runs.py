@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from ..config import Model, StrictModel, load_config, read_values
+from ..config import OF_RUN, Model, StrictModel, load_config, read_values
 from ..config_keys import nearest
 from ..errors import UserError
 from ..files import (
@@ -31,10 +31,9 @@ from ..files import (
     write_parquet,
     writing,
 )
-from ..models.pretrained import OF_RUN
 from ..settings import Settings
 from ..targets import HEMORRHAGE, KEYS
-from .engine.state import Progress
+from .engine.training_progress import Progress
 from .provenance import environment
 
 HASHED = ("config.json", "model.safetensors", "model.txt", "embedding_map.safetensors", "oof.parquet")

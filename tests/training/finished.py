@@ -5,7 +5,7 @@ import logging
 import torch
 
 from src.data.prepared import study_digests
-from src.training.engine.state import Progress
+from src.training.engine.training_progress import Progress
 from src.training.provenance import origin
 from src.training.split import unlabelled_slices
 

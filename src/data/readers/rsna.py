@@ -7,24 +7,16 @@ Everything may lie one or more folders deeper. Both tables may stand beside the 
 Flanders et al., Radiology: Artificial Intelligence 2020;2:3, 10.1148/ryai.2020190211.
 """
 
-import os
-from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
 
 from ...errors import UserError
-from ..contest_csv import read_image_ids, read_labels
+from ..contest_csv import FOLDERS, TABLES, find_contest_files, read_image_ids, read_labels
 from ..preparation.inventory import Inventory, empty_labels
 from ..preparation.options import Options
-from ..source import Source, list_files, list_members, printable
+from ..source import Source, printable
 from .dicom import is_picture, other_format
-
-FOLDERS = {
-    "train": ("stage_2_train", "stage_2_train_images"),
-    "test": ("stage_2_test", "stage_2_test_images"),
-}
-TABLES = {"train": "stage_2_train.csv", "test": "stage_2_sample_submission.csv"}
 
 
 def read(raw_dir: Path, options: Options, jobs: int) -> Inventory:
@@ -106,45 +98,3 @@ def _match(
 
 def _is_picture(source: Source) -> bool:
     return is_picture(str(source))
-
-
-def find_contest_files(raw_dir: Path) -> tuple[dict[str, dict[str, list[Source]]], dict[str, Source]]:
-    """Files by split and image id, and the tables by split, below `raw_dir` or in a zip archive in it.
-
-    Raises UserError where there is no such folder.
-    """
-    if not raw_dir.exists():
-        raise UserError(
-            f"{raw_dir}: no such folder; set RAW_DATA_DIR in SETTINGS.json to where the data lies"
-        )
-    archives = [raw_dir] if raw_dir.is_file() else []
-    if not archives:
-        files, tables = _sort_out((Path(entry.path).parts, entry.path) for entry in list_files(raw_dir))
-        archives = [] if any(files.values()) else sorted(raw_dir.glob("*.zip"))
-    else:
-        files, tables = {split: {} for split in FOLDERS}, {}
-    for archive in archives:
-        members = ((Path(member.name).parts, member) for member in list_members(archive))
-        more_files, more_tables = _sort_out(members)
-        for split in FOLDERS:
-            for name, found in more_files[split].items():
-                files[split].setdefault(name, []).extend(found)
-        for split, table in more_tables.items():
-            tables.setdefault(split, table)
-    return files, tables
-
-
-def _sort_out(
-    entries: Iterable[tuple[tuple[str, ...], Source]],
-) -> tuple[dict[str, dict[str, list[Source]]], dict[str, Source]]:
-    folders = {name: split for split, names in FOLDERS.items() for name in names}
-    table_names = {name: split for split, name in TABLES.items()}
-    files: dict[str, dict[str, list[Source]]] = {split: {} for split in FOLDERS}
-    tables: dict[str, Source] = {}
-    for parts, source in entries:
-        split = folders.get(parts[-2]) if len(parts) > 1 else None
-        if split is not None and not parts[-1].endswith(".csv"):
-            files[split].setdefault(printable(os.path.splitext(parts[-1])[0]), []).append(source)
-        elif parts[-1] in table_names:
-            tables.setdefault(table_names[parts[-1]], source)
-    return files, tables

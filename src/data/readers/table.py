@@ -19,7 +19,7 @@ import pandas as pd
 from ...errors import UserError
 from ...labels import LABELS
 from ...progress import parallel
-from ..contest_csv import read_image_ids
+from ..contest_csv import TABLES, read_image_ids
 from ..dicom import scan_headers
 from ..formats.images import picture_shape
 from ..formats.nifti import SUFFIXES as VOLUME_SUFFIXES
@@ -41,7 +41,6 @@ from ..source import (
 )
 from .dicom import other_format, unique_ids
 from .folder import natural
-from .rsna import TABLES
 from .table_rows import GROUPS, WINDOW, TableRows, check_unique, data_row, read_rows
 
 log = logging.getLogger("ich")

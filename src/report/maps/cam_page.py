@@ -36,9 +36,16 @@ from ...training.split import labelled_slices, labelled_studies
 from ...training.videos.video_config import VideoConfig
 from ..data_overview import is_gray
 from ..pages import render_page
-from .cam_pictures import OUTLINE, gray_picture, heat_gradient, picture_uri, with_map, with_outline
+from .cam_pictures import (
+    OUTLINE,
+    gray_picture,
+    heat_gradient,
+    normalise,
+    picture_uri,
+    with_map,
+    with_outline,
+)
 from .explainers import EXPLAINERS, Explained, Explainer
-from .gradcam import normalise
 
 FRAMES_SHOWN = 8  # of a study
 

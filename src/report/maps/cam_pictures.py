@@ -13,6 +13,15 @@ DIMMED = 0.8  # of the gray under a map, or bone would outshine it
 OUTLINE = (1.0, 0.2, 0.9)  # a colour HEAT has not
 
 
+def normalise(maps: np.ndarray, axes: tuple[int, ...] = (-2, -1)) -> tuple[np.ndarray, np.ndarray]:
+    """(..., h, w) -> every map divided by its maximum, and (...) True where a map is zero and stays so.
+
+    axes: those of one map; of videos (-3, -2, -1), so that frames compare.
+    """
+    peak = maps.max(axis=axes, keepdims=True)
+    return maps / np.where(peak > 0, peak, 1), (peak <= 0).squeeze(axes)
+
+
 def gray_picture(hu: np.ndarray, window: tuple[float, float]) -> np.ndarray:
     """(h, w) HU -> (PIXELS, PIXELS, 3) float32 in [0, 1] through a window (center, width)."""
     center, width = window

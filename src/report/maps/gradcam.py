@@ -62,15 +62,6 @@ def grad_cam(
     return Cams(torch.stack(maps).cpu().numpy(), _explained(logits.detach(), columns, at, len(features)))
 
 
-def normalise(maps: np.ndarray, axes: tuple[int, ...] = (-2, -1)) -> tuple[np.ndarray, np.ndarray]:
-    """(..., h, w) -> every map divided by its maximum, and (...) True where a map is zero and stays so.
-
-    axes: those of one map; of videos (-3, -2, -1), so that frames compare.
-    """
-    peak = maps.max(axis=axes, keepdims=True)
-    return maps / np.where(peak > 0, peak, 1), (peak <= 0).squeeze(axes)
-
-
 def shuffled_head_correlation(
     model: nn.Module,
     head: str,

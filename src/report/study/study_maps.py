@@ -17,8 +17,8 @@ from ...training.engine.devices import choose_device
 from ...training.kinds import kind_of
 from ...training.runs import Run, keep
 from ...training.slices.slice_config import SliceConfig
+from ..maps.cam_pictures import normalise
 from ..maps.explainers import Explainer
-from ..maps.gradcam import normalise
 
 
 def study_maps(

@@ -18,8 +18,7 @@ from ...data.prepared import Prepared
 from ...data.windows import WINDOWS
 from ...files import write_text
 from ...labels import LABELS, SUBTYPES
-from ..maps.cam_pictures import HEAT, heat_gradient
-from ..maps.gradcam import normalise
+from ..maps.cam_pictures import HEAT, heat_gradient, normalise
 from ..pages import render_page
 from .hu_packing import PackedSlices, pack_slices, said_of
 

@@ -26,8 +26,9 @@ from .precision import autocast as autocast
 from .precision import autocast_type as autocast_type
 from .precision import to_device as to_device
 from .schedules import build_schedule as build_schedule
-from .state import Clock, Progress, TrainingState
+from .state import Clock, TrainingState
 from .training_config import TrainingConfig
+from .training_progress import Progress
 
 GO_ON, SAVE, STOP = 0, 1, 2
 

@@ -5,7 +5,6 @@ import pickle
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile, ZipFile
@@ -22,18 +21,9 @@ from .memory import out_of_memory
 from .precision import Batch, autocast, autocast_type, to_device
 from .schedules import build_optimizer, build_schedule
 from .training_config import TrainingConfig
+from .training_progress import Progress
 
 SHOWN = 24  # characters of a value that differs
-
-
-@dataclass
-class Progress:
-    """Where a training stands; everything but the tensors of a checkpoint."""
-
-    step: int = 0  # batches seen since the start of training
-    loss_sum: float = 0.0  # over the current epoch
-    history: list[dict[str, float]] = field(default_factory=list)  # one entry an epoch
-    seconds: float = 0.0
 
 
 class TrainingState:

@@ -9,7 +9,7 @@ import torch
 from ...files import reading, write_text
 from ...models.slice_inputs import Scores
 from ...models.studies.boosting import BoostedLabels, SliceTable, fit_boosting
-from ..engine.state import Progress
+from ..engine.training_progress import Progress
 from ..runs import Run
 from .embedding_spaces import EmbeddingMap
 from .stacker_config import StackerConfig

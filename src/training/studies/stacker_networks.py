@@ -20,7 +20,7 @@ from ..engine import distributed
 from ..engine.curves import curve_writer
 from ..engine.loop import Task, train
 from ..engine.precision import Batch, autocast, autocast_type, to_device
-from ..engine.state import Progress
+from ..engine.training_progress import Progress
 from ..losses import MASKED_LOSSES, weighted_bce
 from ..runs import Run, checkpoint_origin
 from .embedding_spaces import DeviceMap, EmbeddingMap

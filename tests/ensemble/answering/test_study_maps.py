@@ -15,8 +15,9 @@ from src.ensemble.answering.study_result import SPREADS
 from src.errors import UserError
 from src.labels import LABELS
 from src.models.cam_targets import CamTarget, as_it_is
+from src.report.maps.cam_pictures import normalise
 from src.report.maps.explainers import Explainer
-from src.report.maps.gradcam import grad_cam, normalise
+from src.report.maps.gradcam import grad_cam
 from src.report.study.study_maps import maps_in_source, study_maps
 from src.training.slices.slice_batches import plain_batches
 from src.training.slices.slice_config import SliceConfig

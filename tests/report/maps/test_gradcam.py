@@ -17,7 +17,8 @@ from src.models.cam_targets import CamTarget, as_it_is, find_cam_targets
 from src.models.sequence_classifier import SequenceOptions, build_sequence_classifier
 from src.models.slice_classifier import ClassifierOptions, build_slice_classifier
 from src.models.video_classifier import VideoOptions, build_video_classifier
-from src.report.maps.gradcam import grad_cam, normalise, shuffled_head_correlation
+from src.report.maps.cam_pictures import normalise
+from src.report.maps.gradcam import grad_cam, shuffled_head_correlation
 
 
 def network(name, **options):

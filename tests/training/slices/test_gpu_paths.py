@@ -9,8 +9,9 @@ from src.data.prepared import Prepared
 from src.errors import UserError
 from src.models.slice_classifier import build_slice_classifier
 from src.training.engine.precision import autocast_type
-from src.training.engine.state import Progress, TrainingState
+from src.training.engine.state import TrainingState
 from src.training.engine.training_config import TrainingConfig
+from src.training.engine.training_progress import Progress
 from src.training.slices.draws import Augmentation
 from src.training.slices.kind import training_loss
 from src.training.slices.sample_changes import on_device
