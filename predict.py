@@ -161,7 +161,9 @@ def parse_arguments() -> Namespace:
     add("--series", metavar="UID", help="with --study: the series to use, against the rules' choice")
     add("--identified", action="store_true", help="with --study: ids and file names on the page too")
     add(
-        "--no-maps", action="store_true", help="with --study: a page without Grad-CAM, in a third of the time"
+        "--no-maps",
+        action="store_true",
+        help="with --study: a page without Grad-CAM, in two thirds of the time",
     )
     text = (
         "with --study, --evaluate: of all networks; bf16 is faster where the CPU has it (default: as trained)"

@@ -113,7 +113,7 @@ def test_one_image_of_one_patient_is_answered_without_intervals_or_studies(pictu
 def test_gray_pictures_are_refused_by_networks_that_read_hu(pictures, tiny):
     home, table = pictures
     write_csv(home / "gray.csv", table.drop(columns=list(WINDOW)))
-    message = "gray.csv: its images are gray levels, and tiny was trained on HU; fill in window_center"
+    message = "gray.csv: its images are gray levels, and tiny/stage1/a was trained on HU; fill in"
     with pytest.raises(UserError, match=message):
         evaluate_table(tiny, home / "gray.csv", None, home / "out")
     assert not (home / "out").exists()
