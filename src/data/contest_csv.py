@@ -1,8 +1,8 @@
 """The contest's files, wherever they lie, and its long CSV.
 
-A header `ID,Label`, then one row per image and label, `ID_28fbab7eb_epidural,0.5`.  One reader serves the label
-file, the sample submission and submissions (our own or another team's), each a file or a member of a zip
-archive.  Rows may come in any order; a byte-order mark, CRLF line ends, spaces around a field and further
+A header `ID,Label`, then one row per image and label, `ID_28fbab7eb_epidural,0.5`.  One reader serves the
+label file, the sample submission and submissions (our own or another team's), each a file or a member of a
+zip archive.  Rows may come in any order; a byte-order mark, CRLF line ends, spaces around a field and further
 columns are accepted; anything else is a UserError.
 """
 
