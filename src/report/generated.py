@@ -157,6 +157,8 @@ def _label_cells(row: Mapping[str, Any], what: str) -> list[str]:
 def reliability_block(rows: Callable[[Path], Rows], root: Path) -> str:
     """A table of docs/reliability.md; numbers stand right."""
     header, found = rows(root)
+    if not found:
+        return "Not recorded yet: `make faults`, then `make results`, fills in this table."
     return markdown_table(header, found, "l" + "r" * (len(header) - 1))
 
 

@@ -10,6 +10,7 @@ from ..files import read_json
 FAULTS, MUTATION = Path("results/faults.json"), Path("results/mutation.json")
 KILLS = ("kills at random moments", "kills in place of a change of files")
 SIGNALS = ("SIGKILL", "SIGTERM", "SIGINT")
+MISSING = "not recorded"
 Rows = tuple[Sequence[str], list[list[str]]]  # header, rows
 
 
@@ -20,8 +21,8 @@ def kill_rows(root: Path) -> Rows:
     rows = [
         [
             step,
-            *(str(moments.get(step, {}).get(kind, 0)) for kind in SIGNALS),
-            str(changes.get(step, {}).get("SIGKILL", 0)),
+            *(str(moments.get(step, {}).get(kind, MISSING)) for kind in SIGNALS),
+            str(changes.get(step, {}).get("SIGKILL", MISSING)),
         ]
         for step in sorted(moments.keys() | changes.keys())
     ]

@@ -224,9 +224,15 @@ def test_figures_of_faults_stand_row_by_row(tmp_path):
     outcomes |= {"src/training/c.py:3: x -> y": "killed by time", "src/training/c.py:4: x -> y": "no test"}
     (tmp_path / "results/faults.json").write_text(json.dumps(faults))
     (tmp_path / "results/mutation.json").write_text(json.dumps({"outcomes": outcomes}))
+    (tmp_path / "other/results").mkdir(parents=True)
+    (tmp_path / "other/results/faults.json").write_text("{}")
+    assert BLOCKS["damaged_files"](tmp_path / "other").startswith("Not recorded yet: `make faults`")
     rows = {name: BLOCKS[name](tmp_path).splitlines()[2:] for name in ("kills", "damaged_files", "mistakes")}
     assert rows == {
-        "kills": ["| slice | 7 | 6 | 0 | 48 |", "| trees | 0 | 0 | 0 | 16 |"],
+        "kills": [
+            "| slice | 7 | 6 | not recorded | 48 |",
+            "| trees | not recorded | not recorded | not recorded | 16 |",
+        ],
         "damaged_files": ["| CSV | 3,600 | 3,000 |"],
         "mistakes": ["| models | 2 | 1 | 1 | 0 |", "| training | 2 | 1 | 0 | 1 |"],
     }
