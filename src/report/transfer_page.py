@@ -8,6 +8,8 @@ from ..labels import SUBTYPES
 from .pages import render_page
 
 SHOWN = ("any", *SUBTYPES)
+ON_SYNTHETIC = "SYNTHETIC images: nothing here says anything about patients"
+BY_SYNTHETIC = "Answered by networks that were trained on SYNTHETIC images"
 BY_STUDY = (
     "A study scores the maximum over its slices. Area under the ROC curve with DeLong's 95 % interval, in "
     "brackets the positives; an area without two cases of either class is left out. Log loss: patients drawn."
@@ -49,7 +51,7 @@ def transfer_page(scores: Mapping[str, Any]) -> str:
     return render_page(
         "transfer.html",
         experiment=scores["experiment"],
-        synthetic=data["synthetic"],
+        notice=ON_SYNTHETIC if data["synthetic"] else "",
         facts=facts,
         tables=transfer_tables(scores),
     )
@@ -68,7 +70,8 @@ def evaluation_page(experiment: str, table: str, scores: Mapping[str, Any]) -> s
     tables = transfer_tables({"members": {experiment: scores}, "comparisons": []})
     if scores["subgroups"]:
         tables.append(subgroup_table(scores["subgroups"]))
-    return render_page("transfer.html", experiment=experiment, synthetic=False, facts=facts, tables=tables)
+    notice = BY_SYNTHETIC if scores["trained_on_synthetic"] else ""
+    return render_page("transfer.html", experiment=experiment, notice=notice, facts=facts, tables=tables)
 
 
 def subgroup_table(groups: Sequence[Mapping[str, Any]]) -> Table:

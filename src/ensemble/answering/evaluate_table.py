@@ -40,6 +40,7 @@ def evaluate_table(
                 "studies": answered.studies and answered.studies.baseline,
             },
             "subgroups": subgroup_scores(prepared, answered, answer),
+            "trained_on_synthetic": trained.synthetic,
         }
     rows = answer_table(answer)
     if truth.studies is None:

@@ -27,7 +27,10 @@ from tests.training.prepared import pixel_values
 
 STUDIES, SLICES = 6, 4
 WINDOW = {"window_center": 40.0, "window_width": 510.0}
-KEYS = ["images", "patients", "weighted_log_loss", "labels", "studies", "baseline", "subgroups"]
+KEYS = [
+    "images", "patients", "weighted_log_loss", "labels", "studies", "baseline", "subgroups",
+    "trained_on_synthetic",
+]  # fmt: skip
 OF_LABEL = ["positives", "auc", "interval", "brier", "ece"]
 
 
