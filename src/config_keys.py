@@ -87,9 +87,8 @@ def _keys(root: Schema, holder: Schema, name: str, prefix: str = "") -> Iterator
     if objects and default.startswith("{"):
         default = "{}"  # the keys within have theirs
     yield Key(prefix + name, _words(root, own), default, " ".join(own.get("description", "").split()))
-    for start, inner in objects:
-        for key in inner["properties"]:
-            yield from _keys(root, inner, key, start)
+    within = [_keys(root, inner, key, start) for start, inner in objects for key in inner["properties"]]
+    yield from dict.fromkeys(key for keys in within for key in keys)  # alternatives may share some
 
 
 def _objects(root: Schema, schema: Schema, prefix: str) -> Iterator[tuple[str, Schema]]:

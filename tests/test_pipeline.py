@@ -185,15 +185,15 @@ def test_test_predictions_do_not_depend_on_the_number_of_processes(home):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("train_stage1.py", "experiments/none.json"), "no such file"),
+        (("train_stage1.py", "experiments/a/stage1/none.json"), "no such file"),
         (("train_stage1.py", "{config}", "--fold", "7"), "--fold 7: .* has the folds 0, 1"),
         (
             ("train_stage1.py", "{config}", "--set", "lr=1"),
             "another configuration (lr: 0.002, asked 1.0)",
         ),
         (("train_stage1.py", "{config}", "--set", "learning_rate=1"), "unknown key 'learning_rate'"),
-        (("predict.py", "experiments/nothing"), "experiments/nothing: no such experiment; there are: "),
-        (("ensemble.py", "experiments/nothing"), "experiments/nothing: no such experiment; there are: "),
+        (("predict.py", "experiments/nothing"), "experiments/nothing: no such experiment; "),
+        (("ensemble.py", "experiments/nothing"), "experiments/nothing: no such experiment; "),
     ],
 )
 def test_a_user_s_mistake_is_one_line_and_exit_code_1(home, arguments, message):

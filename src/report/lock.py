@@ -4,13 +4,13 @@ pip install --dry-run --ignore-installed --report report.json -r requirements.tx
 python -m src.report.lock report.json
 """
 
-import argparse
 import re
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, metadata
 from pathlib import Path
 from typing import Any
 
+from ..command_line import argument_parser
 from ..files import read_json, write_text
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -76,7 +76,7 @@ def _installed(name: str) -> str | None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m src.report.lock", description=__doc__.split("\n")[0])
+    parser = argument_parser(__doc__.split("\n")[0])
     parser.add_argument("report", type=Path, help="of pip install --dry-run --report")
     report = read_json(parser.parse_args().report)
     write_text(ROOT / "requirements.lock", lock(report))

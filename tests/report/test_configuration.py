@@ -15,4 +15,4 @@ def test_the_reference_is_up_to_date():
 def test_every_key_has_a_meaning(model):
     keys = [key for found in sections(model).values() for key in found]
     assert [key.name for key in keys if not key.meaning] == []
-    assert len({key.name for key in keys}) == len(keys) > 3
+    assert len({(key.name, key.meaning) for key in keys}) == len(keys) > 3

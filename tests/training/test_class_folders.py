@@ -78,4 +78,4 @@ def test_both_heads_learn_from_class_folders_and_are_reported(settings, tmp_path
     (member,) = read_json(settings.submissions / "dtvit/scores.json")["members"].values()
     assert member["patients"] == 8 and member["shares"]["location"]["accuracy"][0] == location["accuracy"]
     page = (settings.submissions / "dtvit/report.html").read_text()
-    assert "called subtentorial" in page and "Learning curves" in page
+    assert '<th scope="col">subtentorial</th>' in page and "Learning curves" in page
