@@ -4,12 +4,11 @@ From the first synthetic image to the last file of step 5, installation left out
 minutes that README.md states. A demo that was made in parts is refused.
 """
 
-import argparse
 from pathlib import Path
 
 from benchmarks.record import record
 from benchmarks.timing import entry, show
-from src.command_line import run
+from src.command_line import argument_parser, run
 from src.errors import UserError
 from src.settings import load_settings
 
@@ -30,7 +29,7 @@ def seconds_of(raw: Path, submission: Path) -> float | None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argument_parser(__doc__.splitlines()[0])
     parser.add_argument("settings", nargs="?", default=DEMO, help="of the demo")
     parser.add_argument("--no-record", action="store_true", help="print only, leave results/bench.json alone")
     arguments = parser.parse_args()

@@ -29,6 +29,7 @@ from torch import nn
 from benchmarks import peers
 from benchmarks.record import record
 from benchmarks.timing import entry
+from src.command_line import argument_parser
 from src.config import parse_config
 from src.data.phantom import generate
 from src.data.preparation.options import Options
@@ -224,9 +225,7 @@ def cold_seconds(home: Path, study: Path) -> float:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argument_parser(__doc__)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--no-record", action="store_true", help="print only, leave results/bench.json alone")
     return parser.parse_args()

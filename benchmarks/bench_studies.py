@@ -17,6 +17,7 @@ from pathlib import Path
 from benchmarks.bench_predict import finish_experiment, first_study, load, prepared_of
 from benchmarks.record import record
 from benchmarks.timing import entry
+from src.command_line import argument_parser
 from src.data.phantom import generate
 from src.ensemble.answering.study_files import predict_studies
 from src.report.study.new_study_page import PAGE, write_new_study_page
@@ -60,7 +61,7 @@ def resident() -> float:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argument_parser(__doc__.splitlines()[0])
     parser.add_argument("--studies", type=int, default=200)
     parser.add_argument("--no-record", action="store_true", help="print only, leave results/bench.json alone")
     return parser.parse_args()
