@@ -11,7 +11,7 @@ export SETTINGS   := $(EXPERIMENT)/SETTINGS.json
 export FOLD JOBS
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: run demo-data test faults test-long mutation verify lint format systems systems-full bench results clean
+.PHONY: run demo-data test faults test-long mutation verify lint format systems recipes systems-full bench results clean
 
 run: $(VENV)/core demo-data
 	PREPARE_FLAGS="--size 256 --crop --folds 3" bash steps/1_prepare_data.sh
@@ -48,9 +48,13 @@ format: $(VENV)/all
 	ruff check --fix .
 	ruff format .
 
-systems: $(VENV)/all demo-data
+# The five papers; `make recipes` puts the contest winners' recipes and two later ones beside them.
+PAPERS := scopeformer cnn_lstm vivit_vs_convnext resnext_pca_bilstm dtvit
+
+systems: WHICH := --systems $(PAPERS)
+systems recipes: $(VENV)/all demo-data
 	PREPARE_FLAGS="--size 256 --crop --folds 3" bash steps/1_prepare_data.sh
-	python -m src.audit.systems --settings $(SETTINGS) --jobs $(JOBS) --out results/systems.json
+	python -m src.audit.systems --settings $(SETTINGS) --jobs $(JOBS) $(WHICH) --out results/systems.json
 	python predict.py experiments/published_systems --settings $(SETTINGS) --jobs $(JOBS)
 	python ensemble.py experiments/published_systems --settings $(SETTINGS)
 
