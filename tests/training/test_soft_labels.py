@@ -89,7 +89,7 @@ def test_images_that_could_not_be_read_stay_out(settings, table, caplog):
         return slices
 
     rewrite(settings.clean, "slices.parquet", change)
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.INFO, logger="ich"):
         assert list(joined(settings, table)["image_id"][15:]) == TEST[1:]
     assert "9 slices" in caplog.text and "1 that could not be read, 0 of held-out patients" in caplog.text
 
@@ -106,7 +106,7 @@ def test_labelled_and_unknown_images_are_refused(settings, table):
 
 def test_a_table_a_fold_is_named_by_its_number(settings, table, caplog):
     table.rename(table.with_name("soft0.csv"))
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.INFO, logger="ich"):
         assert len(joined(settings, table.with_name("soft{fold}.csv"), 0)) == 25
     assert "optimistic" not in caplog.text
     with pytest.raises(UserError, match=r"soft1\.csv: no such file"):
