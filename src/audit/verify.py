@@ -9,6 +9,7 @@ in another order, and training makes more of it: the scores may differ by `TOLER
 a second time, which must give the bytes of the first.
 """
 
+import hashlib
 import os
 import platform
 import shutil
@@ -32,7 +33,8 @@ from ..training.runs import Run
 ROOT = Path(__file__).resolve().parents[2]
 RECORD = ROOT / "results/verify.json"
 NAME = "demo/stage1/resnet"
-COMPARED = ("model.safetensors", "oof.parquet", "embeddings.npy", "test.parquet")
+TEST = "test.parquet"
+COMPARED = ("model.safetensors", "oof.parquet", "embeddings.npy", TEST)
 LIBRARIES = ("torch", "timm", "numpy", "opencv-python-headless", "pandas", "pyarrow", "safetensors")
 TOLERANCE = 0.02  # of log losses; docs/reliability.md says what was seen
 DIRECTORIES = ("RAW_DATA", "CLEAN_DATA", "MODEL", "CHECKPOINT", "LOGS", "SUBMISSION")
@@ -88,8 +90,18 @@ def found_in(trained: Run) -> dict[str, Any]:
         "environment": environment(),
         "data": Prepared(trained.settings.clean).fingerprint,
         "scores": scores,
-        "bytes": {name: file_sha256(trained.path(name)) for name in COMPARED},
+        "bytes": {name: _digest(trained, name) for name in COMPARED},
     }
+
+
+def _digest(trained: Run, name: str) -> str:
+    """SHA-256 of a file; of predictions for new images that of their values, as their file also says what run
+    and data it was made from.
+    """
+    if name != TEST:
+        return file_sha256(trained.path(name))
+    table = trained.predictions("test").sort_index()
+    return hashlib.sha256("\n".join(table.index).encode() + table.to_numpy().tobytes()).hexdigest()
 
 
 def rows(recorded: dict[str, Any], found: dict[str, Any]) -> Iterator[tuple[str, str, str, bool]]:
