@@ -11,6 +11,7 @@ effect), `widen` (mm by which CSF spaces swell), `coverage` (share of each pixel
 its HU. Ages of blood and their HU stand in lesions.py.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +24,7 @@ OEDEMA = 13.0  # HU; vasogenic oedema takes 5-12 HU from white matter
 
 
 @dataclass(frozen=True)
-class Bleed:
+class Bleed(ABC):
     """One bleed: `site` (3,) in head coordinates, mm; `hu` of its blood."""
 
     site: np.ndarray
@@ -41,9 +42,9 @@ class Bleed:
     def widen(self, fields: Fields) -> np.ndarray | None:
         return None
 
+    @abstractmethod
     def coverage(self, head: Head, fields: Fields, brain: Brain) -> np.ndarray:
         """Share of each pixel filled with this blood, (planes, rows, columns) in [0, 1]."""
-        raise NotImplementedError
 
     def density(self, fields: Fields, share: np.ndarray) -> np.ndarray | float:
         """HU of the blood at each pixel, or one for all."""
@@ -51,6 +52,7 @@ class Bleed:
 
     def stain(self, head: Head, fields: Fields, brain: Brain) -> None:
         """Change the tissue around the bleed in place; most bleeds leave it alone."""
+        return
 
 
 def _beside(fields: Fields, site: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -6,6 +6,7 @@ averages down into the range of blood (Kiroglu et al., Diagn Interv Radiol 2010;
 Daghighi et al., Folia Morphol 2007;66:115-119).
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,16 +17,16 @@ from .tissue import Brain
 
 
 @dataclass(frozen=True)
-class Mimic:
+class Mimic(ABC):
     """Something at `site` (3,) in head coordinates, mm, of `hu`."""
 
     name: str
     site: np.ndarray
     hu: float
 
+    @abstractmethod
     def paint(self, head: Head, fields: Fields, brain: Brain) -> None:
         """Lay it on the brain in place; it moves with displaced tissue."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)

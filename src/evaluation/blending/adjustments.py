@@ -4,6 +4,7 @@ Each step maps (n, 6) probabilities to (n, 6) and is kept only where it gains on
 on.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
@@ -22,13 +23,14 @@ LOGIT_EPS = 1e-15
 
 
 @dataclass(frozen=True)
-class Step:
+class Step(ABC):
     """Base of the steps; `kind` is its name in JSON."""
 
     kind: ClassVar[str]
 
+    @abstractmethod
     def apply(self, p: np.ndarray) -> np.ndarray:
-        raise NotImplementedError
+        """Probabilities (n, 6) -> (n, 6)."""
 
     def to_dict(self) -> dict[str, Any]:
         return {"kind": self.kind, **asdict(self)}

@@ -1,5 +1,6 @@
 """Stage 2: what every network over the slices of a study is asked and answers."""
 
+from abc import ABC, abstractmethod
 from typing import NamedTuple
 
 import torch
@@ -33,17 +34,18 @@ class StackerOutput(NamedTuple):
     instances: torch.Tensor | None = None  # (b, 6): the same from slices that did not (multiple instances)
 
 
-class SequenceModel(nn.Module):
+class SequenceModel(nn.Module, ABC):
     """The call every network of stage 2 answers."""
 
+    @abstractmethod
     def start_at(self, slices: torch.Tensor, studies: torch.Tensor) -> None:
         """Begin with the prevalence (6,) of every label among slices and studies, where nothing better is
         known, so that no step is spent on learning it.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def forward(self, slices: SliceSequence) -> StackerOutput:
-        raise NotImplementedError
+        """Logits of every slice, and of the study where there is a head for it."""
 
 
 def prior_logits(prevalence: torch.Tensor) -> torch.Tensor:

@@ -1,5 +1,6 @@
 """Batches of runs of adjacent slices: their real slices in a row, and a mask that says where studies end."""
 
+from abc import ABC, abstractmethod
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +13,7 @@ from ..slices.draws import Draw
 from ..slices.slice_batches import SliceBatches
 
 
-class StudyRowBatches(SliceBatches):
+class StudyRowBatches(SliceBatches, ABC):
     """Training batches of slices that belong together by study; `mask` (b, s) is True for real slices.
 
     Of several processes each has whole studies; the mean of their losses times `weight` is the loss of the
@@ -27,9 +28,9 @@ class StudyRowBatches(SliceBatches):
         self.samples = len(starts)
         self.steps = max(1, self.samples // self.config.batch_size)
 
+    @abstractmethod
     def pick(self, study: int, rng: np.random.Generator) -> np.ndarray:
         """The rows that a study gives to an epoch."""
-        raise NotImplementedError
 
     def rows(self, epoch: int) -> list[np.ndarray]:
         rng, size = np.random.default_rng((self.config.seed, epoch)), self.config.batch_size
