@@ -9,7 +9,7 @@ from sklearn.datasets import load_sample_image
 
 from src.errors import UserError
 from src.models.backbones import create_backbone
-from src.models.lite0_weights import NETWORKS, convert, package_file, timm_key
+from src.models.lite_weights import NETWORKS, convert, package_file, timm_key
 from src.models.pooling import GeM
 
 

