@@ -39,15 +39,13 @@ def transfer_page(scores: Mapping[str, Any]) -> str:
     """The HTML of transfer.json's content."""
     data = scores["data"]
     first = next(iter(scores["members"].values()))
-    facts = {"data set": data["dataset"], "pixels": f"{data['size']} px, {data['units']}"}
-    if first["labels"]:
-        facts |= {"labelled images": f"{first['images']:,}", "patients": f"{first['patients']:,}"}
-    if first["studies"]:
-        facts |= {"labelled studies": f"{first['studies']['studies']:,}"}
-    for part, baseline in scores["baseline"].items():
-        if baseline is not None:
-            facts[f"prevalence baseline, {part}"] = f"{baseline:.4f}"
-    facts |= {"left out": f"{scores['left_out']:,} images", "clipped at": f"{scores['eps']:g}"}
+    facts = {
+        "data set": data["dataset"],
+        "pixels": f"{data['size']} px, {data['units']}",
+        **_what_was_scored(first, scores["baseline"]),
+        "left out": f"{scores['left_out']:,} images",
+        "clipped at": f"{scores['eps']:g}",
+    }
     return render_page(
         "transfer.html",
         experiment=scores["experiment"],
@@ -59,19 +57,25 @@ def transfer_page(scores: Mapping[str, Any]) -> str:
 
 def evaluation_page(experiment: str, table: str, scores: Mapping[str, Any]) -> str:
     """The HTML of what predict.py --evaluate wrote into scores.json; table: its name."""
-    facts = {"table": table}
-    if scores["images"]:
-        facts |= {"labelled images": f"{scores['images']:,}", "patients": f"{scores['patients']:,}"}
-    if scores["studies"]:
-        facts |= {"labelled studies": f"{scores['studies']['studies']:,}"}
-    for part, baseline in scores["baseline"].items():
-        if baseline is not None:
-            facts[f"prevalence baseline, {part}"] = f"{baseline:.4f}"
+    facts = {"table": table, **_what_was_scored(scores, scores["baseline"])}
     tables = transfer_tables({"members": {experiment: scores}, "comparisons": []})
     if scores["subgroups"]:
         tables.append(subgroup_table(scores["subgroups"]))
     notice = BY_SYNTHETIC if scores["trained_on_synthetic"] else ""
     return render_page("transfer.html", experiment=experiment, notice=notice, facts=facts, tables=tables)
+
+
+def _what_was_scored(found: Mapping[str, Any], baselines: Mapping[str, float | None]) -> dict[str, str]:
+    """found: scores by image and by study, as `Answered.scores` gives them; baselines: by part."""
+    facts = {}
+    if found["labels"]:
+        facts |= {"labelled images": f"{found['images']:,}", "patients": f"{found['patients']:,}"}
+    if found["studies"]:
+        facts |= {"labelled studies": f"{found['studies']['studies']:,}"}
+    for part, baseline in baselines.items():
+        if baseline is not None:
+            facts[f"prevalence baseline, {part}"] = f"{baseline:.4f}"
+    return facts
 
 
 def subgroup_table(groups: Sequence[Mapping[str, Any]]) -> Table:

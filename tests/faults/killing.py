@@ -78,8 +78,10 @@ def _content(path: Path) -> object:
 
 
 def assert_same(found: dict[str, object], expected: dict[str, object]) -> None:
-    assert found.keys() == expected.keys()
-    assert [name for name in expected if found[name] != expected[name]] == []
+    """Files name the commit of the code, so nothing may be committed while this runs."""
+    assert found.keys() == expected.keys(), f"only in one: {sorted(found.keys() ^ expected.keys())}"
+    changed = [name for name in expected if found[name] != expected[name]]
+    assert not changed, f"other bytes than without a kill: {changed}"
 
 
 def check_visible(home: Path) -> None:

@@ -14,7 +14,6 @@ from src.errors import UserError
 from src.files import write_parquet
 from src.labels import LABELS
 from src.models.heads import logits_of, probabilities
-from src.settings import load_settings
 from src.targets import HEMORRHAGE, find_targets
 from src.training.engine.state import TrainingState
 from src.training.kinds import load_kind
@@ -23,18 +22,11 @@ from src.training.provenance import is_done
 from src.training.runs import Run
 from src.training.slices.kind import training_batches
 from src.training.split import split_fold, unlabelled_part
-from tests.training.prepared import rewrite, write_clean, write_settings
+from tests.training.prepared import rewrite
 
 CPU, LOG = torch.device("cpu"), logging.getLogger("ich.test")
 SMALL = {"backbone": "test_resnet", "pretrained": False, "image_size": 32, "epochs": 1}
 SITES = ["deep", "lobar", "subtentorial"]
-
-
-@pytest.fixture
-def settings(tmp_path):
-    settings = load_settings(write_settings(tmp_path))
-    write_clean(settings.clean)
-    return settings
 
 
 def train(settings, kind, name="x", **values):

@@ -10,23 +10,15 @@ from src.data.prepared import Prepared
 from src.errors import UserError
 from src.files import read_json, write_json
 from src.labels import LABELS
-from src.settings import load_settings
 from src.training.provenance import check_alike, check_geometry, check_unchanged, is_done
 from src.training.runs import Run
 from src.training.slices.slice_config import SliceConfig
 from src.training.studies.stacker_config import StackerConfig
 from tests.training.finished import finish
-from tests.training.prepared import rewrite, write_clean, write_settings
+from tests.training.prepared import rewrite, write_clean
 
 CONFIG = SliceConfig(backbone="test_resnet")
 TABLE = pd.DataFrame(0.5, ["a", "b"], list(LABELS))
-
-
-@pytest.fixture
-def settings(tmp_path):
-    settings = load_settings(write_settings(tmp_path))
-    write_clean(settings.clean)
-    return settings
 
 
 @pytest.fixture

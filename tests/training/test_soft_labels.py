@@ -12,7 +12,6 @@ from src.data.prepared import Prepared
 from src.data.probabilities import read_probabilities
 from src.errors import UserError
 from src.labels import LABELS
-from src.settings import load_settings
 from src.training.kinds import load_kind
 from src.training.losses import LOSSES, LossOptions, build_loss
 from src.training.provenance import is_done
@@ -26,18 +25,11 @@ from src.training.soft_labels import SoftLabelOptions, with_soft_labels
 from src.training.split import split_fold
 from src.training.studies.stacker_config import StackerConfig
 from src.training.videos.video_config import VideoConfig
-from tests.training.prepared import image_name, rewrite, write_clean, write_settings
+from tests.training.prepared import image_name, rewrite
 
 CPU, LOG = torch.device("cpu"), logging.getLogger("ich.soft")
 TEST = [image_name(study, order) for study in (6, 7) for order in range(5)]  # of patient06 and patient07
 SMALL = {"backbone": "test_resnet", "pretrained": False, "image_size": 32, "epochs": 1, "batch_size": 8}
-
-
-@pytest.fixture
-def settings(tmp_path):
-    settings = load_settings(write_settings(tmp_path))
-    write_clean(settings.clean)
-    return settings
 
 
 @pytest.fixture
