@@ -22,7 +22,7 @@ MARGIN = 0.04  # of the head's size, on every side
 def head_mask(values: np.ndarray) -> tuple[np.ndarray | None, int]:
     """(rows, columns) int16 -> mask uint8 0 or 1 on each step-th row and column, or None; and the step."""
     step = max(1, round(max(values.shape) / GRID))
-    small = values[::step, ::step]
+    small = np.ascontiguousarray(values[::step, ::step])
     black = int(small.min())
     tissue = (small > (black + ABOVE_BLACK if black > TISSUE_HU else TISSUE_HU)).view(np.uint8)
     opened = cv2.morphologyEx(tissue, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
@@ -30,7 +30,7 @@ def head_mask(values: np.ndarray) -> tuple[np.ndarray | None, int]:
     count, labels = cv2.connectedComponents(opened, connectivity=4, ltype=cv2.CV_16U)
     if count < 2:
         return None, step
-    largest = 1 if count == 2 else 1 + int(np.bincount(labels.ravel())[1:].argmax())
+    largest = 1 if count == 2 else int(np.bincount(labels[labels > 0]).argmax())
     return cv2.dilate((labels == largest).view(np.uint8), np.ones((5, 5), np.uint8)), step
 
 
@@ -45,7 +45,7 @@ def remove_holder(values: np.ndarray) -> np.ndarray:
 
 def _without_holes(mask: np.ndarray) -> np.ndarray:
     """The same with 1 wherever no way leads to the border: bones of the nose in its air, for one."""
-    around = np.pad(mask, 1)
+    around = cv2.copyMakeBorder(mask, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
     cv2.floodFill(around, None, (0, 0), 2)
     return (around[1:-1, 1:-1] != 2).view(np.uint8)
 

@@ -3,6 +3,7 @@
 import math
 import sys
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
@@ -44,6 +45,9 @@ DECIMALS = {
     "rescale_intercept": ("rescale_intercept",),
     "rescale_slope": ("rescale_slope",),
 }
+_SLOT = {name: slot for slot, name in enumerate(FIELDS)}
+_LAYOUT_SLOTS = [_SLOT[name] for name in ("samples_per_pixel", "photometric", "frames", *LAYOUT)]
+_RESCALE_SLOTS = [_SLOT[name] for name in ("rescale_type", "rescale_slope", "rescale_intercept")]
 TEXTS = tuple(name for name in FIELDS if name not in NUMBERS and name not in DECIMALS)
 WINDOW = frozenset(("window_center", "window_width"))
 # Beyond these a number is a typing error or damage: 65536 takes every stored value out of int16, and no table
@@ -80,9 +84,7 @@ def decode(data: bytes) -> Slice:
     """The pixels in a DICOM file's bytes as HU. Raises ValueError saying what is wrong."""
     raw = read_header(data)
     values, layout = _stored(data, raw)
-    if (kind := _text(raw, "rescale_type")).upper() not in ("", "HU"):
-        raise ValueError(f"not HU: RescaleType is {header.term('rescale_type', kind)}")
-    slope, intercept = _decimal(raw, "rescale_slope"), _decimal(raw, "rescale_intercept")
+    slope, intercept = _rescale(*(raw.values[slot] for slot in _RESCALE_SLOTS))
     return to_hu(values, slope, intercept, layout.stored, layout.signed)
 
 
@@ -108,19 +110,7 @@ def read_header(data: bytes, quick: bool = True) -> RawHeader:
 
 
 def _stored(data: bytes, raw: RawHeader) -> tuple[np.ndarray, Layout]:
-    samples, photometric = raw.values[_SLOT["samples_per_pixel"]], _text(raw, "photometric")
-    if not photometric:
-        raise ValueError("missing tag: PhotometricInterpretation")
-    if samples not in (None, b"", b"\1\0") or not photometric.startswith("MONOCHROME"):
-        raise ValueError(f"colour image: {header.term('photometric', photometric)}")
-    if raw.values[_SLOT["frames"]] is not None and _decimal(raw, "frames", 1) > 1:
-        raise ValueError("multi-frame: more than one image in the file")
-    rows, columns, allocated, stored, representation = (_number(raw, name) for name in LAYOUT)
-    layout = Layout(rows, columns, allocated, stored, representation == 1)
-    if max(rows, columns) > LARGEST_SIDE:
-        raise ValueError(f"absurd size: {rows} x {columns}")
-    if allocated not in (8, 16, 32) or not 1 <= stored <= allocated:
-        raise ValueError(f"bad tag: BitsStored is {stored} of {allocated}")
+    layout = _layout(*(raw.values[slot] for slot in _LAYOUT_SLOTS))
     if raw.transfer_syntax == DEFLATED:
         data = header.inflated(data)
     if raw.pixel_offset < 0:
@@ -128,6 +118,36 @@ def _stored(data: bytes, raw: RawHeader) -> tuple[np.ndarray, Layout]:
     if raw.transfer_syntax in NATIVE:
         return _native_pixels(data, raw, layout), layout
     return compressed.decode(data, raw.pixel_offset, raw.transfer_syntax, layout), layout
+
+
+@lru_cache(maxsize=256)  # the files of a data set differ in little but their pixels
+def _layout(
+    samples: bytes | None, photometric: bytes | None, frames: bytes | None, *numbers: bytes | None
+) -> Layout:
+    """How the pixels of one gray image are stored, from its elements as they stand in the file. Raises
+    ValueError.
+    """
+    kind = _text(photometric)
+    if not kind:
+        raise ValueError("missing tag: PhotometricInterpretation")
+    if samples not in (None, b"", b"\1\0") or not kind.startswith("MONOCHROME"):
+        raise ValueError(f"colour image: {header.term('photometric', kind)}")
+    if frames is not None and _decimal("frames", frames, 1) > 1:
+        raise ValueError("multi-frame: more than one image in the file")
+    rows, columns, allocated, stored, representation = map(_number, LAYOUT, numbers)
+    if max(rows, columns) > LARGEST_SIDE:
+        raise ValueError(f"absurd size: {rows} x {columns}")
+    if allocated not in (8, 16, 32) or not 1 <= stored <= allocated:
+        raise ValueError(f"bad tag: BitsStored is {stored} of {allocated}")
+    return Layout(rows, columns, allocated, stored, representation == 1)
+
+
+@lru_cache(maxsize=256)
+def _rescale(kind: bytes | None, slope: bytes | None, intercept: bytes | None) -> tuple[float, float]:
+    """Slope and intercept that make HU of stored values. Raises ValueError."""
+    if (unit := _text(kind)).upper() not in ("", "HU"):
+        raise ValueError(f"not HU: RescaleType is {header.term('rescale_type', unit)}")
+    return _decimal("rescale_slope", slope), _decimal("rescale_intercept", intercept)
 
 
 def _native_pixels(data: bytes, raw: RawHeader, layout: Layout) -> np.ndarray:
@@ -156,15 +176,11 @@ def _check_bytes(data: bytes, raw: RawHeader, layout: Layout, held: int) -> None
         raise ValueError(f"size mismatch: Rows x Columns is {layout.rows} x {layout.columns}, {counts}")
 
 
-_SLOT = {name: slot for slot, name in enumerate(FIELDS)}
+def _text(value: bytes | None) -> str:
+    return (value or b"").strip(b" \0").decode("utf-8", "replace")
 
 
-def _text(raw: RawHeader, name: str) -> str:
-    return (raw.values[_SLOT[name]] or b"").strip(b" \0").decode("utf-8", "replace")
-
-
-def _number(raw: RawHeader, name: str) -> int:
-    value = raw.values[_SLOT[name]]
+def _number(name: str, value: bytes | None) -> int:
     if not value:
         raise ValueError(f"missing tag: {KEYWORDS[name]}")
     if len(value) != 2:
@@ -172,18 +188,18 @@ def _number(raw: RawHeader, name: str) -> int:
     return int.from_bytes(value, "little")
 
 
-def _decimal(raw: RawHeader, name: str, empty: float | None = None) -> float:
+def _decimal(name: str, value: bytes | None, empty: float | None = None) -> float:
     """One number; `empty` where the element has no value, else that is an error."""
-    text = (raw.values[_SLOT[name]] or b"").strip(b" \0")
+    text = (value or b"").strip(b" \0")
     if not text and empty is None:
         raise ValueError(f"missing tag: {KEYWORDS[name]}")
     try:
-        value = float(text or empty)
+        number = float(text or empty)
     except ValueError:
-        value = math.nan
-    if not abs(value) <= LIMITS.get(name, LARGEST):
+        number = math.nan
+    if not abs(number) <= LIMITS.get(name, LARGEST):
         raise ValueError(bad_tag(name, 1))
-    return value
+    return number
 
 
 def _scan(paths: Sequence[Source]) -> pd.DataFrame:

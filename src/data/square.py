@@ -45,13 +45,18 @@ def whole(rows: int, columns: int) -> Square:
     return Square((rows - side) // 2, (columns - side) // 2, side)
 
 
-def extract(values: np.ndarray, square: Square, size: int, fill: int = AIR) -> np.ndarray:
-    """(rows, columns) int16 -> (size, size) int16, C-contiguous; exact where nothing needs interpolation."""
+def extract(
+    values: np.ndarray, square: Square, size: int, fill: int = AIR, limits: tuple[int, int] | None = None
+) -> np.ndarray:
+    """(rows, columns) int16 -> (size, size) int16, C-contiguous; exact where nothing needs interpolation.
+
+    limits: the smallest and largest value, where they are known.
+    """
     top, left, side = (round(part) for part in square)
     whole_pixels = (top, left, side) == tuple(square)
     if whole_pixels and side == size:
         return np.ascontiguousarray(_cut(values, top, left, side, fill))
-    clipped = values if fill != AIR else _clip(values)
+    clipped = values if fill != AIR else _clip(values, limits or (values.min(), values.max()))
     if whole_pixels:
         return _resize(_cut(clipped, top, left, side, fill), size)
     # A move by part of a pixel: sample the square at its own scale, then resize it.
@@ -78,10 +83,9 @@ def _interpolation(size: int, start: float, side: float, count: int) -> np.ndarr
     return (np.maximum(0, 1 - distance) * inside[:, None]).astype(np.float32)
 
 
-def _clip(values: np.ndarray) -> np.ndarray:
-    if values.min() >= CLIP[0] and values.max() <= CLIP[1]:
-        return values
-    return np.clip(values, *CLIP)
+def _clip(values: np.ndarray, limits: tuple[int, int]) -> np.ndarray:
+    within = CLIP[0] <= limits[0] and limits[1] <= CLIP[1]
+    return values if within else np.clip(values, *CLIP)
 
 
 def _cut(values: np.ndarray, top: int, left: int, side: int, fill: int) -> np.ndarray:

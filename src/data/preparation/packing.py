@@ -183,7 +183,7 @@ def study_entries(study: StudyFiles, options: Options) -> Iterator[Entry]:
         square = squares[image.values.shape] if options.crop else whole(*image.values.shape)
         if options.correct_tilt:
             square = square.moved(*file.move)
-        values = extract(image.values, square, options.size, AIR if image.is_hu else 0)
+        values = extract(image.values, square, options.size, AIR if image.is_hu else 0, image.range)
         if options.remove_holder and image.is_hu:
             values = remove_holder(values)
         yield Entry(file.image_id, study.study_id, values, _found(image, square))
