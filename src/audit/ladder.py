@@ -57,26 +57,21 @@ DEMO = (
     ("ladder/stage2/two_branch", "ladder/stage2/two_backbones", "network of the 1st place, embeddings too"),
 )
 REAL = (
-    ("ladder/stage1/real_plain", "", "random weights, 96 px, one rate, nothing else"),
-    ("ladder/stage1/real_imagenet", "ladder/stage1/real_plain", "weights of ImageNet"),
+    ("ladder/stage1/real_plain", "", "one window, 64 px, one rate, nothing else"),
+    ("ladder/stage1/real_size", "ladder/stage1/real_plain", "96 px"),
     (
         "ladder/stage1/real_schedule",
-        "ladder/stage1/real_imagenet",
+        "ladder/stage1/real_size",
         "warm-up, cosine, weight decay, the metric as loss",
     ),
-    (
-        "ladder/stage1/real_augmentation",
-        "ladder/stage1/real_schedule",
-        "mirror, rotation, scale, shift, jitter of the window",
-    ),
+    ("ladder/stage1/real_augmentation", "ladder/stage1/real_schedule", "mirror, rotation, scale and shift"),
     ("ladder/stage1/real_average", "ladder/stage1/real_augmentation", "moving average of the weights"),
     ("ladder/stage1/real_views", "ladder/stage1/real_average", "prediction also looks at the mirror image"),
-    ("ladder/stage1/real_size", "ladder/stage1/real_average", "128 px"),
-    (
-        "real_slices/stage1/lite0",
-        "ladder/stage1/real_imagenet",
-        "all of these, 192 px, five epochs instead of two, dropout",
-    ),
+    ("real_slices/stage1/tiny", "ladder/stage1/real_average", "eight epochs instead of four"),
+    ("ladder/stage1/real_random", "", "EfficientNet-Lite0, random weights, 96 px, two epochs"),
+    ("ladder/stage1/real_imagenet", "ladder/stage1/real_random", "weights of ImageNet"),
+    ("real_slices/stage1/plain", "ladder/stage1/real_imagenet", "192 px, four epochs at another rate"),
+    ("real_slices/stage1/lite0", "real_slices/stage1/plain", "all of the above, five epochs, dropout"),
 )
 # darraghdog/rsna, weighted log loss of fold 0, what is new at each step.
 PUBLISHED = (
@@ -113,7 +108,7 @@ class Ladder:
 
 LADDERS = {
     "demo": Ladder(DEMO, "tiny networks from random weights", "stackers", PUBLISHED),
-    "real_slices": Ladder(REAL, "EfficientNet-Lite0 on the contest's own PNG pictures", "networks"),
+    "real_slices": Ladder(REAL, "the synthetic ladder's network, then EfficientNet-Lite0", "networks"),
 }
 
 

@@ -10,6 +10,7 @@ from src.audit import ladder, systems
 from src.config import read_values
 from src.data.prepared import Prepared
 from src.errors import UserError
+from src.files import read_json
 from src.labels import LABELS
 from src.settings import load_settings
 from src.training.runs import Run
@@ -21,7 +22,7 @@ from tests.training.prepared import write_clean, write_settings
 
 # Probability that a run gives each true label; the other steps are not there.
 RIGHT = {"demo/stage1/resnet": 0.6, "ladder/stage2/context": 0.8, "ladder/stage2/deltas": 0.7}
-REAL = {"ladder/stage1/real_plain": 0.6, "ladder/stage1/real_imagenet": 0.8}
+REAL = {"ladder/stage1/real_plain": 0.6, "ladder/stage1/real_size": 0.8}
 
 
 @pytest.fixture
@@ -53,7 +54,8 @@ def test_every_step_has_its_configuration_and_stands_on_one_before_it():
         names = [name for name, _, _ in known.steps]
         assert all((ROOT / "experiments" / f"{name}.json").exists() for name in names)
         for place, (_, against, _) in enumerate(known.steps):
-            assert against in names[:place] or place == 0
+            assert against in {"", *names[:place]}
+        assert known.steps[1][1] == names[0]
     steps = {name for known in ladder.LADDERS.values() for name, _, _ in known.steps}
     files = [path.relative_to(ROOT / "experiments") for path in ROOT.glob("experiments/ladder/stage?/*.json")]
     assert {path.with_suffix("").as_posix() for path in files} <= steps
@@ -62,31 +64,33 @@ def test_every_step_has_its_configuration_and_stands_on_one_before_it():
 def test_a_step_on_real_slices_changes_the_values_that_it_names_and_no_other():
     configs = {name: read_values(ROOT / "experiments" / f"{name}.json") for name, _, _ in ladder.REAL}
     changed = {}
-    for name, against, _ in ladder.REAL[1:]:
-        new, old = configs[name], configs[against]
-        changed[name.split("/")[-1]] = {key for key in {*new, *old} if new.get(key) != old.get(key)}
+    for name, against, _ in ladder.REAL:
+        if against:
+            new, old = configs[name], configs[against]
+            changed[name.split("/")[-1]] = {key for key in {*new, *old} if new.get(key) != old.get(key)}
+    plain = {"image_size", "epochs", "batch_size", "lr", "optimizer", "notes"}
+    recipe = {"schedule", "warmup", "weight_decay", "loss", "augmentation", "ema_decay", "tta"}
     assert changed == {
-        "real_imagenet": {"pretrained"},
+        "real_size": {"image_size"},
         "real_schedule": {"schedule", "warmup", "weight_decay", "loss"},
         "real_augmentation": {"augmentation"},
         "real_average": {"ema_decay"},
         "real_views": {"tta"},
-        "real_size": {"image_size"},
-        "lite0": {
-            "image_size",
-            "epochs",
-            "dropout",
-            "drop_path",
-            "notes",
-            "schedule",
-            "warmup",
-            "weight_decay",
-            "loss",
-            "augmentation",
-            "ema_decay",
-            "tta",
-        },
+        "tiny": {"epochs", "notes"},
+        "real_imagenet": {"pretrained"},
+        "plain": plain,
+        "lite0": plain - {"image_size"} | recipe | {"dropout", "drop_path"},
     }
+
+
+def test_a_step_on_real_slices_is_that_of_the_synthetic_ladder_on_their_gray_levels():
+    for name in ("plain", "schedule", "augmentation", "average", "views"):
+        real, synthetic = (
+            read_values(ROOT / f"experiments/ladder/stage1/{prefix}{name}.json") for prefix in ("real_", "")
+        )
+        assert real.pop("windows") == ["gray"]
+        synthetic.pop("windows", None)
+        assert real == synthetic
 
 
 def test_the_steps_have_their_losses_and_paired_differences(result):
@@ -119,6 +123,13 @@ def test_table_and_picture_show_them(result, tmp_path):
     assert b"an LSTM over the study, on logits" in svg and b"ResNeXt101 WSL instead" in svg
 
 
+@pytest.mark.parametrize("name", ["ladder", "ladder_real"])
+def test_the_recorded_tables_are_those_of_the_recorded_results(name):
+    found = read_json(ROOT / "results" / f"{name}.json")
+    assert (ROOT / "results" / f"{name}.md").read_text() == ladder.page(found, f"{name}.svg")
+    assert found["synthetic"] == (name == "ladder")
+
+
 def test_two_folds_are_scored_together_and_a_ladder_of_one_stage_blends_all_its_runs(settings, tmp_path):
     say(settings, REAL, (0, 1))
     found = ladder.ladder("real_slices", [0, 1], settings, Prepared(settings.clean))
@@ -126,16 +137,16 @@ def test_two_folds_are_scored_together_and_a_ladder_of_one_stage_blends_all_its_
     assert (found["folds"], found["slices"], alone["slices"]) == ([0, 1], 120, 60)
     rows = {row["step"]: row for row in found["rows"]}
     assert list(rows) == [*REAL, "blend", "calibration"]
-    assert rows["ladder/stage1/real_imagenet"]["difference"] == pytest.approx([np.log(0.6) - np.log(0.8)] * 3)
+    assert rows["ladder/stage1/real_size"]["difference"] == pytest.approx([np.log(0.6) - np.log(0.8)] * 3)
     assert (rows["blend"]["against"], rows["blend"]["what"]) == (
-        "ladder/stage1/real_imagenet",
+        "ladder/stage1/real_size",
         "the blend of all networks",
     )
     text = ladder.page(found, "ladder_real.svg")
     assert "Folds 0, 1, 120 held-out slices" in text and "2nd place" not in text
     ladder.picture(found, tmp_path / "a.svg")
     svg = (tmp_path / "a.svg").read_text()
-    assert "weights of ImageNet" in svg and "2nd place" not in svg
+    assert "one rate, nothing else" in svg and "96 px" in svg and "2nd place" not in svg
 
 
 def test_a_step_without_one_of_the_folds_is_named_and_nothing_at_all_is_refused(settings):
@@ -143,7 +154,7 @@ def test_a_step_without_one_of_the_folds_is_named_and_nothing_at_all_is_refused(
     say(settings, {"ladder/stage1/real_plain": 0.6}, (1,))
     found = ladder.ladder("real_slices", [0, 1], settings, Prepared(settings.clean))
     assert [row["step"] for row in found["rows"]] == ["ladder/stage1/real_plain"]
-    assert found["missing"][0] == "ladder/stage1/real_imagenet" and len(found["missing"]) == 7
+    assert found["missing"][0] == "ladder/stage1/real_size" and len(found["missing"]) == 10
     with pytest.raises(UserError, match="holds no step of the ladder demo; run without --trained"):
         ladder.ladder("demo", [0], settings, Prepared(settings.clean))
 
