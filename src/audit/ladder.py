@@ -3,11 +3,11 @@
     python -m src.audit.ladder --settings experiments/demo/SETTINGS.json --out results/ladder.json
     python -m src.audit.ladder real_slices --settings experiments/real_slices/SETTINGS.json --out FILE.json
 
-Trains what is not complete of the ladder's steps, fold 0 (every fold where a stacker reads it; the last of
-the real slices and two of the demo's networks are those experiments' own), and compares each with the step it
-stands on, on the same slices, patients drawn. Then come the nested blend of all runs of the last stage and
-its calibration. Beside the file stand a table (.md) and a picture (.svg), the demo's with the published
-ladder of the contest's 2nd place. `--trained` takes what is complete and names the rest.
+Trains what is not complete of the ladder's steps, fold 0 (every fold where a stacker reads it; some networks
+are the demo's or real_slices' own), and compares each with the step it stands on, on the same slices,
+patients drawn. Then come the nested blend of all runs of the last stage and its calibration. Beside the file
+stand a table (.md) and a picture (.svg), the demo's with the published ladder of the contest's 2nd place.
+`--trained` takes what is complete and names the rest.
 """
 
 from argparse import Namespace
