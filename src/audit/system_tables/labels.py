@@ -1,5 +1,6 @@
 """The systems that predict the six labels of a slice: their rows, claims and table."""
 
+import re
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -23,6 +24,7 @@ from ...settings import Settings
 from ...training.kinds import Kind, kind_of
 from ...training.runs import Run
 from ...training.split import labelled_slices
+from ...training.studies.boosted_stacker import MODEL
 
 TIMED = 10  # studies that prediction is timed on
 # Of a whole system at full size on the contest's data: weighted log loss, the private test unless said.
@@ -99,12 +101,11 @@ def label_row(name: str, settings: Settings, prepared: Prepared, folds: Sequence
 
 
 def cost(one: Run, prepared: Prepared) -> dict[str, Any]:
-    """Parameters, multiply-adds a slice and, of what reads pixels, seconds a study on this processor."""
+    """Parameters (of trees: leaves), multiply-adds a slice and, of what reads pixels, seconds a study on this
+    processor.
+    """
     if one.stage == "stage2":
-        from safetensors import safe_open
-
-        with safe_open(one.require("model.safetensors"), "pt") as file:
-            return {"parameters": sum(file.get_tensor(key).numel() for key in file.keys())}  # noqa: SIM118
+        return {"parameters": _stacker_parameters(one)}
     kind = kind_of(one)
     config = one.read_config(kind.config)
     model = kind.build(config, pretrained=False).eval()
@@ -117,6 +118,15 @@ def cost(one: Run, prepared: Prepared) -> dict[str, Any]:
         "multiply_adds": counter.get_total_flops() // 2,
         "seconds_a_study": seconds_a_study(one, kind, prepared),
     }
+
+
+def _stacker_parameters(one: Run) -> int:
+    from safetensors import safe_open
+
+    if (trees := one.folder / MODEL).exists():
+        return sum(map(int, re.findall(r"^num_leaves=(\d+)$", trees.read_text(), re.MULTILINE)))
+    with safe_open(one.require("model.safetensors"), "pt") as file:
+        return sum(file.get_tensor(key).numel() for key in file.keys())  # noqa: SIM118
 
 
 def seconds_a_study(one: Run, kind: Kind, prepared: Prepared) -> float:
@@ -173,7 +183,8 @@ def label_page(rows: Sequence[dict[str, Any]], claims: Sequence[dict[str, Any]])
             [_cells(row) for row in rows], "lrrrrrrrrrl",
         ),
         "",
-        "A stacker's row has its own parameters and seconds, without those of the run it reads. Published: "
+        "A stacker's row has its own parameters (of trees: leaves) and seconds, without those of the run it "
+        "reads. Published: "
         "weighted log loss of the whole large system on the contest's private test, unless said otherwise.",
         "",
         "### Claims of the papers",
