@@ -90,8 +90,8 @@ class SliceConfig(PixelConfig, SamplingOptions):
     segmentation: Segmentation | None = None
     """an auxiliary task: draw the blood too"""
     split: Annotated[str, OneOf((PATIENT, SERIES, SLICE))] = PATIENT
-    """what is held out: patient: a fold; the others are LEAKS, to show what they feign: series: as many
-    whole series, whoever the patient; slice: a tenth of all slices, of presence and location"""
+    """what is held out: patient: a fold; leaky, to show what that feigns: series: as large a share of whole
+    series, whoever the patient; slice: a tenth of all slices, of presence and location"""
 
     @model_validator(mode="after")
     def _masks_stay(self) -> "SliceConfig":

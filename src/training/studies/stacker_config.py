@@ -70,8 +70,8 @@ class StackerConfig(TrainingConfig, StudyDrawOptions, StackerOptions, EmbeddingO
     kind: Literal["stacker"] = "stacker"
     """of run"""
     split: Annotated[str, OneOf((PATIENT, SERIES))] = PATIENT
-    """what is held out, as by its members: patient: a fold; series: as many whole series, whoever the
-    patient, a LEAK"""
+    """what is held out, as by its members: patient: a fold; leaky: series: as large a share of whole
+    series, whoever the patient"""
     batch_size: Count = 16
     """studies of a batch, of all processes together"""
     loss: Annotated[str, OneOf(MASKED_LOSSES)] = "metric"
