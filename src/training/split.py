@@ -115,8 +115,8 @@ def split_fold(
 def series_folds(prepared: Prepared) -> pd.Series:
     """study_id -> fold, of the training part: even shares of whole series, whoever their patient. A LEAK.
 
-    warchildmd/ihd holds out the end of a list. The order of a table or of ids may follow the patients, so here
-    it is drawn, once for both stages: whatever the seed of a run.
+    warchildmd/ihd holds out the end of a list. The order of a table or of ids may follow the patients, so
+    here it is drawn, once for both stages: whatever the seed of a run.
     """
     slices = prepared.slices
     series = sorted(slices.loc[slices["split"] == "train", "study_id"].dropna().unique())
