@@ -85,6 +85,7 @@ def label_row(name: str, settings: Settings, prepared: Prepared, folds: Sequence
     study = delong(truth.to_numpy() == 1, scores.to_numpy())
     return {
         "run": name,
+        "leak": runs[0].leak,
         "slices": len(labels),
         "patients": int(groups.nunique()),
         "studies": len(truth),
@@ -169,7 +170,7 @@ def label_claims(
 
 
 def label_page(rows: Sequence[dict[str, Any]], claims: Sequence[dict[str, Any]]) -> list[str]:
-    first = rows[0]
+    first = next((row for row in rows if not row["leak"]), rows[0])
     return [
         "## The six labels",
         "",
@@ -186,6 +187,7 @@ def label_page(rows: Sequence[dict[str, Any]], claims: Sequence[dict[str, Any]])
         "A stacker's row has its own parameters (of trees: leaves) and seconds, without those of the run it "
         "reads. Published: "
         "weighted log loss of the whole large system on the contest's private test, unless said otherwise.",
+        *_leaks(rows),
         "",
         "### Claims of the papers",
         "",
@@ -198,10 +200,20 @@ def label_page(rows: Sequence[dict[str, Any]], claims: Sequence[dict[str, Any]])
     ]  # fmt: skip
 
 
+def _leaks(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Which rows are of other held-out slices, and why."""
+    lines = [
+        f"{row['run']} is {row['leak']}. Its score is of {row['slices']:,} other held-out slices (prevalence "
+        f"baseline {row['baseline']:.4f}): not to be compared with its neighbours."
+        for row in rows if row["leak"]
+    ]  # fmt: skip
+    return ["", *lines] if lines else []
+
+
 def _cells(row: dict[str, Any]) -> list[str]:
     seconds, adds = row.get("seconds_a_study"), row.get("multiply_adds")
     return [
-        row["run"],
+        row["run"] + (" (leaky)" if row["leak"] else ""),
         f"{row['parameters']:,}",
         "" if adds is None else f"{adds / 1e6:,.1f} M",
         f"{row['training_seconds']:.0f}",

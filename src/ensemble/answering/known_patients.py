@@ -27,7 +27,8 @@ def held_out_folds(runs: Sequence[Run], prepared: Prepared) -> pd.Series:
     members = {run.name for run in runs}
     complete = set.intersection(*({run.fold for run in runs if run.name == name} for name in members))
     alone = (of_group["min"] == of_group["max"]) & of_group["min"].isin(complete)
-    of_group = of_group["min"].where(alone, NO_FOLD)
+    kept_apart = all(run.leak is None for run in runs)  # else no fold held a whole patient out
+    of_group = of_group["min"].where(alone & kept_apart, NO_FOLD)
     return patients.map(groups).map(of_group).fillna(ALL_FOLDS).astype(int)
 
 
