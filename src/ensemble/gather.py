@@ -52,8 +52,9 @@ def gather(settings: Settings, name: str, config: EnsembleConfig) -> Gathered:
     prepared = Prepared(settings.clean)
     slices = prepared.slices
     groups = slices.set_index("image_id")["patient_id"].map(link_patients(slices)).rename("group")
-    split = common_split(name, complete_runs(settings, name, config.members), config)
+    config = _named_members(settings, name, config)
     runs = experiment_runs(settings, prepared, name, config)
+    split = common_split(name, runs, config)
     external = read_external(config.external, slices)
     members = run_predictions(runs)
     members |= {member: (oof, test) for member, (oof, test) in external.items() if oof is not None}
@@ -149,6 +150,13 @@ def common_split(name: str, runs: Sequence[Run], config: EnsembleConfig) -> str:
             f"experiments/{name}/ensemble.json"
         )
     return next(iter(found))
+
+
+def _named_members(settings: Settings, name: str, config: EnsembleConfig) -> EnsembleConfig:
+    if config.members is not None:
+        return config
+    runs = without_leaks(complete_runs(settings, name, None))
+    return config.model_copy(update={"members": tuple(dict.fromkeys(run.name for run in runs))})
 
 
 def without_leaks(runs: Sequence[Run]) -> list[Run]:

@@ -1,5 +1,6 @@
 """An experiment that was split by series: called leaky wherever its scores stand, and never mixed."""
 
+import json
 import logging
 
 import numpy as np
@@ -85,16 +86,19 @@ def test_one_split_by_patient_calls_nothing_leaky(settings, tmp_path):
     assert not any("leaky" in one for one in everything)
 
 
-def test_runs_of_both_splits_never_blend(settings, tmp_path):
+def test_runs_of_both_splits_never_blend(settings, tmp_path, caplog):
     write_run(settings, "x/stage1/a", "series")
     write_run(settings, "x/stage1/b", "patient")
     both = (
         r"x: its runs were split differently.* \(by series: x/stage1/a; by patient: x/stage1/b\); name those"
     )
     with pytest.raises(UserError, match=both):
-        write_submission_folder(settings, experiment(tmp_path), 1)
-    write_submission_folder(settings, experiment(tmp_path, members=["x/stage1/b"]), 1, pages=0)
-    assert read_json(settings.submissions / "x/scores.json")["leak"] is None
+        write_submission_folder(settings, experiment(tmp_path, members=["x/stage1/a", "x/stage1/b"]), 1)
+    with caplog.at_level(logging.WARNING, "ich"):
+        write_submission_folder(settings, experiment(tmp_path), 1, pages=0)  # nobody asked for both
+    assert "x/stage1/a: left out, as leaky runs never join others" in caplog.text
+    scores = read_json(settings.submissions / "x/scores.json")
+    assert scores["leak"] is None and "x/stage1/a" not in json.dumps(scores)
 
 
 def test_what_was_predicted_elsewhere_does_not_blend_with_a_leaky_run(settings, tmp_path):
