@@ -5,7 +5,7 @@
     python predict.py experiments/baseline --export bundle.zip
     python predict.py --bundle bundle.zip --study STUDY.zip --out DIR
     python predict.py experiments/baseline --settings OTHER.json --labelled --out DIR [--against RUN]
-    python predict.py experiments/baseline --evaluate TABLE.csv [--root FOLDER] --out DIR
+    python predict.py experiments/baseline --evaluate TABLE.csv [--root FOLDER] --out DIR [--against FILE]
 
 Reads CLEAN_DATA_DIR and MODEL_DIR; writes test.parquet (and test_embeddings.npy, stage 1) to each run folder,
 also of runs of other experiments that its ensemble.json names. What is predicted already is skipped.
@@ -25,13 +25,16 @@ window with their probabilities and Grad-CAM maps.
 --labelled: every labelled image of CLEAN_DATA_DIR, whatever its data set, is answered by every complete fold
 and by the experiment's blend (the mean of its members where ensemble.py has fitted none); a patient that was
 learned from, only by the fold that held him out. predictions.csv, transfer.json and transfer.html with scores
-by image and by study go to --out, nothing to the run folders. --against: a member, or the folder of another
-experiment, that every member is compared with, pair by pair.
+by image and by study go to --out, nothing to the run folders. --against: a member, the folder of another
+experiment, or predictions.csv of the same images, that every member is compared with, pair by pair: log loss
+with patients drawn, areas of studies by DeLong's paired test. Several may be named.
 
 --evaluate: the same for every image of a table, without a step before: a row an image, `path` or `image_id`
 (a file below --root), labels, and where known patient_id, study_id, position_mm, window_center, window_width
 (all columns: docs/data_card.md). predictions.csv, scores.json and scores.html go to --out, with scores by
-slice step, padding and scanner format where these are known.
+slice step, padding and scanner format where these are known. CQ500's reads.csv is a table too: its studies
+below --root are scored by study, against the majority of the readers. --against: the predictions.csv of
+another experiment for the same table, or a member.
 """
 
 from __future__ import annotations
@@ -145,8 +148,9 @@ def evaluate(arguments: Namespace) -> None:
 
     predictor = load(arguments)  # it holds the folder of an opened bundle
     scores = evaluate_table(
-        predictor.experiment, arguments.evaluate, arguments.root, arguments.out, arguments.jobs
-    )
+        predictor.experiment, arguments.evaluate, arguments.root, arguments.out, arguments.jobs,
+        arguments.against,
+    )  # fmt: skip
     name, table = predictor.experiment.name, arguments.evaluate
     write_text(arguments.out / "scores.html", evaluation_page(name, table.name, scores))
     if not arguments.quiet:
@@ -173,7 +177,8 @@ def parse_arguments() -> Namespace:
     add("--export", type=Path, metavar="FILE", help="write the experiment as a bundle, one zip file")
     add("--onnx", type=Path, metavar="DIR", help="write every slice classifier as ONNX")
     add("--labelled", action="store_true", help="answer and score the labelled images of CLEAN_DATA_DIR")
-    add("--against", metavar="RUN", help="with --labelled: a member, or another experiment, to compare with")
+    text = "with --labelled, --evaluate: a member, another experiment or a predictions.csv to compare with"
+    add("--against", nargs="+", default=[], metavar="RUN|FILE", help=text)
     add("--evaluate", type=Path, metavar="TABLE", help="answer and score the images of a labelled table")
     add("--root", type=Path, metavar="FOLDER", help="of the table's images (default: where the table lies)")
     add("--out", type=Path, metavar="DIR", help="where the answers and scores go")
@@ -194,8 +199,8 @@ def parse_arguments() -> Namespace:
         parser.error("--bundle needs --study or --evaluate")
     if arguments.root and arguments.evaluate is None:
         parser.error("--root needs --evaluate TABLE")
-    if arguments.against and not arguments.labelled:
-        parser.error("--against needs --labelled")
+    if arguments.against and asked not in (["labelled"], ["evaluate"]):
+        parser.error("--against needs --labelled or --evaluate")
     return arguments
 
 

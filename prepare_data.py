@@ -61,7 +61,7 @@ def parse_arguments() -> Namespace:
     option("--limit", "only N studies, for a quick look; `all` ends it", type=studies, metavar="N")
     text = "classes and patients of --dataset folder, see docs/configuration.md"
     option("--folder-config", text, type=absolute, metavar="FILE")
-    text = "one row an image, for --dataset table; looked for here and below RAW_DATA_DIR"
+    text = "of --dataset table, a row an image; of cq500, its reads; looked for here and below RAW_DATA_DIR"
     option("--table", text, type=here_or_below, metavar="FILE")
     text = "remake the volumes where a choice that changes stored pixels is not that of the prepared folder"
     parser.add_argument("--again", action="store_true", help=text)

@@ -24,6 +24,7 @@ from ..command_line import command_line, run
 from ..data.folds import link_patients
 from ..data.prepared import Prepared
 from ..data.synthetic_truth import is_synthetic
+from ..ensemble.answering.transfer import read_answer
 from ..errors import UserError
 from ..evaluation.bootstrap import (
     PatientBootstrap,
@@ -204,8 +205,7 @@ def _of_studies(found: Mapping[str, Any]) -> dict[str, Any]:
 
 def of_strangers(file: Path, run: HeldOut) -> HeldOut:
     """What a network that learned from other data says of a run's slices: predictions.csv of predict.py."""
-    table = pd.read_csv(file, dtype={"id": str})
-    p = table[table["level"] == "slice"].set_index("id")[list(LABELS)]
+    p = read_answer(file).slices
     if missing := run.p.index.difference(p.index).tolist():
         raise UserError(f"{file}: has no slice {missing[0]}; give predictions of the same data")
     return replace(run, name=file.stem, p=p.loc[run.p.index])

@@ -97,7 +97,7 @@ def page(result: Result) -> str:
     """results/systems.md."""
     kind = "**SYNTHETIC data: these scores say nothing about patients.** " if result["synthetic"] else ""
     (seed, first), *_ = result["seeds"].items()
-    parts = _several("Fold", result["folds"]) + ", " + _several("seed", result["seeds"])
+    parts = several("Fold", result["folds"]) + ", " + several("seed", result["seeds"])
     lines = [
         "# The published systems at a small size",
         "",
@@ -115,7 +115,7 @@ def page(result: Result) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _several(word: str, values: Collection[Any]) -> str:
+def several(word: str, values: Collection[Any]) -> str:
     return f"{word}{'s' * (len(values) > 1)} {', '.join(map(str, values))}"
 
 

@@ -18,7 +18,7 @@ from ..command_line import argument_parser, run
 from ..errors import UserError
 from ..files import read_json, write_text
 from ..report.tables import markdown_table
-from ..report.transfer_page import area_cell, difference_cells, loss_cell
+from ..report.transfer_page import area_cell, difference_cells, loss_cell, references
 
 
 def collect(named: Sequence[str]) -> list[dict[str, Any]]:
@@ -58,10 +58,11 @@ def page(results: Sequence[Mapping[str, Any]]) -> str:
     lines = [
         "# Trained systems on data they were not trained on",
         "",
-        "Generated from results/transfer.json by `python -m src.audit.transfer`. The network of real_slices "
+        "Generated from results/transfer.json by `python -m src.audit.transfer`. The networks of real_slices "
         "learned from the contest's own pictures; all others are the small ones of [systems.md](systems.md), "
-        "trained on synthetic images of the demo. `mean` is the mean of an experiment's members. Where the "
-        "images are synthetic, this says nothing about patients. Weighted log "
+        "trained on synthetic images of the demo, one of which is compared with them: cnn_lstm_small_2d, "
+        "asked about the same studies in HU. `mean` is the mean of an experiment's members. Where the images "
+        "are synthetic, this says nothing about patients. Weighted log "
         "loss by image with an interval by drawing patients; area under the ROC curve of any bleeding in a "
         "study, the maximum over its slices, with DeLong's; differences are on the same images and studies, "
         "below 0 a loss and above 0 an area is better. The other labels are in the JSON file, and on the "
@@ -82,17 +83,17 @@ def page(results: Sequence[Mapping[str, Any]]) -> str:
 
 def _table(result: Mapping[str, Any]) -> str:
     """A row a member."""
-    compared = {one["first"]: one for one in result["comparisons"]}
+    compared = {(one["first"], one["second"]): one for one in result["comparisons"]}
     header = ["run", "log loss by image", "study AUC any"]
-    if compared:
-        reference = result["comparisons"][0]["second"]
-        header += [f"log loss minus {reference}", "AUC minus its"]
+    seconds = references(result["comparisons"])
+    for second in seconds:
+        header += [f"log loss minus {second}", "AUC minus its"]
     rows = []
     for name, found in result["members"].items():
         area = found["studies"] and found["studies"]["labels"]["any"]
         row = [name, loss_cell(found["weighted_log_loss"], ".4f"), area_cell(area) if area else ""]
-        if compared:
-            one = compared.get(name)
+        for second in seconds:
+            one = compared.get((name, second))
             row += ["", ""] if one is None else difference_cells(one)
         rows.append(row)
     return markdown_table(header, rows, "l" + "r" * (len(header) - 1))

@@ -12,7 +12,7 @@ ON_SYNTHETIC = "SYNTHETIC images: nothing here says anything about patients"
 BY_SYNTHETIC = "Answered by networks that were trained on SYNTHETIC images"
 BY_STUDY = (
     "A study scores the maximum over its slices. Area under the ROC curve with DeLong's 95 % interval, in "
-    "brackets the positives; an area without two cases of either class is left out. Log loss: patients drawn."
+    "brackets the positives; with a single case of a class it has no interval. Log loss: patients drawn."
 )
 BY_IMAGE = "Weighted log loss and areas with 95 % intervals by drawing patients; in brackets the positives."
 BY_GROUP = (
@@ -58,7 +58,7 @@ def transfer_page(scores: Mapping[str, Any]) -> str:
 def evaluation_page(experiment: str, table: str, scores: Mapping[str, Any]) -> str:
     """The HTML of what predict.py --evaluate wrote into scores.json; table: its name."""
     facts = {"table": table, **_what_was_scored(scores, scores["baseline"])}
-    tables = transfer_tables({"members": {experiment: scores}, "comparisons": []})
+    tables = transfer_tables({"members": {experiment: scores}, "comparisons": scores["comparisons"]})
     if scores["subgroups"]:
         tables.append(subgroup_table(scores["subgroups"]))
     notice = BY_SYNTHETIC if scores["trained_on_synthetic"] else ""
@@ -71,7 +71,8 @@ def _what_was_scored(found: Mapping[str, Any], baselines: Mapping[str, float | N
     if found["labels"]:
         facts |= {"labelled images": f"{found['images']:,}", "patients": f"{found['patients']:,}"}
     if found["studies"]:
-        facts |= {"labelled studies": f"{found['studies']['studies']:,}"}
+        studies = found["studies"]
+        facts |= {"labelled studies": f"{studies['studies']:,}", "their images": f"{studies['images']:,}"}
     for part, baseline in baselines.items():
         if baseline is not None:
             facts[f"prevalence baseline, {part}"] = f"{baseline:.4f}"
@@ -105,11 +106,16 @@ def transfer_tables(scores: Mapping[str, Any]) -> list[Table]:
         if found:
             rows = [_scores_row(name, one) for name, one in found.items()]
             tables.append(Table(title, ("", "weighted log loss", *map(_area, SHOWN)), rows, note))
-    if scores["comparisons"]:
+    for second in references(scores["comparisons"]):
         header = ("", "log loss by image", "log loss by study", *map(_area, SHOWN))
-        rows = [_difference_row(one) for one in scores["comparisons"]]
-        tables.append(Table(f"Against {scores['comparisons'][0]['second']}", header, rows, PAIRED))
+        rows = [_difference_row(one) for one in scores["comparisons"] if one["second"] == second]
+        tables.append(Table(f"Against {second}", header, rows, PAIRED))
     return tables
+
+
+def references(comparisons: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What was compared with, in order."""
+    return list(dict.fromkeys(one["second"] for one in comparisons))
 
 
 def _area(label: str) -> str:

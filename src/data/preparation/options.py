@@ -22,14 +22,15 @@ class Options:
     folds_file: str | None = None
     limit: int | None = None  # studies
     folder_config: str | None = None  # of the data set `folder`
-    table: str | None = None  # of the data set `table`; a relative path is below RAW_DATA_DIR
+    # of the data set `table`, or the reads of `cq500`; a relative path is below RAW_DATA_DIR
+    table: str | None = None
 
     def __post_init__(self) -> None:
         if self.folds < 2:
             raise UserError(f"--folds {self.folds}: two folds at least are needed")
         if self.dataset == "table" and self.table is None:
             raise UserError("--dataset table: which table? Give --table FILE.csv or FILE.parquet")
-        if self.dataset != "table" and self.table is not None:
+        if self.dataset not in ("table", "cq500") and self.table is not None:
             raise UserError(f"--table {self.table}: is read by --dataset table, not {self.dataset}")
 
     @property

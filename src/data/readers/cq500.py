@@ -1,7 +1,7 @@
 """CQ500 (Qure.ai; Chilamkurthy et al., Lancet 2018;392:2388): 491 studies, three readers, labels by study.
 
     CQ500-CT-<n>.zip unpacked: CQ500CT<n> CQ500CT<n>/Unknown Study/<series>/CT000000.dcm    at any depth
-    reads.csv        name, Category, R1:ICH ... R3:MidlineShift                             in RAW_DATA_DIR
+    reads.csv        name, Category, R1:ICH ... R3:MidlineShift               in RAW_DATA_DIR, or --table
 
 The truth is the opinion of at least two readers. Of each study one series is used: see `choose`.
 """
@@ -57,7 +57,8 @@ SLICES = (15, 128)
 
 def read(raw_dir: Path, options: Options, jobs: int) -> Inventory:
     """Every DICOM file, and the study labels. Raises UserError."""
-    labels = read_reads(raw_dir / "reads.csv")
+    reads = raw_dir / (options.table or "reads.csv")
+    labels = read_reads(reads)
     candidates, pictures = sort_out([entry.path for entry in list_files(raw_dir)])
     paths = [*candidates, *pictures]
     numbers = [_study_number(os.path.relpath(path, raw_dir)) for path in paths]
@@ -81,7 +82,7 @@ def read(raw_dir: Path, options: Options, jobs: int) -> Inventory:
     return Inventory(
         images.join(empty_labels(images.index)),
         [*candidates, *[None] * len(pictures)],
-        inputs=[raw_dir / "reads.csv"],
+        inputs=[reads],
         studies=labels,
         choose_series=choose,
         notes={"studies in reads.csv without files": len(absent)},
@@ -92,6 +93,14 @@ def _study_number(path: str) -> str | None:
     """The study that a path below the root names: CQ500CT001 and CQ500-CT-1 are CQ500-CT-1."""
     found = STUDY.search(path)
     return f"CQ500-CT-{int(found[1])}" if found else None
+
+
+def is_reads(path: Path) -> bool:
+    """Whether a table is of CQ500's studies, not of images."""
+    if not path.is_file():
+        return False
+    with open(path, "rb") as file:
+        return f"{READERS[0]}:ICH".encode() in file.readline(10_000)
 
 
 def read_reads(path: Path) -> pd.DataFrame:

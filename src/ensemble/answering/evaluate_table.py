@@ -1,6 +1,7 @@
 """Every image of a labelled table: prepared as the training data were, answered and scored."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -9,6 +10,7 @@ from typing import Any
 from ...data.preparation.options import Options
 from ...data.preparation.prepare import prepare
 from ...data.prepared import Prepared
+from ...data.readers.cq500 import is_reads
 from ...data.readers.table_rows import NUMBERS, TEXTS, read_rows
 from ...errors import UserError
 from ...files import write_csv, write_json
@@ -16,23 +18,32 @@ from ...labels import LABELS
 from ...training.runs import Run
 from .answers import TrainedExperiment
 from .subgroups import subgroup_scores
-from .transfer import Truth, answer_table
+from .transfer import Truth, answer_table, answers_of_files, reference_of
 
 log = logging.getLogger("ich")
 
 
 def evaluate_table(
-    trained: TrainedExperiment, table: Path, root: Path | None, out: Path, jobs: int = 1
+    trained: TrainedExperiment,
+    table: Path,
+    root: Path | None,
+    out: Path,
+    jobs: int = 1,
+    against: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Write predictions.csv and scores.json to `out`; gives the scores. Nothing is written before the end.
     Scores by subgroup are of images whose kind is known.
 
-    table: as `prepare_data.py --dataset table` reads it; root: the folder of its images, by default its own.
+    table: as `prepare_data.py --dataset table` reads it, or CQ500's reads.csv; root: the folder of its
+    images, by default its own; against: members, or files, see `reference_of`.
     """
+    files = answers_of_files(against)
     with TemporaryDirectory(prefix="ich_evaluate_") as temporary:
         prepared = prepare_table(trained.runs[0], table, root or table.parent, Path(temporary), jobs)
         truth = known_truth(prepared, table)
-        answer = trained.predict(prepared, folder=Path(temporary) / "outputs").blend
+        answers = trained.predict(prepared, folder=Path(temporary) / "outputs")
+        references = [reference_of(one, answers, files) for one in against]
+        answer = answers.blend
         answered = truth.only(answer)
         scores = answered.scores(answer) | {
             "baseline": {
@@ -40,6 +51,7 @@ def evaluate_table(
                 "studies": answered.studies and answered.studies.baseline,
             },
             "subgroups": subgroup_scores(prepared, answered, answer),
+            "comparisons": answered.comparisons({trained.name: answer}, references),
             "trained_on_synthetic": trained.synthetic,
         }
     rows = answer_table(answer)
@@ -51,17 +63,21 @@ def evaluate_table(
 
 
 def prepare_table(run: Run, table: Path, root: Path, folder: Path, jobs: int) -> Prepared:
-    """The images of a table below `folder`, with the size, crop and further changes that a run knows.
+    """The images of a table below `folder`, or of the studies of CQ500's, with the size, crop and further
+    changes that a run knows.
 
     UserError where they are in other units; images that cannot be read are said.
     """
     geometry = dict(run.made_from["geometry"])
     units = geometry.pop("units")
-    copy = folder / table.with_suffix(".csv").name
-    # nothing is trained on them, and as a test part they need no folds, so a single patient will do
-    rows = read_rows(table).rows.assign(split="test")
-    write_csv(copy, rows[[*TEXTS, *NUMBERS, *LABELS]])
-    options = Options(dataset="table", table=str(copy), **geometry)
+    if is_reads(table):
+        options = Options(dataset="cq500", table=str(table.absolute()), folds=2, **geometry)
+    else:
+        copy = folder / table.with_suffix(".csv").name
+        # nothing is trained on them, and as a test part they need no folds, so a single patient will do
+        rows = read_rows(table).rows.assign(split="test")
+        write_csv(copy, rows[[*TEXTS, *NUMBERS, *LABELS]])
+        options = Options(dataset="table", table=str(copy), **geometry)
     prepare(root, folder / "prepared", options, jobs)
     prepared = Prepared(folder / "prepared")
     if prepared.geometry["units"] != units:
@@ -83,8 +99,10 @@ REMEDIES = {
 
 
 def known_truth(prepared: Prepared, table: Path) -> Truth:
-    """By study only where the table knows studies of several images."""
+    """By study only where the table knows studies of several images, or has labels of studies."""
     usable = prepared.slices[prepared.slices["status"] == "ok"]
+    if is_reads(table):
+        return Truth.of(prepared)
     if usable[list(LABELS)].isna().all(axis=None):
         raise UserError(f"{table}: no readable image has one of the labels {', '.join(LABELS)}; fill them in")
     truth = Truth.of(prepared)
@@ -93,9 +111,11 @@ def known_truth(prepared: Prepared, table: Path) -> Truth:
 
 
 def text_of(scores: dict[str, Any]) -> str:
-    """A line for each label."""
+    """A line for each label, of images where these are labelled, else of studies."""
+    unit = "images" if scores["labels"] else "studies"
+    scores = scores if scores["labels"] else scores["studies"]
     loss = scores["weighted_log_loss"]
-    lines = [f"{scores['images']:,} images of {scores['patients']:,} patients"]
+    lines = [f"{scores[unit]:,} {unit} of {scores['patients']:,} patients"]
     if loss is not None:
         lines.append(f"weighted log loss  {loss['value']:.4f}{_bounds(loss['interval'], '.4f')}")
     for label, one in scores["labels"].items():

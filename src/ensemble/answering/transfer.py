@@ -1,7 +1,7 @@
 """A trained experiment on labelled data it was not trained on: answers, scores, comparisons."""
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ import pandas as pd
 
 from ...data.folds import link_patients
 from ...data.prepared import Prepared
+from ...data.readers.csv_file import read_texts
 from ...data.synthetic_truth import is_synthetic
 from ...errors import UserError
 from ...evaluation.labelled_scores import Labelled
@@ -82,6 +83,22 @@ class Truth:
             "studies": self.studies and self.studies.difference(first.studies, second.studies),
         }
 
+    def comparisons(
+        self, asked: Mapping[str, Answer], references: Sequence[tuple[str, Answer]]
+    ) -> list[dict[str, Any]]:
+        """Each answer minus each reference, on what both answered. UserError where that is nothing."""
+        found = []
+        for second, reference in references:
+            both = self.only(reference)
+            if both.slices is None and both.studies is None:
+                raise UserError(f"--against {second}: answers none of these images; give answers of the same")
+            found += [
+                {"first": first, "second": second, **both.difference(answer, reference)}
+                for first, answer in asked.items()
+                if first != second
+            ]
+        return found
+
 
 def label_columns(table: pd.DataFrame) -> pd.DataFrame:
     """The six labels as float64, NaN where not known."""
@@ -112,23 +129,15 @@ def transfer_scores(
     name: str,
     answers: Answers,
     truth: Truth,
-    reference: tuple[str, Answer] | None,
+    references: Sequence[tuple[str, Answer]],
     about: Mapping[str, Any],
 ) -> dict[str, Any]:
     """The content of transfer.json.
 
-    reference: what every member and the blend are compared with; about: of the data.
+    references: what every member and the blend are compared with; about: of the data.
     """
     asked = {**answers.members, answers.combined: answers.blend}
     answered = truth.only(answers.blend)
-    comparisons = []
-    if reference is not None:
-        second, compared = reference[0], answered.only(reference[1])
-        comparisons = [
-            {"first": member, "second": second, **compared.difference(answer, reference[1])}
-            for member, answer in asked.items()
-            if member != second
-        ]
     return {
         "experiment": name,
         "data": dict(about),
@@ -139,14 +148,14 @@ def transfer_scores(
             "studies": answered.studies and answered.studies.baseline,
         },
         "members": {member: answered.scores(answer) for member, answer in asked.items()},
-        "comparisons": comparisons,
+        "comparisons": answered.comparisons(asked, references),
     }
 
 
 def score_transfer(
     settings: Settings,
     experiment: Path | str,
-    against: str | None,
+    against: Sequence[str],
     out: Path,
     device: str,
     jobs: int,
@@ -155,6 +164,7 @@ def score_transfer(
     """Answer every labelled image of CLEAN_DATA_DIR, score the answers, and write predictions.csv and
     transfer.json to `out`. Killed and called again it goes on where it was.
     """
+    files = answers_of_files(against)
     prepared = Prepared(settings.clean)
     truth = Truth.of(prepared)
     images, place = list(truth.study_of.index), out / "outputs"
@@ -164,18 +174,39 @@ def score_transfer(
         return trained.predict(prepared, images, place)
 
     name = experiment_name(experiment)
-    answers, reference = ask(name), None
-    if against is not None and against in answers.members:
-        reference = against, answers.members[against]
-    elif against is not None:
-        other = other_experiment(against, list(answers.members))
-        reference = other, ask(other).blend
+    answers = ask(name)
+    references = [reference_of(one, answers, files, ask) for one in against]
     about = data_about(prepared, is_synthetic(settings.raw))
-    scores = transfer_scores(name, answers, truth, reference, about)
+    scores = transfer_scores(name, answers, truth, references, about)
     write_csv(out / "predictions.csv", answer_table(answers.blend))
     write_json(out / "transfer.json", scores)
     shutil.rmtree(place)
     return scores
+
+
+def answers_of_files(against: Sequence[str]) -> dict[str, Answer]:
+    """Those of predictions.csv, read before anything that takes its time."""
+    return {one: read_answer(Path(one)) for one in against if one.endswith(".csv")}
+
+
+def reference_of(
+    against: str,
+    answers: Answers,
+    files: Mapping[str, Answer],
+    ask: Callable[[str], Answers] | None = None,
+) -> tuple[str, Answer]:
+    """Name and answer of what a person compares with: a member; predictions.csv of the same images, named by
+    its folder; with `ask` another experiment. Anything else is a UserError.
+    """
+    if against in files:
+        return Path(against).absolute().parent.name, files[against]
+    if against in answers.members:
+        return against, answers.members[against]
+    if ask is None:
+        names = ", ".join(answers.members)
+        raise UserError(f"--against {against}: expected a predictions.csv, or a member; these are {names}")
+    other = other_experiment(against, list(answers.members))
+    return other, ask(other).blend
 
 
 def other_experiment(against: str, members: Sequence[str]) -> str:
@@ -195,6 +226,22 @@ def answer_table(answer: Answer) -> pd.DataFrame:
         "slice": (answer.slices, answer.slice_spread),
     }
     return pd.concat([_rows(level, *tables) for level, tables in levels.items()], ignore_index=True)
+
+
+def read_answer(file: Path) -> Answer:
+    """What a predictions.csv of predict.py says. Raises UserError."""
+    remedy = "give a predictions.csv that predict.py wrote"
+    texts = read_texts(file, remedy)
+    if missing := [name for name in ("level", "id", *LABELS) if name not in texts]:
+        raise UserError(f"{file}: the column {missing[0]} is missing; {remedy}")
+    numbers = texts.reindex(columns=[*LABELS, *SPREADS]).apply(pd.to_numeric, errors="coerce")
+    if not numbers[list(LABELS)].stack(future_stack=True).between(0, 1).all():
+        raise UserError(f"{file}: a probability is not a number from 0 to 1; {remedy}")
+    parts = []
+    for level in ("slice", "study"):
+        rows = numbers.set_index(texts["id"])[texts["level"].to_numpy() == level]
+        parts += [rows[list(LABELS)], rows[list(SPREADS)].set_axis(list(LABELS), axis=1)]
+    return Answer(*parts)
 
 
 def _rows(level: str, mean: pd.DataFrame, spread: pd.DataFrame) -> pd.DataFrame:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ...ensemble.ladder import Rung
+from ...ensemble.rungs import Rung
 from ..score_table import ScoreRow
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from ... import files
 from ...ensemble.experiment import Experiment
-from ...ensemble.ladder import ladder
+from ...ensemble.rungs import ladder
 from ...evaluation.metrics import SCORING_EPS
 from ...evaluation.reliability import expected_calibration_error
 from ...evaluation.triage import RECALLS, Triage, triage

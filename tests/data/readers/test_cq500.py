@@ -6,33 +6,12 @@ import pytest
 from src.data.preparation.options import Options
 from src.data.preparation.prepare import prepare
 from src.data.prepared import Prepared
-from src.data.readers.cq500 import FINDINGS, READERS, read_reads
+from src.data.readers.cq500 import is_reads, read_reads
 from src.errors import UserError
+from tests.data.cq500_files import write_reads, write_series
 from tests.data.dicom_files import dataset, stored_values, write
 
 OPTIONS = Options(dataset="cq500", size=256, folds=2)
-
-
-def write_series(root, study: int, name: str, slices: int = 16, step: float = 5.0, **tags):
-    folder = root / f"CQ500CT{study} CQ500CT{study}" / "Unknown Study" / name
-    for place in range(slices):
-        uid = f"1.2.{study}.{len(name)}.{place}"
-        data = dataset(
-            uid, stored_values(100 * study + place),
-            patient=f"CQ500CT{study}", study=f"1.2.{study}", z=step * place,
-            SeriesInstanceUID=f"1.2.{study}.{abs(hash(name)) % 1000}", **tags,
-        )  # fmt: skip
-        write(folder / f"CT{place:06d}.dcm", data)
-
-
-def write_reads(root, opinions: dict[int, dict[str, tuple[int, int, int]]]) -> None:
-    rows = []
-    for study, findings in opinions.items():
-        row: dict[str, object] = {"name": f"CQ500-CT-{study}", "Category": "B1" if study % 2 else "B2"}
-        for number, reader in enumerate(READERS):
-            row |= {f"{reader}:{finding}": findings.get(finding, (0, 0, 0))[number] for finding in FINDINGS}
-        rows.append(row)
-    pd.DataFrame(rows).to_csv(root / "reads.csv", index=False)
 
 
 @pytest.fixture
@@ -84,6 +63,17 @@ def test_study_labels_are_the_majority(raw, tmp_path):
     assert studies["fracture"].tolist() == [0, 1, 0] and studies["category"].tolist() == ["B1", "B2", "B1"]
     assert Prepared(tmp_path / "clean").slices["any"].isna().all()
     assert sorted(Prepared(tmp_path / "clean").folds["fold"]) == [0, 1]
+
+
+def test_the_reads_may_lie_elsewhere_and_are_known_by_their_header(raw, tmp_path):
+    elsewhere = tmp_path / "elsewhere.csv"
+    (raw / "reads.csv").rename(elsewhere)
+    options = Options(dataset="cq500", size=256, folds=2, table=str(elsewhere))
+    prepare(raw, tmp_path / "clean", options)
+    assert Prepared(tmp_path / "clean").studies["any"].tolist() == [1, 0, 0]
+    assert is_reads(elsewhere) and not is_reads(raw / "reads.csv")
+    (tmp_path / "images.csv").write_text("image_id,any\nR1:ICH,1\n")
+    assert not is_reads(tmp_path / "images.csv")
 
 
 def test_people_overrule_the_rule(tmp_path):

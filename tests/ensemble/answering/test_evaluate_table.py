@@ -22,13 +22,14 @@ from src.evaluation.reliability import expected_calibration_error
 from src.evaluation.roc import delong
 from src.files import read_json, write_csv
 from src.labels import LABELS, SUBTYPES
+from src.report.transfer_page import evaluation_page
 from tests.conftest import ROOT
 from tests.training.prepared import pixel_values
 
 STUDIES, SLICES = 6, 4
 WINDOW = {"window_center": 40.0, "window_width": 510.0}
 KEYS = [
-    "images", "patients", "weighted_log_loss", "labels", "studies", "baseline", "subgroups",
+    "images", "patients", "weighted_log_loss", "labels", "studies", "baseline", "subgroups", "comparisons",
     "trained_on_synthetic",
 ]  # fmt: skip
 OF_LABEL = ["positives", "auc", "interval", "brier", "ece"]
@@ -155,6 +156,29 @@ def test_nothing_is_written_before_the_end_so_the_same_command_ends_it(pictures,
     assert (home / "out/scores.json").exists()
 
 
+def test_another_experiments_answers_to_the_same_table_are_compared_pair_by_pair(pictures, tiny):
+    home, _ = pictures
+    evaluate_table(tiny, home / "table.csv", None, home / "first")
+    said = pd.read_csv(home / "first/predictions.csv")
+    said[list(LABELS)] = 1 - said[list(LABELS)]
+    write_csv(home / "first/predictions.csv", said)
+    asked = [str(home / "first/predictions.csv"), "tiny/stage1/b"]
+    scores = evaluate_table(tiny, home / "table.csv", None, home / "second", against=asked)
+    assert [(one["first"], one["second"]) for one in scores["comparisons"]] == [
+        ("tiny", "first"),
+        ("tiny", "tiny/stage1/b"),
+    ]
+    reversed_, member = scores["comparisons"]
+    found = reversed_["studies"]["auc"]["any"]
+    assert found["first"] == scores["studies"]["labels"]["any"]["auc"]
+    assert found["second"] == pytest.approx(1 - found["first"]) and found["positives"] == 3
+    assert member["images"]["rows"] == reversed_["images"]["rows"] == 24
+    page = evaluation_page("tiny", "table.csv", scores)
+    assert "<h2>Against first</h2>" in page and "<h2>Against tiny/stage1/b</h2>" in page
+    with pytest.raises(UserError, match=r"expected a predictions\.csv, or a member; these are tiny"):
+        evaluate_table(tiny, home / "table.csv", None, home / "third", against=["other"])
+
+
 def test_the_command_prints_the_scores_and_refuses_half_a_question(pictures, trained):
     home, _ = pictures
 
@@ -174,7 +198,12 @@ def test_the_command_prints_the_scores_and_refuses_half_a_question(pictures, tra
     assert found.returncode == 0, found.stderr
     for file in ("scores.json", "predictions.csv"):
         assert (home / "elsewhere" / file).read_bytes() == (home / "out" / file).read_bytes()
-    for half in (["--evaluate", table], ["--root", home], ["--evaluate", table, "--labelled", "--out", home]):
+    for half in (
+        ["--evaluate", table],
+        ["--root", home],
+        ["--against", table],
+        ["--evaluate", table, "--labelled", "--out", home],
+    ):
         assert run(*half).returncode == 2
     found = run("--evaluate", home / "none.csv", "--out", home / "out")
     assert found.returncode == 1 and "none.csv: no such file" in found.stderr

@@ -68,7 +68,8 @@ def test_a_kind_that_all_images_share_is_left_out():
 def test_the_page_has_a_row_a_group():
     truth, answer = truth_and_answer()
     scores = truth.scores(answer) | {"baseline": {"images": truth.slices.baseline, "studies": None}}
-    scores |= {"subgroups": subgroup_scores(Data, truth, answer), "trained_on_synthetic": False}
+    scores |= {"subgroups": subgroup_scores(Data, truth, answer), "comparisons": []}
+    scores |= {"trained_on_synthetic": False}
     html = evaluation_page("tiny", "table.csv", scores)
     assert "By subgroup" in html and "slice step: 2.5 to 5.5 mm" in html and "3 (3)" in html
     assert "table.csv" in html and "0.6931" in html  # the prevalence of one half

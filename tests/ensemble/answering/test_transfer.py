@@ -26,8 +26,9 @@ from tests.training.prepared import rewrite, write_clean
 
 @pytest.fixture
 def scored(elsewhere, tmp_path):
-    scores = score_transfer(elsewhere, "experiments/tiny", "tiny/stage1/a", tmp_path / "out", "cpu", 1, True)
-    return elsewhere, tmp_path / "out", scores
+    out = tmp_path / "out"
+    scores = score_transfer(elsewhere, "experiments/tiny", ["tiny/stage1/a"], out, "cpu", 1, True)
+    return elsewhere, out, scores
 
 
 def test_labelled_images_and_their_studies_are_scored_and_nothing_is_left_behind(scored):
@@ -79,6 +80,52 @@ def test_everybody_is_compared_with_the_reference_on_the_same_studies(scored):
     assert one["images"]["weighted_log_loss"]["value"] == pytest.approx(apart[0] - apart[1])
 
 
+def test_predictions_of_another_call_are_a_reference_beside_a_member(scored, tmp_path):
+    settings, out, scores = scored
+    file = tmp_path / "shorter" / "predictions.csv"
+    table = pd.read_csv(out / "predictions.csv")
+    file.parent.mkdir()
+    table[~table["id"].str.contains("studyo1|imageo1")].to_csv(file, index=False)
+    asked = ["tiny/stage1/a", str(file)]
+    found = score_transfer(settings, "tiny", asked, tmp_path / "again", "cpu", 1, True)
+    first, second = (found["comparisons"][:5], found["comparisons"][5:])
+    assert first == scores["comparisons"] and [one["second"] for one in second] == ["shorter"] * 6
+    blend = second[-1]  # with itself
+    assert (blend["first"], blend["images"]["rows"], blend["studies"]["rows"]) == ("blend", 40, 8)
+    assert blend["images"]["weighted_log_loss"]["value"] == pytest.approx(0, abs=1e-9)
+    assert blend["studies"]["auc"]["epidural"]["difference"] == pytest.approx(0, abs=1e-9)
+    answers = TrainedExperiment(settings, "tiny", "cpu").predict(Prepared(settings.clean))
+    studies = table[(table["level"] == "study") & ~table["id"].str.contains("studyo1")].set_index("id")
+    y = np.array([SUBTYPES[int(name[-1].replace("o", "0")) % 5] == "epidural" for name in studies.index])
+    a = answers.members["tiny/stage1/a"].studies.loc[studies.index, "epidural"].to_numpy()
+    expected = delong_paired(y, a, studies["epidural"].to_numpy())
+    paired = second[0]["studies"]["auc"]["epidural"]
+    assert (paired["difference"], paired["p"]) == pytest.approx((expected.difference, expected.p))
+    page = transfer_page(found)
+    assert page.count("<h2>Against ") == 2 and "<h2>Against shorter</h2>" in page
+    assert len(re.findall('<th scope="row">blend</th>', page)) == 4
+
+
+def test_what_is_no_answer_to_the_same_images_is_refused_before_networks_are_asked(scored, tmp_path):
+    settings, out, _ = scored
+    table = pd.read_csv(out / "predictions.csv").astype({"any": object})
+    file = tmp_path / "predictions.csv"
+
+    def refused(changed, message):
+        changed.to_csv(file, index=False)
+        with pytest.raises(UserError, match=message):
+            score_transfer(settings, "tiny", [str(file)], tmp_path / "again", "cpu", 1, True)
+
+    refused(table.drop(columns="any"), "predictions.csv: the column any is missing; give a predictions.csv")
+    for wrong in ("", "high", "1.5"):
+        changed = table.copy()
+        changed.loc[3, "any"] = wrong
+        refused(changed, "predictions.csv: a probability is not a number from 0 to 1; give")
+    assert not (tmp_path / "again").exists()
+    message = f"--against {tmp_path.name}: answers none of these images; give answers of the same"
+    refused(table.assign(id="x" + table["id"]), message)
+
+
 def test_labels_of_studies_alone_are_scored_by_study_as_cq500_has_them(trained, elsewhere):
     def of_studies(slices):
         return slices.assign(**dict.fromkeys(LABELS, pd.array([pd.NA] * len(slices), "Int8")))
@@ -91,7 +138,7 @@ def test_labels_of_studies_alone_are_scored_by_study_as_cq500_has_them(trained, 
     prepared.studies = prepared.studies.assign(**{label: (number % 2) for label in LABELS})
     truth = Truth.of(prepared)
     answers = TrainedExperiment(elsewhere, "tiny", "cpu").predict(prepared, list(truth.study_of.index))
-    scores = transfer_scores("tiny", answers, truth, None, {})["members"]["blend"]
+    scores = transfer_scores("tiny", answers, truth, [], {})["members"]["blend"]
     assert (scores["images"], scores["labels"], scores["weighted_log_loss"]) == (0, None, None)
     assert (scores["studies"]["images"], scores["studies"]["studies"]) == (60, 12)
     assert scores["studies"]["labels"]["any"]["positives"] == 6
@@ -121,7 +168,7 @@ def test_only_what_was_answered_is_scored():
     table = table.assign(study_id=["a", "a", "b"], patient_id=["p", "p", "q"], status="ok", pixel_hash=index)
     made = SimpleNamespace(slices=table, studies=pd.DataFrame({"study_id": ["a", "b"]}))
     answers = Answers({"x/stage1/y": answer}, answer, "mean", ["b1"])
-    scores = transfer_scores("x", answers, Truth.of(made), None, {})
+    scores = transfer_scores("x", answers, Truth.of(made), [], {})
     assert scores["left_out"] == 1
     assert scores["members"]["mean"]["images"] == 2
     assert scores["members"]["mean"]["weighted_log_loss"]["value"] == pytest.approx(-np.log(0.75))
@@ -169,4 +216,4 @@ def test_data_that_do_not_fit_are_refused_in_a_line(trained, elsewhere, tmp_path
     write_clean(elsewhere.clean)
     rewrite(elsewhere.clean, "slices.parquet", lambda slices: slices.assign(units="gray"))
     with pytest.raises(UserError, match="was trained on slices prepared with units hu, here gray; prepare"):
-        score_transfer(elsewhere, "tiny", None, tmp_path / "out", "cpu", 1, True)
+        score_transfer(elsewhere, "tiny", [], tmp_path / "out", "cpu", 1, True)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from src.ensemble.experiment import Experiment
-from src.ensemble.ladder import ladder
+from src.ensemble.rungs import ladder
 from src.evaluation.metrics import constant_predictions, prevalence, weighted_log_loss
 from src.files import write_parquet
 from tests.report.conftest import build_experiment
