@@ -186,8 +186,8 @@ def label_page(rows: Sequence[dict[str, Any]], claims: Sequence[dict[str, Any]])
         "",
         "A stacker's row has its own parameters (of trees: leaves) and seconds, without those of the run it "
         "reads. Seconds are by the clock, beside whatever else the machine did: only large differences say "
-        "something. Published: weighted log loss of the whole large system on the contest's private test, unless "
-        "said otherwise.",
+        "something. Published: weighted log loss of the whole large system on the contest's private test, "
+        "unless said otherwise.",
         *_leaks(rows),
         "",
         "### Claims of the papers",
