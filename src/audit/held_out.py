@@ -217,7 +217,8 @@ def evidence(
     """The content of the file: `names` and `against` in rows, and each pair of them compared."""
     prepared = Prepared(settings.clean)
     runs = {name: HeldOut.of(name, settings, prepared) for name in (*names, *against)}
-    pairs = [(runs[name], runs[other]) for other in against for name in runs if name != other]
+    asked = [(name, other) for other in against for name in runs if name != other]
+    pairs = [(runs[a], runs[b]) for n, (a, b) in enumerate(asked) if (b, a) not in asked[:n]]
     if strangers is not None:
         pairs += [(one, of_strangers(strangers, one)) for one in runs.values()]
     return {

@@ -60,6 +60,11 @@ def test_the_baseline_is_what_the_training_slices_say_of_the_held_out_ones(setti
     pd.testing.assert_series_equal(constant.iloc[0].astype(float), expected, check_names=False)
 
 
+def test_a_pair_is_compared_once(settings):
+    found = evidence([GOOD], [GOOD, BAD], settings)["comparisons"]
+    assert [(one["first"], one["second"]) for one in found] == [(BAD, GOOD)]
+
+
 def test_runs_are_compared_on_the_same_slices_and_studies(settings):
     found = evidence([GOOD], [BAD], settings)
     assert [row["run"] for row in found["rows"]] == [GOOD, BAD]
