@@ -1,14 +1,18 @@
 """What needs no trained network: names, texts, and what is refused before anything is loaded."""
 
+from types import SimpleNamespace
+
 import pandas as pd
 import pytest
 
+from src.ensemble.answering import study_files
 from src.ensemble.answering.answers import usable_images
 from src.ensemble.answering.evaluate_table import text_of
 from src.ensemble.answering.predictor import Predictor
 from src.ensemble.answering.study_files import ABOUT, TABLE, _finished, folder_name
 from src.errors import UserError
-from src.files import fingerprint, write_json
+from src.files import fingerprint, write_csv, write_json
+from src.labels import LABELS
 
 
 def test_the_text_of_scores_has_a_line_for_every_label_with_an_area():
@@ -50,3 +54,22 @@ def test_a_study_is_answered_when_both_files_say_so(tmp_path):
 def test_what_is_called_a_zip_is_a_bundle_even_where_there_is_none(tmp_path):
     with pytest.raises(UserError, match=r"no\.zip: no such file; make one with: python predict\.py"):
         Predictor.load(tmp_path / "no.zip")
+
+
+def test_one_study_is_written_to_the_folder_itself_and_each_of_several_to_its_own(tmp_path, monkeypatch):
+    def predict_one(predictor, study, folder, series, page):
+        row = {"level": "study", "id": study.study_id, **dict.fromkeys(LABELS, "0.5")}
+        write_csv(folder / TABLE, pd.DataFrame([row]))
+        about = {"study_id": study.study_id, "seconds": {}, "slices": 1, "warnings": []}
+        write_json(folder / ABOUT, {"studies": [about]})
+        return {"studies": [about]}
+
+    monkeypatch.setattr(study_files, "_predict_one", predict_one)
+    predictor = SimpleNamespace(experiment=SimpleNamespace(synthetic=False), jobs=1, origin={})
+    for names in (["s"], ["s", "t"]):
+        found = [SimpleNamespace(study_id=name, series={}) for name in names]
+        monkeypatch.setattr(study_files, "find_studies", lambda *_, found=found: found)
+        out = tmp_path / "".join(names)
+        assert study_files.predict_studies(predictor, tmp_path, out)["id"].tolist() == names
+        folders = [path.name for path in sorted(out.iterdir()) if path.is_dir()]
+        assert folders == ([] if names == ["s"] else names)

@@ -120,3 +120,9 @@ def test_the_quadratic_solver_meets_its_optimality_conditions(seed):
     assert w.sum() == pytest.approx(1, abs=1e-12)
     assert (gradient >= level - 1e-7).all()
     np.testing.assert_allclose(gradient[w > 0], level, atol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+def test_equals_share_at_any_scale(scale):
+    hessian = np.full((2, 2), scale)
+    np.testing.assert_allclose(least_quadratic(hessian, np.zeros(2), np.array([0.7, 0.3])), 0.5, atol=1e-4)

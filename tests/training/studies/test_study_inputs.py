@@ -94,6 +94,15 @@ def test_a_missing_slice_is_marked_and_has_its_neighbours_logits(settings):
     assert "labels" not in values
 
 
+def test_a_missing_slice_has_the_logits_of_the_only_one_that_was_read(settings):
+    slices = table([2]).assign(missing=[False, True])
+    run = Run(MEMBER, 0, settings)
+    write(run, ["0-0"], part="test")
+    values = StudyInputs(slices, {MEMBER: [run]}, "test", config()).study(0)
+    np.testing.assert_array_equal(values["logits"][1], values["logits"][0])
+    assert (values["embeddings"][0][1] == 0).all()
+
+
 def test_interpolation_is_linear_inside_and_constant_outside():
     values = np.array([[9.0], [1.0], [9.0], [9.0], [4.0], [9.0]])
     missing = np.array([True, False, True, True, False, True])
