@@ -43,7 +43,7 @@ ROOMS = ("training", "models", "evaluation", "ensemble")
 RESULTS, EXPLAINED = ROOT / "results/mutation.json", ROOT / "tests/mutation_explained.json"
 SEED, MUTANTS = 2026, 320
 NEAREST = 4  # test files that are run for a module, at most
-LONGEST_FILE = 8.0  # seconds of processor time; of a longer file only the tests that run the function are run
+LONGEST_FILE = 8.0  # seconds of processor time; of a longer one only tests that run the function count
 OPTIONS = r"class \w+\(\w*(Model|Config|Options)\b"  # classes whose defaults stand in docs/configuration.md
 DEFAULTS = "tests/report/test_configuration.py"
 
@@ -174,9 +174,13 @@ class Given(importlib.machinery.SourceFileLoader):
 
 
 class Touched:
-    """A plugin of pytest: which functions of src a test runs, the set-up of its shared fixtures included."""
+    """A plugin of pytest: which functions of src a test runs, the set-up of its shared fixtures included.
 
-    def __init__(self) -> None:
+    No test begins later than after so many seconds of processor time.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.end, self.stopped = _processor_time() + seconds, False
         self.now = self.at_import = {}  # by id: code hashes slowly
         self.fixtures: dict[str, dict[int, CodeType]] = defaultdict(dict)
         self.tests: dict[str, list[dict[int, CodeType]]] = {}
@@ -209,7 +213,10 @@ class Touched:
         shared = [self.fixtures[name] for name in item.fixturenames]
         self.tests[item.nodeid] = [self.at_import, own := {}, *shared]
         with self._into(own):
-            return (yield)
+            done = yield
+        if _processor_time() > self.end and nextitem is not None:
+            self.stopped = item.session.shouldstop = True
+        return done
 
     def by_function(self) -> dict[str, list[str]]:
         """Path and function -> its tests."""
@@ -218,6 +225,11 @@ class Touched:
             for name in {_name(code) for part in parts for code in part.values()}:
                 found[name].append(test)
         return found
+
+
+def _processor_time() -> float:
+    """Of this process and those it has waited for."""
+    return sum(os.times()[:4])
 
 
 def _name(code: CodeType) -> str:
@@ -279,29 +291,31 @@ def run_tests(tests: list[str], mutant: Mutant | None = None, plugins: tuple[obj
 
 @dataclass(frozen=True)
 class TestFile:
-    """How long a file takes without a mutant, and which of its tests run a function."""
+    """How long a file takes without a mutant, and which of its tests run what, as far as there was time."""
 
     path: str
     seconds: float
-    tests: dict[str, list[str]]
+    whole: bool  # there was time for all
+    tests: dict[str, list[str]]  # by path and function
 
 
 @cache
 def measured(path: str, slow: bool) -> TestFile | None:
     """None where it does not pass."""
+    seconds = 300 if slow else 20
     with TemporaryDirectory(prefix="touched_") as folder:
         found = Path(folder) / "found.json"
 
         def trace() -> int:
-            touched = Touched()
+            touched = Touched(seconds)
             touched.start()
             status = run_tests([path], plugins=(touched,))
             sys.settrace(None)
-            write_json(found, touched.by_function())
-            return status
+            write_json(found, {"whole": not touched.stopped, "tests": touched.by_function()})
+            return 0 if touched.stopped and status == pytest.ExitCode.INTERRUPTED else status
 
-        outcome, seconds = in_fork(trace, 300 if slow else 25)
-        return TestFile(path, seconds, read_json(found)) if outcome == "passed" else None
+        outcome, used = in_fork(trace, 2 * seconds)
+        return TestFile(path, used, **read_json(found)) if outcome == "passed" else None
 
 
 @cache
@@ -317,10 +331,10 @@ def chosen_files(path: str, slow: bool) -> list[TestFile]:
 def outcome_of(mutant: Mutant, slow: bool = False) -> str:
     """What the tests of the files say that run the function; then those files as a whole that are quick."""
     files = chosen_files(mutant.path, slow)
-    if not files:
-        return "no test"
     own = [test for file in files for test in file.tests.get(f"{mutant.path}, {mutant.function}", ())]
-    quick = [file.path for file in files if file.seconds <= LONGEST_FILE] or [files[0].path]
+    quick = [file.path for file in files if file.whole and (slow or file.seconds <= LONGEST_FILE)]
+    if not own and not quick:
+        return "no test"
     limit = 5 * sum(file.seconds for file in files) + 20
     for tests in (own, quick):
         outcome = in_fork(lambda tests=tests: run_tests(tests, mutant), limit)[0] if tests else "passed"
