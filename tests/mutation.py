@@ -4,19 +4,18 @@
     python -m tests.mutation --again    survivors once more, against every test that imports their module
 
 A mutant lives in memory only: an import hook gives it in place of its module to a process that is forked for
-it. It is killed by a test that fails or by needing five times the processor time. The tests of a module are
-the nearest files that import it: first those tests that run the changed function, then the quick files as a
-whole. A mutant is drawn by a checksum of its name, which has no line in it: what changes elsewhere
-changes neither the draw nor what is recorded. Survivors that no test can kill are explained in
-tests/mutation_explained.json. Results: results/mutation.json.
+it, and to those that this one starts. It is killed by a test that fails or by needing five times the
+processor time. The tests of a module are those in the nearest files that import it that run the changed
+function. A mutant is drawn by a checksum of its name, which has no
+line in it: what changes elsewhere changes neither the draw nor what is recorded. Survivors that no test can
+kill are explained in tests/mutation_explained.json. Results: results/mutation.json.
 """
 
 import argparse
 import ast
 import copy
 import hashlib
-import importlib.machinery
-import importlib.util
+import marshal
 import os
 import re
 import resource
@@ -29,6 +28,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import CodeType, FrameType
@@ -43,7 +43,7 @@ ROOMS = ("training", "models", "evaluation", "ensemble")
 RESULTS, EXPLAINED = ROOT / "results/mutation.json", ROOT / "tests/mutation_explained.json"
 SEED, MUTANTS = 2026, 320
 NEAREST = 4  # test files that are run for a module, at most
-LONGEST_FILE = 8.0  # seconds of processor time; of a longer one only tests that run the function count
+LONGEST_FILE = 10.0  # seconds of processor time; of a longer one the first tests count
 OPTIONS = r"class \w+\(\w*(Model|Config|Options)\b"  # classes whose defaults stand in docs/configuration.md
 DEFAULTS = "tests/report/test_configuration.py"
 
@@ -55,6 +55,22 @@ ARITHMETIC = {
     ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.FloorDiv: ast.Div,
     ast.Mod: ast.Mult, ast.Pow: ast.Mult, ast.BitAnd: ast.BitOr, ast.BitOr: ast.BitAnd,
 }  # fmt: skip
+
+
+HOOK = """
+import marshal, sys
+from importlib.machinery import SourceFileLoader
+from importlib.util import spec_from_file_location
+
+class Given(SourceFileLoader):
+    def find_spec(self, name, path=None, target=None):
+        return spec_from_file_location(name, self.path, loader=self) if name == self.name else None
+
+    def get_code(self, name):
+        return marshal.loads({code!r})
+
+sys.meta_path.insert(0, Given({name!r}, {path!r}))
+"""
 
 
 @dataclass(frozen=True)
@@ -157,20 +173,11 @@ def module_of(path: str) -> str:
     return path.removesuffix(".py").replace("/", ".")
 
 
-class Given(importlib.machinery.SourceFileLoader):
-    """Loads one module from code that is given."""
-
-    def __init__(self, mutant: Mutant):
-        super().__init__(module_of(mutant.path), str(ROOT / mutant.path))
-        self.code = code_of(mutant)
-
-    def find_spec(self, name: str, path: object = None, target: object = None):
-        if name == self.name:
-            return importlib.util.spec_from_file_location(name, self.path, loader=self)
-        return None
-
-    def get_code(self, fullname: str) -> object:
-        return self.code
+def given(mutant: Mutant) -> str:
+    """Python that puts the mutant in place of its module, for a process that has not imported it."""
+    return HOOK.format(
+        name=module_of(mutant.path), path=str(ROOT / mutant.path), code=marshal.dumps(code_of(mutant))
+    )
 
 
 class Touched:
@@ -282,9 +289,12 @@ def in_fork(action: Callable[[], int], seconds: float) -> tuple[str, float]:
 
 
 def run_tests(tests: list[str], mutant: Mutant | None = None, plugins: tuple[object, ...] = ()) -> int:
-    if mutant is not None:
-        sys.meta_path.insert(0, Given(mutant))
     with TemporaryDirectory(prefix="mutant_") as folder:
+        if mutant is not None:
+            hook = Path(folder) / "sitecustomize.py"  # what the tests start runs it
+            hook.write_text(given(mutant))
+            os.environ["PYTHONPATH"] = os.pathsep.join([folder, os.environ.get("PYTHONPATH", "")])
+            exec(hook.read_text(), {})
         options = ["-x", "-q", "-p", "no:cacheprovider", f"--basetemp={folder}/t"]
         return int(pytest.main([*options, *(str(ROOT / test) for test in tests)], plugins))
 
@@ -302,7 +312,7 @@ class TestFile:
 @cache
 def measured(path: str, slow: bool) -> TestFile | None:
     """None where it does not pass."""
-    seconds = 300 if slow else 20
+    seconds = 300.0 if slow else LONGEST_FILE
     with TemporaryDirectory(prefix="touched_") as folder:
         found = Path(folder) / "found.json"
 
@@ -329,18 +339,14 @@ def chosen_files(path: str, slow: bool) -> list[TestFile]:
 
 
 def outcome_of(mutant: Mutant, slow: bool = False) -> str:
-    """What the tests of the files say that run the function; then those files as a whole that are quick."""
+    """By the tests that run the function; where none is known to, by all of the files."""
     files = chosen_files(mutant.path, slow)
     own = [test for file in files for test in file.tests.get(f"{mutant.path}, {mutant.function}", ())]
-    quick = [file.path for file in files if file.whole and (slow or file.seconds <= LONGEST_FILE)]
-    if not own and not quick:
+    tests = own or [file.path for file in files if file.whole]
+    if not tests:
         return "no test"
-    limit = 5 * sum(file.seconds for file in files) + 20
-    for tests in (own, quick):
-        outcome = in_fork(lambda tests=tests: run_tests(tests, mutant), limit)[0] if tests else "passed"
-        if outcome != "passed":
-            return {"failed": "killed", "time": "killed by time"}[outcome]
-    return "survived"
+    outcome, _ = in_fork(lambda: run_tests(tests, mutant), 5 * sum(file.seconds for file in files) + 20)
+    return {"passed": "survived", "failed": "killed", "time": "killed by time"}[outcome]
 
 
 def drawn(number: int) -> list[Mutant]:
@@ -356,7 +362,7 @@ def drawn(number: int) -> list[Mutant]:
 
 
 def preload() -> None:
-    """What the tests import from elsewhere, before any fork."""
+    """What the tests import and no mutant is of, before any fork."""
     import hypothesis  # noqa: F401
     import lightgbm  # noqa: F401
     import matplotlib.pyplot  # noqa: F401
@@ -368,6 +374,8 @@ def preload() -> None:
 
     torch.set_num_threads(1)
     assert timm.__version__
+    for path in [*(ROOT / "src").glob("*.py"), *(ROOT / "src/data").rglob("*.py")]:
+        import_module(module_of(path.relative_to(ROOT).as_posix()).removesuffix(".__init__"))
 
 
 def record(found: dict[str, str]) -> None:
