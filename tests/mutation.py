@@ -43,7 +43,7 @@ ROOMS = ("training", "models", "evaluation", "ensemble")
 RESULTS, EXPLAINED = ROOT / "results/mutation.json", ROOT / "tests/mutation_explained.json"
 SEED, MUTANTS = 2026, 320
 NEAREST = 4  # test files that are run for a module, at most
-LONGEST_FILE = 10.0  # seconds of processor time; of a longer one the first tests count
+LONGEST_FILE = 6.0  # seconds of processor time; of a longer one the first tests count
 OPTIONS = r"class \w+\(\w*(Model|Config|Options)\b"  # classes whose defaults stand in docs/configuration.md
 DEFAULTS = "tests/report/test_configuration.py"
 
@@ -334,25 +334,20 @@ def measured(path: str, slow: bool) -> TestFile | None:
         return TestFile(path, used, **read_json(found)) if outcome == "passed" else None
 
 
-@cache
-def chosen_files(path: str, slow: bool) -> list[TestFile]:
-    """The quickest first."""
-    nearest = candidates(path)[: None if slow else NEAREST]
-    if re.search(OPTIONS, (ROOT / path).read_text()):
-        nearest.append(DEFAULTS)
-    files = [file for test in nearest if (file := measured(test, slow)) is not None]
-    return sorted(files, key=lambda file: file.seconds)
-
-
 def outcome_of(mutant: Mutant, slow: bool = False) -> str:
-    """By the tests that run the function; where none is known to, by all of the files."""
-    files = chosen_files(mutant.path, slow)
-    own = [test for file in files for test in file.tests.get(f"{mutant.path}, {mutant.function}", ())]
-    tests = own or [file.path for file in files if file.whole]
-    if not tests:
-        return "no test"
-    outcome, _ = in_fork(lambda: run_tests(tests, mutant), 5 * sum(file.seconds for file in files) + 20)
-    return {"passed": "survived", "failed": "killed", "time": "killed by time"}[outcome]
+    """By the tests that run the function; where none does, if on import or slow, by all of a file."""
+    nearest = candidates(mutant.path)[: None if slow else NEAREST]
+    if re.search(OPTIONS, (ROOT / mutant.path).read_text()):
+        nearest.append(DEFAULTS)
+    known = False
+    for file in filter(None, (measured(path, slow) for path in nearest)):
+        own = file.tests.get(f"{mutant.path}, {mutant.function}", [])
+        if tests := own or [file.path] * (file.whole and (slow or not mutant.function)):
+            known = True
+            outcome, _ = in_fork(lambda tests=tests: run_tests(tests, mutant), 5 * file.seconds + 20)
+            if outcome != "passed":
+                return {"failed": "killed", "time": "killed by time"}[outcome]
+    return "survived" if known else "no test"
 
 
 def drawn(number: int) -> list[Mutant]:

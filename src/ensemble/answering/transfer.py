@@ -194,7 +194,7 @@ def answer_table(answer: Answer) -> pd.DataFrame:
         "study": (answer.studies, answer.study_spread),
         "slice": (answer.slices, answer.slice_spread),
     }
-    return pd.concat([_rows(level, *tables) for level, tables in levels.items()], ignore_index=True)
+    return pd.concat([_rows(level, *tables) for level, tables in levels.items()])
 
 
 def _rows(level: str, mean: pd.DataFrame, spread: pd.DataFrame) -> pd.DataFrame:

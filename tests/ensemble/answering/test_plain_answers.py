@@ -5,14 +5,16 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
-from src.ensemble.answering import study_files
+from src.ensemble.answering import predictor, study_files
 from src.ensemble.answering.answers import usable_images
 from src.ensemble.answering.evaluate_table import text_of
 from src.ensemble.answering.predictor import Predictor
 from src.ensemble.answering.study_files import ABOUT, TABLE, _finished, folder_name
+from src.ensemble.answering.study_result import SPREADS, _with_probabilities
 from src.errors import UserError
 from src.files import fingerprint, write_csv, write_json
 from src.labels import LABELS
+from tests.training.prepared import write_settings
 
 
 def test_the_text_of_scores_has_a_line_for_every_label_with_an_area():
@@ -65,11 +67,38 @@ def test_one_study_is_written_to_the_folder_itself_and_each_of_several_to_its_ow
         return {"studies": [about]}
 
     monkeypatch.setattr(study_files, "_predict_one", predict_one)
-    predictor = SimpleNamespace(experiment=SimpleNamespace(synthetic=False), jobs=1, origin={})
+    asked = SimpleNamespace(experiment=SimpleNamespace(synthetic=False), jobs=1, origin={})
     for names in (["s"], ["s", "t"]):
         found = [SimpleNamespace(study_id=name, series={}) for name in names]
         monkeypatch.setattr(study_files, "find_studies", lambda *_, found=found: found)
         out = tmp_path / "".join(names)
-        assert study_files.predict_studies(predictor, tmp_path, out)["id"].tolist() == names
+        assert study_files.predict_studies(asked, tmp_path, out)["id"].tolist() == names
         folders = [path.name for path in sorted(out.iterdir()) if path.is_dir()]
         assert folders == ([] if names == ["s"] else names)
+
+
+def test_networks_of_an_experiment_and_of_a_bundle_stay_loaded_and_say_nothing(tmp_path, monkeypatch):
+    opened = SimpleNamespace(settings=None, experiment="x", synthetic=True)
+    monkeypatch.setattr(predictor, "open_bundle", lambda path, folder: opened)
+    monkeypatch.setattr(predictor, "TrainedExperiment", lambda *positions, **names: names)
+    settings = write_settings(tmp_path)
+    (tmp_path / "x.zip").touch()
+    for asked in (Predictor.load("experiments/x", settings), Predictor.load(tmp_path / "x.zip")):
+        assert asked.experiment["keep"] is True and asked.experiment["quiet"] is True
+
+
+def test_only_one_study_can_be_asked_for_alone(tmp_path, monkeypatch):
+    found = [SimpleNamespace(study_id=name, series={}) for name in "st"]
+    monkeypatch.setattr(predictor, "find_studies", lambda *_: found)
+    asked = Predictor(SimpleNamespace())
+    with pytest.raises(UserError, match=r"holds 2 studies \(s, t\); ask for `studies`, or give one"):
+        asked.study(tmp_path)
+    monkeypatch.setattr(Predictor, "answer", lambda self, study, series: study.study_id)
+    del found[1]
+    assert asked.study(tmp_path) == "s"
+
+
+def test_a_row_has_its_mean_beside_its_spread():
+    mean, spread = (pd.DataFrame(value, ["a"], list(LABELS)) for value in (0.5, 0.1))
+    (row,) = _with_probabilities(pd.DataFrame({"id": ["a"]}), mean, spread).to_dict("records")
+    assert row == {"id": "a", **dict.fromkeys(LABELS, 0.5), **dict.fromkeys(SPREADS, 0.1)}
