@@ -42,7 +42,7 @@ ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ("training", "models", "evaluation", "ensemble")
 RESULTS, EXPLAINED = ROOT / "results/mutation.json", ROOT / "tests/mutation_explained.json"
 SEED, MUTANTS = 2026, 320
-NEAREST = 4  # test files that are run for a module, at most
+NEAREST = 3  # test files that are run for a module, at most
 LONGEST_FILE = 6.0  # seconds of processor time; of a longer one the first tests count
 OPTIONS = r"class \w+\(\w*(Model|Config|Options)\b"  # classes whose defaults stand in docs/configuration.md
 DEFAULTS = "tests/report/test_configuration.py"
@@ -183,7 +183,7 @@ def given(mutant: Mutant) -> str:
 class Touched:
     """A plugin of pytest: which functions of src a test runs, the set-up of its shared fixtures included.
 
-    No test begins later than after so many seconds of processor time; tests that share nothing come first.
+    It ends after so many seconds of processor time; tests that share nothing come first.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -193,18 +193,23 @@ class Touched:
         self.tests: dict[str, list[dict[int, CodeType]]] = {}
 
     def start(self) -> None:
+        signal.signal(signal.SIGXCPU, self._stop)
         sys.settrace(self._trace)
         threading.settrace(self._trace)
+
+    def _stop(self, *_: object) -> None:
+        self.stopped = True
+        pytest.exit("no more time")
 
     def _trace(self, frame: FrameType, event: str, argument: object) -> None:
         if frame.f_code.co_filename.startswith(f"{ROOT}/src/"):
             self.now[id(frame.f_code)] = frame.f_code
 
     @contextmanager
-    def _into(self, found: dict[int, CodeType]) -> Iterator[None]:
+    def _into(self, found: dict[int, CodeType]) -> Iterator[dict[int, CodeType]]:
         before, self.now = self.now, found
         try:
-            yield
+            yield found
         finally:
             self.now = before
 
@@ -223,12 +228,12 @@ class Touched:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item, nextitem) -> object:
-        shared = [self.fixtures[name] for name in item.fixturenames]
-        self.tests[item.nodeid] = [self.at_import, own := {}, *shared]
-        with self._into(own):
+        with self._into({}) as own:
             done = yield
+        shared = [self.fixtures[name] for name in item.fixturenames]
+        self.tests[item.nodeid] = [self.at_import, own, *shared]
         if _processor_time() > self.end and nextitem is not None:
-            self.stopped = item.session.shouldstop = True
+            self._stop()
         return done
 
     def by_function(self) -> dict[str, list[str]]:
@@ -272,7 +277,7 @@ def in_fork(action: Callable[[], int], seconds: float) -> tuple[str, float]:
     child = os.fork()
     if child == 0:
         os.setpgid(0, 0)
-        resource.setrlimit(resource.RLIMIT_CPU, (int(seconds) + 1, int(seconds) + 2))
+        resource.setrlimit(resource.RLIMIT_CPU, (int(seconds) + 1, 2 * int(seconds) + 10))
         silence = os.open(os.devnull, os.O_RDWR)
         for number in (0, 1, 2):
             os.dup2(silence, number)
@@ -330,7 +335,7 @@ def measured(path: str, slow: bool) -> TestFile | None:
             write_json(found, {"whole": not touched.stopped, "tests": touched.by_function()})
             return 0 if touched.stopped and status == pytest.ExitCode.INTERRUPTED else status
 
-        outcome, used = in_fork(trace, 2 * seconds)
+        outcome, used = in_fork(trace, seconds)
         return TestFile(path, used, **read_json(found)) if outcome == "passed" else None
 
 

@@ -149,8 +149,6 @@ def test_independent_models_have_seeds_of_their_own(home):
     result = comparison.to_json()
     assert result["splits"]["shared"] is result["splits"]["stratified"] is False
     assert result["metrics"]["accuracy"]["paired"]["pairs"] == 0
-    assert replicate_seeds(3, 5, shared=True) == [(5, 5), (6, 6), (7, 7)]
-    assert replicate_seeds(2, 5, shared=False) == [(5, 6), (7, 8)]
 
 
 def test_a_changed_configuration_is_refused(home, slices):
@@ -196,6 +194,11 @@ def test_a_copy_under_another_name_is_the_same_configuration(home):
     write_json(config_path(home, "tiny/stage1/twin"), read_json(config_path(home, A)) | {"notes": "a copy"})
     with pytest.raises(UserError, match=f"{A} and tiny/stage1/twin: are the same configuration"):
         compare(home, A, "tiny/stage1/twin")
+
+
+def test_seeds_are_shared_or_of_each_models_own():
+    assert replicate_seeds(3, 5, shared=True) == [(5, 5), (6, 6), (7, 7)]
+    assert replicate_seeds(2, 5, shared=False) == [(5, 6), (7, 8)]
 
 
 def test_names_are_as_short_as_they_differ():
