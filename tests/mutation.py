@@ -238,8 +238,8 @@ class Touched:
         return done
 
     def by_function(self) -> dict[str, list[str]]:
-        """Path and function -> its tests."""
-        found: dict[str, list[str]] = defaultdict(list)
+        """Path and function -> its tests; all of them by ""."""
+        found: dict[str, list[str]] = defaultdict(list, {"": list(self.tests)})
         for test, parts in self.tests.items():
             for name in {_name(code) for part in parts for code in part.values()}:
                 found[name].append(test)
@@ -317,8 +317,7 @@ class TestFile:
 
     path: str
     seconds: float
-    whole: bool  # there was time for all
-    tests: dict[str, list[str]]  # by path and function
+    tests: dict[str, list[str]]  # by path and function; all of them by ""
 
 
 @cache
@@ -333,22 +332,22 @@ def measured(path: str, slow: bool) -> TestFile | None:
             touched.start()
             status = run_tests([path], plugins=(touched,))
             sys.settrace(None)
-            write_json(found, {"whole": not touched.stopped, "tests": touched.by_function()})
+            write_json(found, touched.by_function())
             return 0 if touched.stopped and status == pytest.ExitCode.INTERRUPTED else status
 
         outcome, used = in_fork(trace, seconds)
-        return TestFile(path, used, **read_json(found)) if outcome == "passed" else None
+        return TestFile(path, used, read_json(found)) if outcome == "passed" else None
 
 
 def outcome_of(mutant: Mutant, slow: bool = False) -> str:
-    """By the tests that run the function; where none does, if on import or slow, by all of a file."""
+    """By the tests that run the function, or all where it is run on import; `slow`: all in any case."""
     nearest = candidates(mutant.path)[: None if slow else NEAREST]
     if re.search(OPTIONS, (ROOT / mutant.path).read_text()):
         nearest.append(DEFAULTS)
     known = False
     for file in filter(None, (measured(path, slow) for path in nearest)):
-        own = file.tests.get(f"{mutant.path}, {mutant.function}", [])
-        if tests := own or [file.path] * (file.whole and (slow or not mutant.function)):
+        own = file.tests.get(f"{mutant.path}, {mutant.function}" if mutant.function else "", [])
+        if tests := [file.path] if slow else own:
             known = True
             outcome, _ = in_fork(lambda tests=tests: run_tests(tests, mutant), 5 * file.seconds + 20)
             if outcome != "passed":
