@@ -261,8 +261,8 @@ def tests_by_text() -> dict[str, str]:
     return {path.relative_to(ROOT).as_posix(): path.read_text() for path in sorted(files)}
 
 
-def candidates(path: str) -> list[str]:
-    """The test files that import a module; where none does, those of its folder, which come by it."""
+def candidates(path: str, most: int | None = None) -> list[str]:
+    """The nearest test files that import a module; where none does, those of its folder, which come by it."""
     module = re.escape(module_of(path))
     package, _, name = module_of(path).rpartition(".")
     ways = (rf"\b{module}\b", rf"from {re.escape(package)} import .*\b{name}\b")
@@ -270,7 +270,7 @@ def candidates(path: str) -> list[str]:
     folder = str(Path(path).parent).replace("src", "tests", 1)
     inside = [test for test in tests_by_text() if str(Path(test).parent) == folder]
     nearest = sorted(found, key=lambda test: (Path(test).stem != f"test_{name}", test not in inside))
-    return nearest or inside
+    return nearest[:most] or inside
 
 
 def in_fork(action: Callable[[], int], seconds: float) -> tuple[str, float]:
@@ -341,7 +341,7 @@ def measured(path: str, slow: bool) -> TestFile | None:
 
 def outcome_of(mutant: Mutant, slow: bool = False) -> str:
     """By the tests that run the function, or all where it is run on import; `slow`: all in any case."""
-    nearest = candidates(mutant.path)[: None if slow else NEAREST]
+    nearest = candidates(mutant.path, None if slow else NEAREST)
     if re.search(OPTIONS, (ROOT / mutant.path).read_text()):
         nearest.append(DEFAULTS)
     known = False

@@ -2,12 +2,15 @@
 
 from types import SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from src.ensemble.gather import run_predictions
 from src.ensemble.quarantined import neighbour_predictions
+from src.ensemble.scoring import Part
 from src.errors import UserError
+from src.evaluation.bootstrap import bootstrap_weighted_log_loss
 from src.files import write_parquet
 from src.labels import LABELS
 
@@ -42,3 +45,13 @@ def test_stackers_that_know_missing_slices_are_averaged_and_one_has_to(tmp_path)
         write_parquet(run.folder / "missing.parquet", said.reset_index())
     found = neighbour_predictions(SimpleNamespace(runs=runs))
     assert found["any"].to_dict() == {"x": pytest.approx(0.2), "y": 0.5}
+
+
+def test_a_part_is_scored_by_replicates_and_seed_of_its_own():
+    index = [f"i{k}" for k in range(8)]
+    labels = pd.DataFrame({label: [0, 1] * 4 for label in LABELS}, index)
+    p = pd.DataFrame(np.linspace(0.1, 0.9, 8)[:, None] * np.ones(6), index, list(LABELS))
+    groups = pd.Series(list("aabbccdd"), index)
+    found = Part(labels, groups, replicates=30, seed=4).score(p)
+    assert found == bootstrap_weighted_log_loss(labels, p, groups, replicates=30, seed=4)
+    assert found != bootstrap_weighted_log_loss(labels, p, groups, replicates=30, seed=5)

@@ -6,6 +6,7 @@ from torch import nn
 
 from src.errors import UserError
 from src.models.slice_classifier import build_slice_classifier
+from src.training.engine import distributed
 from src.training.engine.state import TrainingState
 from src.training.engine.training_config import TrainingConfig
 from src.training.engine.training_progress import Progress
@@ -101,3 +102,9 @@ def test_a_checkpoint_of_another_training_says_what_differs(tmp_path):
     assert state.load(path, {"weights": {"b": 2, "a": [1]}, "fold": 1}) == Progress()
     with pytest.raises(UserError, match=r"data set \(weights a \[1\], now \[3\]; seed null, now 7\); delete"):
         state.load(path, {"fold": 1, "weights": {"a": [3], "b": 2}, "seed": 7})
+
+
+def test_a_single_process_answers_for_itself():
+    assert distributed.gather("mine") == ["mine"]
+    assert (distributed.mean(2.5), distributed.largest(3)) == (2.5, 3)
+    assert (distributed.rank(), distributed.world_size(), distributed.is_first()) == (0, 1, True)

@@ -6,6 +6,7 @@ import torch
 
 from src.config import parse_config
 from src.data.prepared import Prepared
+from src.errors import UserError
 from src.training.engine import distributed
 from src.training.sequences.sequence_batches import SequenceBatches
 from src.training.sequences.sequence_config import SequenceConfig
@@ -29,6 +30,13 @@ def prepared(tmp_path_factory):
 
 def batches(prepared, **values):
     return SequenceBatches(prepared, labelled_slices(prepared), config(**values))
+
+
+def test_both_embeddings_are_stored_where_there_are_two():
+    assert config(context=None, embeddings="encoder").context is None
+    assert config(embeddings="both").context is not None
+    with pytest.raises(UserError, match="embeddings both: without a context there is one; take encoder"):
+        config(context=None, embeddings="both")
 
 
 def test_an_epoch_has_every_study_once_by_a_run_of_adjacent_slices(prepared):

@@ -42,8 +42,10 @@ def test_what_stage_1_wrote_in_order_is_read_without_a_copy(settings):
     run = Run(MEMBER, 0, settings)
     write(run, slices["image_id"], shuffle=False)
     inputs = StudyInputs(slices, {MEMBER: [run]}, "oof", config())
-    (embeddings,) = inputs.study(1)["embeddings"]
-    assert np.shares_memory(embeddings, inputs.copies[0][0].arrays[0][0])
+    for study, length in ((0, 3), (1, 4)):
+        (embeddings,) = inputs.study(study)["embeddings"]
+        assert np.shares_memory(embeddings, inputs.copies[0][0].arrays[0][0])
+        assert embeddings[:, :2].tolist() == [[study, index] for index in range(length)]
 
 
 def test_positions_are_those_of_the_definition():
