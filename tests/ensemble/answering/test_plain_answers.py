@@ -1,12 +1,14 @@
 """What needs no trained network: names, texts, and what is refused before anything is loaded."""
 
 from types import SimpleNamespace
+from zipfile import ZipInfo
 
 import pandas as pd
 import pytest
 
 from src.ensemble.answering import predictor, study_files
 from src.ensemble.answering.answers import usable_images
+from src.ensemble.answering.bundle import _check_directory
 from src.ensemble.answering.evaluate_table import text_of
 from src.ensemble.answering.predictor import Predictor
 from src.ensemble.answering.study_files import ABOUT, TABLE, _finished, folder_name
@@ -85,6 +87,26 @@ def test_networks_of_an_experiment_and_of_a_bundle_stay_loaded_and_say_nothing(t
     (tmp_path / "x.zip").touch()
     for asked in (Predictor.load("experiments/x", settings), Predictor.load(tmp_path / "x.zip")):
         assert asked.experiment["keep"] is True and asked.experiment["quiet"] is True
+
+
+def test_a_blend_and_a_precision_are_part_of_what_answers():
+    run, blend = SimpleNamespace(fingerprint="r"), SimpleNamespace(to_dict=lambda: {"weights": 1})
+    kinds = [(None, None), (blend, None), (None, "bf16")]
+    asked = [SimpleNamespace(runs=[run], blend=b, precision=p) for b, p in kinds]
+    assert len({Predictor(one).fingerprint for one in asked}) == 3
+
+
+def test_a_bundle_of_too_many_bytes_and_a_file_that_stands_there_twice_are_refused(tmp_path):
+    card, place = ZipInfo("model_card.md"), tmp_path / "x.zip"
+    card.file_size = 65 << 30
+    archive = SimpleNamespace(infolist=lambda: [ZipInfo("manifest.json"), card])
+    with pytest.raises(UserError, match=r"x\.zip: its files have more than 64 GiB; copy or export"):
+        _check_directory(archive, {card.filename: {"bytes": card.file_size}}, place)
+    archive = SimpleNamespace(infolist=lambda: [ZipInfo("manifest.json")] * 2)
+    with pytest.raises(
+        UserError, match=r"are not those of its manifest\.json: 'a file that stands there twice'"
+    ):
+        _check_directory(archive, {}, place)
 
 
 def test_only_one_study_can_be_asked_for_alone(tmp_path, monkeypatch):
