@@ -172,6 +172,14 @@ def test_noise_is_added_in_training_only():
     assert not torch.equal(model(batch).slices, model(batch).slices)
 
 
+def test_the_two_branch_network_needs_embeddings_and_probabilities_and_no_more():
+    needed = ("embeddings", "probabilities")
+    assert StackerOptions(stacker="two_branch", inputs=needed, width=64).width == 64
+    for inputs in (needed[:1], needed[1:], ("embeddings", "logits")):
+        with pytest.raises(ValueError, match="two_branch stacker needs embeddings and probabilities among"):
+            StackerOptions(stacker="two_branch", inputs=inputs, width=64)
+
+
 def test_the_two_branch_network_has_the_published_sizes():
     """Three members: 8 probability channels and branch 1's answer; 128 features a member."""
     options = StackerOptions(stacker="two_branch", inputs=INPUTS, width=512, hidden=96, dropout=0.5)
