@@ -187,18 +187,21 @@ class Touched:
     """
 
     def __init__(self, seconds: float) -> None:
-        self.end, self.stopped = _processor_time() + seconds, False
+        self.seconds, self.stopped = seconds, False
         self.now = self.at_import = {}  # by id: code hashes slowly
         self.fixtures: dict[str, dict[int, CodeType]] = defaultdict(dict)
         self.tests: dict[str, list[dict[int, CodeType]]] = {}
 
     def start(self) -> None:
         signal.signal(signal.SIGXCPU, self._stop)
+        signal.signal(signal.SIGALRM, self._stop)  # for tests that wait
+        signal.alarm(int(4 * self.seconds))
         sys.settrace(self._trace)
         threading.settrace(self._trace)
 
     def _stop(self, *_: object) -> None:
         signal.signal(signal.SIGXCPU, signal.SIG_IGN)  # it comes every second
+        signal.alarm(0)
         self.stopped = True
         pytest.exit("no more time")
 
@@ -233,8 +236,6 @@ class Touched:
             done = yield
         shared = [self.fixtures[name] for name in item.fixturenames]
         self.tests[item.nodeid] = [self.at_import, own, *shared]
-        if _processor_time() > self.end and nextitem is not None:
-            self._stop()
         return done
 
     def by_function(self) -> dict[str, list[str]]:
@@ -244,11 +245,6 @@ class Touched:
             for name in {_name(code) for part in parts for code in part.values()}:
                 found[name].append(test)
         return found
-
-
-def _processor_time() -> float:
-    """Of this process and those it has waited for."""
-    return sum(os.times()[:4])
 
 
 def _name(code: CodeType) -> str:
