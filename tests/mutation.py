@@ -329,7 +329,7 @@ def measured(path: str, slow: bool) -> TestFile | None:
             status = run_tests([path], plugins=(touched,))
             sys.settrace(None)
             write_json(found, touched.by_function())
-            return 0 if touched.stopped and status == pytest.ExitCode.INTERRUPTED else status
+            return 0 if touched.stopped else status
 
         outcome, used = in_fork(trace, seconds)
         return TestFile(path, used, read_json(found)) if outcome == "passed" else None
