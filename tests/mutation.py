@@ -5,10 +5,10 @@
 
 A mutant lives in memory only: an import hook gives it in place of its module to a process that is forked for
 it, and to those that this one starts. It is killed by a test that fails or by needing five times the
-processor time. The tests of a module are those in the nearest files that import it that run the changed
-function. A mutant is drawn by a checksum of its name, which has no
-line in it: what changes elsewhere changes neither the draw nor what is recorded. Survivors that no test can
-kill are explained in tests/mutation_explained.json. Results: results/mutation.json.
+processor time. Its tests are those that run the changed function, in the nearest files that import its
+module. It is drawn by a checksum of its name, which has no line in it: what changes elsewhere changes neither
+the draw nor what is recorded. Survivors that no test can kill are explained in tests/mutation_explained.json.
+Results: results/mutation.json.
 """
 
 import argparse
@@ -42,8 +42,8 @@ ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ("training", "models", "evaluation", "ensemble")
 RESULTS, EXPLAINED = ROOT / "results/mutation.json", ROOT / "tests/mutation_explained.json"
 SEED, MUTANTS = 2026, 320
-NEAREST = 3  # test files that are run for a module, at most
-LONGEST_FILE = 6.0  # seconds of processor time; of a longer one the first tests count
+NEAREST = 5  # test files that are run for a module, at most
+LONGEST_FILE = 20.0  # seconds of processor time; of a longer one the first tests count
 OPTIONS = r"class \w+\(\w*(Model|Config|Options)\b"  # classes whose defaults stand in docs/configuration.md
 DEFAULTS = "tests/report/test_configuration.py"
 
