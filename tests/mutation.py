@@ -381,11 +381,10 @@ def preload() -> None:
 
 
 def record(found: dict[str, str]) -> None:
-    """Survivors with an explanation carry it."""
-    survived = {name for name, outcome in found.items() if outcome.startswith(("survived", "explained"))}
-    explained = {name: f"explained: {why}" for name, why in read_json(EXPLAINED).items() if name in survived}
-    outcomes = found | dict.fromkeys(survived, "survived") | explained
-    write_json(RESULTS, {"seed": SEED, "outcomes": dict(sorted(outcomes.items()))})
+    """What was not noticed and is explained carries the explanation."""
+    unnoticed = {name for name, outcome in found.items() if not outcome.startswith("killed")}
+    explained = {name: f"explained: {why}" for name, why in read_json(EXPLAINED).items() if name in unnoticed}
+    write_json(RESULTS, {"seed": SEED, "outcomes": dict(sorted((found | explained).items()))})
 
 
 def main() -> None:

@@ -190,6 +190,12 @@ def test_what_cannot_be_compared_says_why(home, names, options, message):
         compare(home, *names, **options)
 
 
+def test_what_is_judged_is_whether_anything_bleeds_unless_asked_otherwise(home):
+    assert compared_targets(*plans(home, A, B), None)[1] == "any"
+    assert compared_targets(*plans(home, VIDEO, FOUND), None)[1] == "presence"
+    assert compared_targets(*plans(home, A, B), "epidural")[1] == "epidural"
+
+
 def test_a_copy_under_another_name_is_the_same_configuration(home):
     write_json(config_path(home, "tiny/stage1/twin"), read_json(config_path(home, A)) | {"notes": "a copy"})
     with pytest.raises(UserError, match=f"{A} and tiny/stage1/twin: are the same configuration"):
