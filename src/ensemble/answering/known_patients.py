@@ -56,6 +56,6 @@ def recognised_images(runs: Sequence[Run], prepared: Prepared) -> pd.Series:
     """image_id -> the complete fold that held it out; by its name, or the last part of a path."""
     held_out = {run.fold: run.predictions("oof").index for run in one_a_fold(runs)}
     ids = pd.Series(prepared.slices["image_id"].to_numpy(), prepared.slices["image_id"])
-    names = ids.str.rsplit("/", n=1).str[-1]
+    names = ids.str.split("/").str[-1]
     found = [pd.Series(fold, ids[ids.isin(known) | names.isin(known)]) for fold, known in held_out.items()]
     return pd.concat(found)
