@@ -1,7 +1,7 @@
 """Step 3: train one stacker on every fold that is not complete, or on one fold.
 
-    python train_stage2.py experiments/baseline/stage2/lstm.json             every fold
-    python train_stage2.py experiments/baseline/stage2/lstm.json --fold 0    one fold, on a single GPU
+    python train_stage2.py experiments/baseline/stage2/two_branch.json             every fold
+    python train_stage2.py experiments/baseline/stage2/two_branch.json --fold 0    one fold, on a single GPU
     python train_stage2.py ... --set epochs=2 --set 'source="a trial"'    other values for keys of the file
     python train_stage2.py --keys    every key of a configuration, its type, default and meaning
 

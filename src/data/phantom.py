@@ -10,9 +10,9 @@ The images are drawn, not measured: no score on them says anything about patient
 **enriched**: half of the studies bleed, every subtype on 4-9 % of slices, epidural too (12 % of studies,
 1.6 % in the contest), and most bleeds are conspicuous. `realistic` has the contest's statistics
 (`synthetic.contest`) and bleeds down to barely visible. `--epidural` sets the share of studies with an
-epidural bleed, which is too rare in a small realistic set to learn or score; `--family` draws from another
-population and other scanners (`synthetic.family`), for a hidden set that measures robustness. `phantom.json`
-records all of it.
+epidural bleed, which is too rare in a small realistic set to learn or score; `--studies-per-patient` gives
+every training patient that many; `--family` draws from another population and other scanners
+(`synthetic.family`), for a hidden set that measures robustness. `phantom.json` records all of it.
 
 A label is true when the slice's mask holds at least 0.2 ml of that blood (`realistic`: 0.1 ml); a pixel
 belongs to the mask where at least 40 % of its column through the slice is blood and at most 30 % is bone.
@@ -35,7 +35,15 @@ from ..errors import UserError
 from ..files import atomic_path, file_sha256, read_json, write_csv, write_json, write_parquet
 from ..labels import LABELS, SUBTYPES
 from ..phantom.family import find_family
-from ..phantom.plan import PRESETS, Preset, StudyPlan, epidural_share, make_plan, with_epidural
+from ..phantom.plan import (
+    PRESETS,
+    Preset,
+    StudyPlan,
+    epidural_share,
+    make_plan,
+    with_epidural,
+    with_studies_per_patient,
+)
 from ..phantom.study import paint_study
 from .synthetic_truth import MANIFEST, RECIPE, TEST_LABELS_CSV
 
@@ -54,16 +62,18 @@ def generate(
     progress: bool = False,
     family: str | int = "standard",
     epidural: float | None = None,
+    studies_per_patient: int | None = None,
 ) -> bool:
     """Write the data set; False when it was there already.
 
-    `epidural`: share of studies with such a bleed, default the preset's.
+    `epidural`: share of studies with such a bleed, `studies_per_patient`: of every training patient; default
+    the preset's.
 
     Raises UserError when a folder holds something else or the numbers are impossible.
     """
     out = Path(out)
     truth = out.parent / "truth" if truth is None else Path(truth)
-    statistics = prepare_preset(preset, family, epidural)
+    statistics = prepare_preset(preset, family, epidural, studies_per_patient)
     if jobs == 0:
         raise UserError("--jobs 0: give the number of processes, or -1 for all cores")
     asked = {
@@ -76,6 +86,8 @@ def generate(
         "size": size,
         "slices": slices,
     }
+    if studies_per_patient is not None:
+        asked["studies_per_patient"] = studies_per_patient
     plan = make_plan(statistics, studies, seed, size, slices)
     folders = (out, truth)
     finished = [_finished(folder, asked) for folder in folders]
@@ -101,11 +113,20 @@ def generate(
     return True
 
 
-def prepare_preset(name: str, family: str | int = "standard", epidural: float | None = None) -> Preset:
-    """A preset by name, shifted by a family, with another share of epidural studies where one is given."""
+def prepare_preset(
+    name: str,
+    family: str | int = "standard",
+    epidural: float | None = None,
+    studies_per_patient: int | None = None,
+) -> Preset:
+    """A preset by name, shifted by a family, with another share of epidural studies and another number of
+    studies a training patient where one is given.
+    """
     if name not in PRESETS:
         raise UserError(f"--preset {name}: unknown; known presets: {', '.join(sorted(PRESETS))}")
     preset = find_family(family).adapt(PRESETS[name])
+    if studies_per_patient is not None:
+        preset = with_studies_per_patient(preset, studies_per_patient)
     return preset if epidural is None else with_epidural(preset, epidural)
 
 
@@ -220,6 +241,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--epidural", type=float, help="share of studies with an epidural bleed (default: the preset's)"
     )
+    parser.add_argument(
+        "--studies-per-patient", type=int, metavar="N",
+        help="studies of every training patient (default: as the preset says)",
+    )  # fmt: skip
     parser.add_argument("--size", type=int, default=512, help="image side in pixels (default 512)")
     parser.add_argument("--slices", type=int, help="slices a study (default: as the preset says)")
     parser.add_argument("--truth", type=Path, help="folder of masks and sites (default: OUT/../truth)")

@@ -37,12 +37,14 @@ class Experiment:
     fitted: Blend
     gains: tuple[Comparison, ...]  # the blend against the mean and against the best single member
     context: Comparison | None  # the best stage-2 run against the best stage-1 run
+    leak: str | None  # what every held-out score has to say where patients were not kept apart
 
     def scores(self) -> dict:
         """The content of scores.json."""
         return {
             "experiment": self.name,
             "data": "synthetic" if self.synthetic else "real",
+            "leak": self.leak,
             "eps": SCORING_EPS,
             "slices": {"oof": len(self.labels), "test": len(self.blend.test)},
             "baseline": self.baseline,
@@ -105,6 +107,7 @@ def score_experiment(name: str, config: EnsembleConfig, gathered: Gathered, jobs
         fitted=fitted,
         gains=blend_gains(blend, mean, members, held_out),
         context=compare_stages(members, held_out),
+        leak=gathered.leak,
     )
 
 

@@ -1,5 +1,6 @@
 """What is blended: the complete runs of an experiment, their predictions and the labels, aligned by key."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +19,12 @@ from ..targets import Targets
 from ..training.kinds import kind_of
 from ..training.provenance import check_alike, check_data, check_unchanged
 from ..training.runs import Run, nothing_complete, runs_of
-from ..training.split import labelled_slices, unlabelled_slices
+from ..training.split import PATIENT, labelled_slices, leak_of, unlabelled_slices
 from .ensemble_config import EnsembleConfig
 from .external import read_external
 from .scoring import Part
+
+log = logging.getLogger("ich")
 
 Predictions = tuple[pd.DataFrame, pd.DataFrame]  # held-out and test, index image_id, columns LABELS
 
@@ -39,6 +42,7 @@ class Gathered:
     held_out: Part
     hidden: Part | None  # the test slices, where the labels of a synthetic data set are at hand
     synthetic: bool
+    leak: str | None = None  # what every held-out score has to say where patients were not kept apart
 
 
 def gather(settings: Settings, name: str, config: EnsembleConfig) -> Gathered:
@@ -48,7 +52,9 @@ def gather(settings: Settings, name: str, config: EnsembleConfig) -> Gathered:
     prepared = Prepared(settings.clean)
     slices = prepared.slices
     groups = slices.set_index("image_id")["patient_id"].map(link_patients(slices)).rename("group")
+    config = _named_members(settings, name, config)
     runs = experiment_runs(settings, prepared, name, config)
+    split = common_split(name, runs, config)
     external = read_external(config.external, slices)
     members = run_predictions(runs)
     members |= {member: (oof, test) for member, (oof, test) in external.items() if oof is not None}
@@ -68,6 +74,7 @@ def gather(settings: Settings, name: str, config: EnsembleConfig) -> Gathered:
         held_out=Part(labels, *options),
         hidden=None if hidden is None else Part(hidden, *options),
         synthetic=is_synthetic(settings.raw),
+        leak=leak_of(split),
     )  # fmt: skip
 
 
@@ -123,6 +130,42 @@ def experiment_runs(settings: Settings, prepared: Prepared, name: str, config: E
                 f"experiments/{experiment}{settings.flag}"
             )
     return runs
+
+
+def common_split(name: str, runs: Sequence[Run], config: EnsembleConfig) -> str:
+    """By what the folds of all members were divided; what was predicted elsewhere counts as split by patient.
+
+    UserError where they differ: what one held out another has learned from.
+    """
+    found: dict[str, list[str]] = {}
+    for run in runs:
+        found.setdefault(run.split, []).append(run.name)
+    for member in (key for key, files in config.external.items() if files.oof is not None):
+        found.setdefault(PATIENT, []).append(f"external/{member}")
+    if len(found) > 1:
+        named = "; ".join(f"by {split}: {', '.join(dict.fromkeys(names))}" for split, names in found.items())
+        raise UserError(
+            f"{name}: its runs were split differently, and leaky ones never blend with those whose patients "
+            f"were kept apart ({named}); name those of one split under members in "
+            f"experiments/{name}/ensemble.json"
+        )
+    return next(iter(found))
+
+
+def _named_members(settings: Settings, name: str, config: EnsembleConfig) -> EnsembleConfig:
+    if config.members is not None:
+        return config
+    runs = without_leaks(complete_runs(settings, name, None))
+    return config.model_copy(update={"members": tuple(dict.fromkeys(run.name for run in runs))})
+
+
+def without_leaks(runs: Sequence[Run]) -> list[Run]:
+    """The runs whose patients were kept apart; all of them where there is none."""
+    apart = [run for run in runs if run.leak is None]
+    if apart and len(apart) < len(runs):
+        left_out = dict.fromkeys(run.name for run in runs if run.leak is not None)
+        log.warning("%s: left out, as leaky runs never join others", ", ".join(left_out))
+    return apart or list(runs)
 
 
 def complete_runs(settings: Settings, name: str, members: Sequence[str] | None) -> list[Run]:

@@ -25,7 +25,7 @@ from ..training.engine.training_config import TrainingConfig
 from ..training.kinds import load_kind, load_run_config
 from ..training.launch import train_together
 from ..training.runs import Run, run_name, runs_read
-from ..training.split import unlabelled_part
+from ..training.split import PATIENT, leak_of, split_of, unlabelled_part
 
 log = logging.getLogger("ich")
 
@@ -80,6 +80,11 @@ def _steps(path: Path, overrides: Sequence[str], every_fold: bool) -> Iterator[S
         raise UserError(
             f"{path}: soft_labels are of images without labels, which no replicate has; compare it with "
             "--set soft_labels=null"
+        )
+    if (split := split_of(config)) != PATIENT:
+        raise UserError(
+            f"{path}: {leak_of(split)}, and replicates are divided by patient; compare it with --set "
+            f"split='\"{PATIENT}\"'"
         )
     members = getattr(config, "members", ())
     for other in runs_read(config.model_dump(mode="json")):

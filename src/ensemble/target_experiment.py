@@ -17,13 +17,14 @@ from ..settings import Settings
 from ..targets import KEYS, Targets, Unit
 from ..training.kinds import kind_of
 from ..training.runs import Run
+from ..training.split import leak_of
 from .ensemble_config import EnsembleConfig
 from .gather import experiment_runs, run_predictions
 
 
 @dataclass(frozen=True)
 class TargetMember:
-    """A run's held-out predictions, each by a network that did not see the patient, and their scores."""
+    """A run's held-out predictions and their scores."""
 
     targets: Targets
     unit: Unit  # what a row is; runs on images and on studies may stand side by side
@@ -33,11 +34,16 @@ class TargetMember:
     score: Interval  # 95 % patient-cluster bootstrap
     shares: dict[str, dict[str, Interval]]  # column -> metric, likewise
     groups: pd.Series  # key -> patients that are linked
-    leaks: bool  # split by slice: patients are on both sides
+    split: str  # what was held out whole
 
     @property
     def patients(self) -> int:
         return self.groups.nunique()
+
+    @property
+    def leak(self) -> str | None:
+        """What its scores have to say; None where patients were kept apart."""
+        return leak_of(self.split)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -45,7 +51,7 @@ class TargetMember:
             "patients": self.patients,
             "oof": self.score.estimate,
             "interval": [self.score.low, self.score.high],
-            "leaks": self.leaks,
+            "leak": self.leak,
             "shares": {
                 column: {name: [None if isnan(x) else x for x in share] for name, share in shares.items()}
                 for column, shares in self.shares.items()
@@ -111,5 +117,5 @@ def score_member(
     return TargetMember(
         targets, unit, labels, oof, scores_of(targets, labels, oof),
         score_interval(targets, labels, oof, own, **options), shares, own,
-        leaks=getattr(config, "split", "patient") == "slice",
+        split=run.split,
     )  # fmt: skip

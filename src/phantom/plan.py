@@ -237,6 +237,13 @@ def with_epidural(preset: Preset, share: float) -> Preset:
     return replace(preset, recipes=tuple((recipe, part) for recipe, part in recipes if part > 0))
 
 
+def with_studies_per_patient(preset: Preset, number: int) -> Preset:
+    """The preset with as many studies of every training patient, one at most with the rest."""
+    if number < 2:
+        raise UserError(f"--studies-per-patient {number}: give 2 or more, or leave it out")
+    return replace(preset, studies_per_patient=({number: 1.0}, preset.studies_per_patient[1]))
+
+
 def _deal(rng: np.random.Generator, cards: Sequence[tuple[object, float]], count: int) -> list:
     """`count` cards (card, share) in random order, their shares exact to within one card."""
     edges = np.cumsum([share for _, share in cards])

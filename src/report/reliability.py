@@ -43,9 +43,9 @@ def mutation_rows(root: Path) -> Rows:
     counts: dict[str, Counter[str]] = {}
     for mutant, outcome in outcomes.items():
         room = mutant.split("/")[1]
-        counts.setdefault(room, Counter())[outcome.split()[0]] += 1
-    header = ("room", "mistakes", "noticed", "not noticed", "no quick test")
+        counts.setdefault(room, Counter())[outcome.split()[0].rstrip(":")] += 1
+    header = ("room", "mistakes", "noticed", "without effect, explained", "not noticed", "no quick test")
     return header, [
-        [room, str(found.total()), str(found["killed"]), str(found["survived"]), str(found["no"])]
+        [room, str(found.total()), *(str(found[kind]) for kind in ("killed", "explained", "survived", "no"))]
         for room, found in sorted(counts.items())
     ]

@@ -70,7 +70,7 @@ def score_table(experiment: Experiment) -> str:
         f"{scores['experiment']}: weighted log loss, eps {scores['eps']:g}, share of the baseline, "
         "95 % patient-cluster bootstrap interval"
     )
-    remarks = [SYNTHETIC] if experiment.synthetic else []
+    remarks = [text for text in (SYNTHETIC if experiment.synthetic else None, experiment.leak) if text]
     if fixed := experiment.config.fixed:
         remarks.append(fixed_members(fixed))
     return "\n".join([title, *remarks, *aligned(table)])

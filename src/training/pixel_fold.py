@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from ..config import OF_RUN, parse_config, read_values
+from ..config import OF_RUN, parse_config
 from ..data.prepared import Prepared
 from ..data.target_labels import location_files, with_locations
 from ..errors import UserError
@@ -30,7 +30,7 @@ from .losses import score_loss
 from .provenance import check_unchanged, origin
 from .runs import Loaded, Run, checkpoint_origin, keep
 from .soft_labels import soft_label_files, with_soft_labels
-from .split import Part, split_fold
+from .split import SLICE, Part, split_fold, split_of, warn_of_leak
 
 Outputs = tuple[np.ndarray, np.ndarray]  # logits (n, columns), embeddings (n, d), float32
 
@@ -84,6 +84,7 @@ def train_pixel_fold(
         training, held_out = kind.split(run, prepared, config)
     training = with_soft_labels(training, held_out, prepared, config, run.fold, log)
     batches = kind.batches(run, prepared, training, config, device)
+    warn_of_leak(split_of(config), training, held_out, log)
     _say(log, kind, config, training, held_out, run.fold, device)
     torch.manual_seed(config.seed)  # the same start in every fold keeps the folds' embeddings comparable
     started, sources = with_weights_of_runs(config, run)
@@ -126,9 +127,10 @@ def train_pixel_fold(
 def with_weights_of_runs(config: Any, run: Run) -> tuple[Any, list[Run]]:
     """The configuration with paths in place of `run:NAME`, and the folds whose weights these are.
 
-    It is always the same fold of that run: another one has learned from patients that are held out here.
+    It is always the same fold of that run, divided alike: another one has learned from what is held out here.
     """
     sources: list[Run] = []
+    own = split_of(config)
 
     def located(pretrained: bool | str) -> bool | str:
         if not isinstance(pretrained, str) or not pretrained.startswith(OF_RUN):
@@ -137,10 +139,10 @@ def with_weights_of_runs(config: Any, run: Run) -> tuple[Any, list[Run]]:
         if not source.complete:
             raise UserError(f"{run}: starts from {source}, which is not complete; run: {source.command}")
         check_unchanged(source)
-        if read_values(source.require("config.json")).get("split") == "slice":
+        if source.split == SLICE or source.split != own:
             raise UserError(
-                f"{run}: starts from {source}, which was split by slice and has seen the patients "
-                "that are held out here; name a run that was split by patient"
+                f"{run}: split by {own}, starts from {source}, which was split by {source.split} and has "
+                "learned from what is held out here; name a run that was split alike, by patient or series"
             )
         sources.append(source)
         return str(source.intact("model.safetensors"))

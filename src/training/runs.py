@@ -35,6 +35,7 @@ from ..settings import Settings
 from ..targets import HEMORRHAGE, KEYS
 from .engine.training_progress import Progress
 from .provenance import environment
+from .split import PATIENT, leak_of
 
 HASHED = ("config.json", "model.safetensors", "model.txt", "embedding_map.safetensors", "oof.parquet")
 TRAINED = (*HASHED, "embeddings.npy", "metrics.json")  # made by training, in the run folder always
@@ -148,6 +149,16 @@ class Run:
     def targets(self) -> str:
         """The name of what it predicts."""
         return read_values(self.require("config.json")).get("targets", HEMORRHAGE.name)
+
+    @property
+    def split(self) -> str:
+        """What was held out whole: `patient`, or a split that leaks."""
+        return read_values(self.require("config.json")).get("split", PATIENT)
+
+    @property
+    def leak(self) -> str | None:
+        """What every score of it has to say; None where patients were kept apart."""
+        return leak_of(self.split)
 
     @property
     def made_from(self) -> dict[str, Any]:
@@ -288,8 +299,10 @@ class Run:
         log: logging.Logger,
     ) -> None:
         """Write metrics.json, which marks the fold complete, and drop its checkpoints."""
+        leak = self.leak
         metrics = {
             **scores,
+            **({"leak": leak} if leak else {}),
             "seconds": round(progress.seconds, 1),
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
             "seed": seed,
@@ -301,10 +314,9 @@ class Run:
         write_json(self.folder / "metrics.json", metrics)
         self.remove_checkpoints()
         log.info(
-            "complete: held-out score %.4f, prevalence baseline %.4f",
-            scores["score"],
-            scores["baseline"],
-        )
+            "complete: held-out score %.4f, prevalence baseline %.4f%s",
+            scores["score"], scores["baseline"], f" ({leak})" if leak else "",
+        )  # fmt: skip
 
 
 Loaded = dict[str, Any]  # complete fold -> the networks it was loaded as, kept for the next data

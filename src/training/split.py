@@ -1,9 +1,12 @@
 """Which slices or studies a fold trains on, which it holds out, and which are the test part."""
 
+import logging
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from ..data.folds import check_folds
@@ -12,6 +15,8 @@ from ..data.target_labels import target_labels
 from ..errors import UserError
 from ..files import fingerprint
 from ..targets import HEMORRHAGE, Targets, Unit
+
+PATIENT, SERIES, SLICE = "patient", "series", "slice"  # what is held out whole; all but the first leak
 
 
 @dataclass(frozen=True)
@@ -76,9 +81,13 @@ def _usable(slices: pd.DataFrame, chosen: pd.Series) -> pd.DataFrame:
 
 
 def split_fold(
-    prepared: Prepared, fold: int, targets: Targets = HEMORRHAGE, unit: Unit = "image"
+    prepared: Prepared,
+    fold: int,
+    targets: Targets = HEMORRHAGE,
+    unit: Unit = "image",
+    split: str = PATIENT,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Training and held-out slices, or studies, of a fold, by patient.
+    """Training and held-out slices, or studies, of a fold, by patient or by series.
 
     Slices whose pixels stand elsewhere with other labels are held out and scored, but not trained on. A
     patient in two folds, or two patients with an identical slice in two, is a UserError.
@@ -89,11 +98,11 @@ def split_fold(
         check_folds(slices, table)
     except UserError as error:
         raise UserError(f"{prepared.folder / FOLDS}: {error}; run prepare_data.py") from None
-    folds = table.set_index("patient_id")["fold"]
-    known = sorted(folds.unique())
+    folds = series_folds(prepared) if split == SERIES else table.set_index("patient_id")["fold"]
+    known = sorted(table["fold"].unique())
     if fold not in known:
         raise UserError(f"fold {fold}: folds.csv has the folds {', '.join(map(str, known))}")
-    held_out = rows["patient_id"].map(folds) == fold
+    held_out = rows[folds.index.name].map(folds) == fold
     training = ~held_out & ~rows["conflicting_copy"] if unit == "image" else ~held_out
     if not training.any() or not held_out.any():
         what = "slices" if unit == "image" else "studies"
@@ -101,3 +110,35 @@ def split_fold(
             f"fold {fold}: no {what} to {'hold out' if training.any() else 'train on'}; use fewer folds"
         )
     return rows[training], rows[held_out]
+
+
+def series_folds(prepared: Prepared) -> pd.Series:
+    """study_id -> fold, of the training part: even shares of whole series, whoever their patient. A LEAK.
+
+    warchildmd/ihd holds out the end of a list. The order of a table or of ids may follow the patients, so
+    here it is drawn, once for both stages: whatever the seed of a run.
+    """
+    slices = prepared.slices
+    series = sorted(slices.loc[slices["split"] == "train", "study_id"].dropna().unique())
+    order = np.random.default_rng(0).permutation(series)
+    known = np.sort(prepared.folds["fold"].unique())
+    share = np.arange(len(order)) * len(known) // len(order)
+    return pd.Series(known[share], pd.Index(order, name="study_id"))
+
+
+def split_of(config: Any) -> str:
+    """By what a configuration divides a fold; a kind without such a key knows patients only."""
+    return getattr(config, "split", PATIENT)
+
+
+def leak_of(split: str) -> str | None:
+    """What every score of a run has to say whose patients were not kept apart; None where they were."""
+    return None if split == PATIENT else f"leaky: split by {split}; a patient may be in training and held-out"
+
+
+def warn_of_leak(split: str, training: pd.DataFrame, held_out: pd.DataFrame, log: logging.Logger) -> None:
+    """Say how many patients are on both sides of a split that is not by patient."""
+    if split != PATIENT:
+        patients = held_out["patient_id"].drop_duplicates()
+        shared = patients.isin(training["patient_id"])
+        log.warning("%s: %d of the %d held-out patients are", leak_of(split), shared.sum(), len(patients))

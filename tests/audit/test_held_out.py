@@ -15,9 +15,9 @@ from src.training.runs import Run
 from src.training.slices.slice_config import SliceConfig
 from src.training.split import split_fold
 from tests.training.finished import finish
-from tests.training.prepared import write_clean, write_settings
+from tests.training.prepared import pair_studies, write_clean, write_settings
 
-GOOD, BAD = "real/stage1/good", "real/stage1/bad"
+GOOD, BAD, LEAKY = "real/stage1/good", "real/stage1/bad", "real/stage1/leaky"
 
 
 @pytest.fixture
@@ -29,13 +29,13 @@ def settings(tmp_path):
     return settings
 
 
-def write_run(settings, name, right):
+def write_run(settings, name, right, split="patient"):
     """Fold 0 of a run that gives every true label `right`, every other 1 - right."""
     prepared = Prepared(settings.clean)
-    held_out = split_fold(prepared, 0)[1].set_index("image_id")[list(LABELS)]
+    held_out = split_fold(prepared, 0, split=split)[1].set_index("image_id")[list(LABELS)]
     run = Run(name, 0, settings)
     run.save_predictions("oof", held_out.astype(float) * (2 * right - 1) + (1 - right))
-    finish(run, SliceConfig(backbone="resnet18"), prepared)
+    finish(run, SliceConfig(backbone="resnet18", split=split), prepared)
 
 
 def test_every_number_of_a_run_that_is_right_by_nine_tenths(settings):
@@ -60,6 +60,11 @@ def test_the_baseline_is_what_the_training_slices_say_of_the_held_out_ones(setti
     pd.testing.assert_series_equal(constant.iloc[0].astype(float), expected, check_names=False)
 
 
+def test_a_pair_is_compared_once(settings):
+    found = evidence([GOOD], [GOOD, BAD], settings)["comparisons"]
+    assert [(one["first"], one["second"]) for one in found] == [(BAD, GOOD)]
+
+
 def test_runs_are_compared_on_the_same_slices_and_studies(settings):
     found = evidence([GOOD], [BAD], settings)
     assert [row["run"] for row in found["rows"]] == [GOOD, BAD]
@@ -68,6 +73,26 @@ def test_runs_are_compared_on_the_same_slices_and_studies(settings):
     assert (one["first"], one["second"], one["slices"]) == (GOOD, BAD, 30)
     assert one["difference"] == pytest.approx([gain] * 3)
     assert one["studies"]["weighted_log_loss"]["value"] == pytest.approx(gain)
+
+
+def test_a_leaky_run_is_compared_where_both_held_out_and_called_so(settings):
+    pair_studies(settings.clean)
+    write_run(settings, GOOD, 0.9)
+    write_run(settings, LEAKY, 0.95, split="series")
+    found = evidence([LEAKY], [GOOD], settings)
+    leaky, good = found["rows"]
+    assert leaky["leak"].startswith("leaky: split by series") and "leak" not in good
+    prepared = Prepared(settings.clean)
+    both = set(Run(LEAKY, 0, settings).predictions("oof").index) & set(
+        Run(GOOD, 0, settings).predictions("oof").index
+    )
+    (one,) = found["comparisons"]
+    assert 0 < one["slices"] == len(both) < 30 and one["leak"] == leaky["leak"]
+    assert one["difference"] == pytest.approx([np.log(0.9) - np.log(0.95)] * 3)
+    training, _ = split_fold(prepared, 0, split="series")
+    constant = HeldOut.of(LEAKY, settings, prepared).constant
+    expected = training[list(LABELS)].mean().astype(float)
+    pd.testing.assert_series_equal(constant.iloc[0].astype(float), expected, check_names=False)
 
 
 def test_what_strangers_say_of_the_same_slices_is_compared_too(settings, tmp_path):

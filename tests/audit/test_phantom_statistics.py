@@ -193,6 +193,14 @@ def test_an_impossible_share_is_refused(share):
         prepare_preset("demo", epidural=share)
 
 
+def test_every_training_patient_can_have_several_studies():
+    plans = make_plan(prepare_preset("demo", studies_per_patient=4), 40, 1, 64, None)
+    patients = Counter(plan.patient_id for plan in plans if plan.split == "train")
+    assert sorted(patients.values()) == [3, *[4] * 7] and len(plans) == 40
+    with pytest.raises(UserError, match="--studies-per-patient 1: give 2 or more"):
+        prepare_preset("demo", studies_per_patient=1)
+
+
 def test_standard_and_zero_are_the_preset_itself():
     assert prepare_preset("realistic", "standard") == prepare_preset("realistic", 0) == REALISTIC
 

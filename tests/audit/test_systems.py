@@ -9,19 +9,28 @@ import pytest
 
 from src.audit import systems
 from src.audit.system_tables import labels as label_tables
-from src.audit.system_tables.labels import CLAIMS, PUBLISHED, _cells, label_claims, label_row
+from src.audit.system_tables.labels import CLAIMS, PUBLISHED, _cells, label_claims, label_page, label_row
 from src.audit.system_tables.seeds import over_seeds, seeds_page, settings_of
 from src.audit.systems import SYSTEMS, configurations, name_of, page, train_all
 from src.config import read_values
 from src.data.prepared import Prepared
 from src.errors import UserError
 from src.evaluation.metrics import weighted_log_loss
+from src.files import write_json
 from src.labels import LABELS
 from src.settings import load_settings
 from src.training.runs import Run, runs_read
 from tests.training.prepared import write_clean, write_settings
 
 FIRST, SECOND = "x/stage1/small_a", "x/stage1/small_b"
+LEAK = "leaky: split by series; a patient may be in training and held-out"
+INTERVAL = [0.1, 0.05, 0.2]
+ROW = {
+    "run": "kaggle_12th/stage2/small_conv", "leak": None, "parameters": 1234, "training_seconds": 8.4,
+    "accuracy": 0.9567, "accuracy_all_negative": 0.9, "slices": 1218, "studies": 41, "patients": 40,
+    "baseline": 0.2992, "weighted_log_loss": INTERVAL, "auc_any": INTERVAL, "auc_macro": INTERVAL,
+    "study_auc_any": INTERVAL,
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -112,6 +121,7 @@ def test_rows_and_claims_are_of_the_held_out_slices(settings, monkeypatch):
     labels = slices.set_index("image_id")[list(LABELS)].astype("int8")
     near, far = (labels * (1 - 2 * p) + p for p in (0.1, 0.3))
     Run(FIRST, 0, settings).save_predictions("oof", near)
+    write_json(Run(FIRST, 0, settings).folder / "config.json", {"split": "series"})
     Run(SECOND, 0, settings).save_predictions("oof", far.iloc[::-1])
     monkeypatch.setattr(label_tables, "CLAIMS", ((FIRST, SECOND, "near beats far"),))
     monkeypatch.setattr(label_tables, "cost", lambda run, prepared: {"parameters": 7})
@@ -123,6 +133,7 @@ def test_rows_and_claims_are_of_the_held_out_slices(settings, monkeypatch):
         == pytest.approx(-np.log(0.9))
     )
     assert (row["slices"], row["accuracy"], row["training_seconds"]) == (len(labels), 1.0, 3.0)
+    assert row["leak"] == LEAK
     (claim,) = label_claims(settings, prepared, [0], {FIRST, SECOND})
     assert claim["difference"] == pytest.approx([np.log(0.7 / 0.9)] * 3) and claim["answer"] == "yes"
     assert label_claims(settings, prepared, [0], {FIRST}) == []
@@ -153,13 +164,29 @@ def test_the_page_names_folds_and_seeds():
 
 
 def test_a_row_ends_with_the_published_score_of_its_system():
-    interval = [0.1, 0.05, 0.2]
-    row = {
-        "run": "kaggle_12th/stage2/small_conv", "parameters": 1234, "training_seconds": 8.4,
-        "accuracy": 0.9567, "weighted_log_loss": interval, "auc_any": interval, "auc_macro": interval,
-        "study_auc_any": interval,
-    }  # fmt: skip
     auc = "0.100 [0.050, 0.200]"
     loss = "0.1000 [0.0500, 0.2000]"
-    assert _cells(row) == [row["run"], "1,234", "", "8", "", loss, auc, auc, auc, "95.67%", ".0473"]
-    assert _cells(row | {"run": "dtvit/stage1/small_vit"})[-1] == ""
+    assert _cells(ROW) == [ROW["run"], "1,234", "", "8", "", loss, auc, auc, auc, "95.67%", ".0473"]
+    assert _cells(ROW | {"run": "dtvit/stage1/small_vit"})[-1] == ""
+
+
+def test_a_leaky_row_says_so_and_of_what_its_score_is():
+    leaky = ROW | {"run": "resnext_pca_bilstm/stage1/small_code", "leak": LEAK, "slices": 1300}
+    lines = label_page([leaky, ROW], [])
+    assert lines[2].startswith("1,218 held-out slices of 41 studies")  # of the others, in whatever order
+    text = "\n".join(lines)
+    assert "| resnext_pca_bilstm/stage1/small_code (leaky) |" in text and "small_conv (leaky)" not in text
+    (said,) = [line for line in lines if line.startswith("resnext_pca_bilstm/stage1/small_code is leaky")]
+    assert said == (
+        f"resnext_pca_bilstm/stage1/small_code is {LEAK}. Its score is of 1,300 other held-out slices "
+        "(prevalence baseline 0.2992): not to be compared with its neighbours."
+    )
+    assert not any("leaky" in line for line in label_page([ROW], []))
+
+
+def test_the_size_of_trees_is_their_number_of_leaves(settings):
+    run = Run("x/stage2/small_boosting", 0, settings)
+    run.folder.mkdir(parents=True)
+    trees = "Tree=0\nnum_leaves=28\n\nTree=1\nnum_leaves=29\n\nparameters:\n[num_leaves: 30]\n"
+    (run.folder / "model.txt").write_text(trees)
+    assert label_tables.cost(run, Prepared(settings.clean)) == {"parameters": 57}

@@ -149,8 +149,6 @@ def test_independent_models_have_seeds_of_their_own(home):
     result = comparison.to_json()
     assert result["splits"]["shared"] is result["splits"]["stratified"] is False
     assert result["metrics"]["accuracy"]["paired"]["pairs"] == 0
-    assert replicate_seeds(3, 5, shared=True) == [(5, 5), (6, 6), (7, 7)]
-    assert replicate_seeds(2, 5, shared=False) == [(5, 6), (7, 8)]
 
 
 def test_a_changed_configuration_is_refused(home, slices):
@@ -192,10 +190,21 @@ def test_what_cannot_be_compared_says_why(home, names, options, message):
         compare(home, *names, **options)
 
 
+def test_what_is_judged_is_whether_anything_bleeds_unless_asked_otherwise(home):
+    assert compared_targets(*plans(home, A, B), None)[1] == "any"
+    assert compared_targets(*plans(home, VIDEO, FOUND), None)[1] == "presence"
+    assert compared_targets(*plans(home, A, B), "epidural")[1] == "epidural"
+
+
 def test_a_copy_under_another_name_is_the_same_configuration(home):
     write_json(config_path(home, "tiny/stage1/twin"), read_json(config_path(home, A)) | {"notes": "a copy"})
     with pytest.raises(UserError, match=f"{A} and tiny/stage1/twin: are the same configuration"):
         compare(home, A, "tiny/stage1/twin")
+
+
+def test_seeds_are_shared_or_of_each_models_own():
+    assert replicate_seeds(3, 5, shared=True) == [(5, 5), (6, 6), (7, 7)]
+    assert replicate_seeds(2, 5, shared=False) == [(5, 6), (7, 8)]
 
 
 def test_names_are_as_short_as_they_differ():

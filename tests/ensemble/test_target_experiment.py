@@ -108,19 +108,23 @@ def test_both_heads_are_in_the_score_and_in_the_report(settings, tmp_path):
     (member,) = read_json(settings.submissions / "x/scores.json")["members"].values()
     assert member["oof"] == pytest.approx(-np.log(0.9) - np.log(0.6))
     assert member["heads"][1]["confusion"] == [[8, 0, 0], [0, 8, 0], [0, 0, 8]]
-    assert member["shares"]["location"]["recall"] == [1, 1, 1] and member["leaks"] is False
+    assert member["shares"]["location"]["recall"] == [1, 1, 1] and member["leak"] is None
     page = (settings.submissions / "x/report.html").read_text()
     names = ("no presence", "presence", *SITES)
     assert all(f'<th scope="col">{name}</th>' in page for name in names) and ">called</th>" in page
 
 
-def test_a_run_that_was_split_by_slice_is_called_a_leak(settings, tmp_path):
+def test_a_run_that_was_split_by_slice_is_called_leaky(settings, tmp_path):
     config = SliceConfig(backbone="resnet18", targets="presence", split="slice")
     write_runs(settings, "x/stage1/leaky", config, right=1)
-    write_submission_folder(settings, tmp_path / "experiments/x", 1)
-    assert read_json(settings.submissions / "x/scores.json")["members"]["x/stage1/leaky"]["leaks"]
+    text = write_submission_folder(settings, tmp_path / "experiments/x", 1)
+    (member,) = read_json(settings.submissions / "x/scores.json")["members"].values()
+    leak = "leaky: split by slice; a patient may be in training and held-out"
+    assert (
+        member["leak"] == leak and leak in text.splitlines() and "x/stage1/leaky (leaky)  60 slices" in text
+    )
     page = (settings.submissions / "x/report.html").read_text()
-    assert "LEAK: split by slice" in page
+    assert leak in page and page.count("x/stage1/leaky (leaky)") > 2
     assert 'id="triage"' not in page and "#triage" not in page  # no whole study was held out
 
 

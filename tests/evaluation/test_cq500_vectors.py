@@ -30,6 +30,11 @@ READERS = {
 }
 
 
+def test_more_than_half_of_the_readers_are_a_majority():
+    reads = pd.DataFrame([[1, 1, 0, 0], [1, 1, 1, 0], [1, 0, 0, 0]])
+    assert majority(reads).tolist() == [False, True, False]
+
+
 @pytest.fixture(scope="module")
 def tables(realdata) -> tuple[pd.DataFrame, pd.DataFrame]:
     folder = realdata / "cq500_reads_and_preds"

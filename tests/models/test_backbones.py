@@ -8,6 +8,7 @@ from safetensors.torch import load_file, save_file
 from sklearn.datasets import load_sample_image
 
 from src.errors import UserError
+from src.models import lite_weights
 from src.models.backbones import create_backbone
 from src.models.lite_weights import NETWORKS, convert, package_file, timm_key
 from src.models.pooling import GeM
@@ -161,6 +162,26 @@ def test_names_of_efficientnet_pytorch_become_timm_s():
     assert timm_key("_blocks.20._bn2.bias", NETWORKS["lite2"]) == "blocks.6.0.bn3.bias"
     with pytest.raises(KeyError):
         timm_key("_unknown.weight")
+
+
+def test_the_script_writes_the_file_or_says_what_is_not_installed(tmp_path, monkeypatch, capsys):
+    out = tmp_path / "weights.safetensors"
+    monkeypatch.setattr(lite_weights, "package_file", lambda network: network)
+    monkeypatch.setattr(lite_weights, "convert", lambda file, network: {file + network: torch.ones(2, 3)})
+    monkeypatch.setattr("sys.argv", ["lite_weights", str(out), "--network", "lite2"])
+    assert lite_weights.main() == 0 and list(load_file(out)) == ["lite2lite2"]
+    assert capsys.readouterr().out == f"{out}: 6 values, for timm's tf_efficientnet_lite2\n"
+
+    def missing(network):
+        raise UserError(f"{network} is not installed")
+
+    monkeypatch.setattr(lite_weights, "package_file", missing)
+    assert lite_weights.main() == 1
+    assert capsys.readouterr().err == "error: lite2 is not installed\n"
+    monkeypatch.setattr("sys.argv", ["lite_weights", "--help"])
+    with pytest.raises(SystemExit):
+        lite_weights.main()
+    assert "ImageNet weights from a package index instead of a hub" in capsys.readouterr().out
 
 
 @pytest.fixture(scope="module", params=NETWORKS)

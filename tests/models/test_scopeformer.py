@@ -9,7 +9,12 @@ from src.errors import UserError
 from src.files import file_sha256
 from src.models.backbones import create_backbone
 from src.models.scopeformer import ScopeformerConfig, TrunkConfig, build_scopeformer, size_table
-from src.models.slice_classifier import ClassifierOptions, build_slice_classifier
+from src.models.slice_classifier import (
+    ClassifierOptions,
+    build_slice_classifier,
+    encoder_files,
+    encoder_weights,
+)
 
 XCEPTION = {"backbone": "legacy_xception", "stage": "block12"}
 FOUR = [
@@ -198,6 +203,10 @@ def test_a_trunk_starts_from_the_weights_of_a_slice_classifier(tmp_path):
     )
     record = {"source": "model.safetensors", "sha256": {"model.safetensors": file_sha256(path)}}
     assert config.weights() == {"trunks": [{"source": "random"}, record]}
+    single = ClassifierOptions(backbone="test_resnet", pretrained=str(path))
+    several = ClassifierOptions(backbone=config)
+    assert encoder_weights(single) == record and encoder_weights(several) == config.weights()
+    assert encoder_files(single) == encoder_files(several) == [path]
     assert [part.pretrained for part in config.untrained().trunks] == [False, False]
 
 

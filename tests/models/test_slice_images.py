@@ -44,7 +44,8 @@ def test_a_mean_for_each_window_goes_to_its_channels():
     assert (-scale(torch.zeros(1, 4, 1, 1))).flatten().tolist() == [1, 2, 1, 2]
 
 
-def test_instance_normalisation_gives_every_channel_mean_0_and_deviation_1():
+def test_instance_normalisation_gives_every_channel_mean_0_and_deviation_1_to_start_from():
     scale = build_images(ImageOptions(normalisation="instance"))[1]
     out = scale(5 * torch.randn(2, 3, 20, 20) + 7)
     assert out.mean((2, 3)).abs().max() < 1e-4 and (out.std((2, 3)) - 1).abs().max() < 0.01
+    assert [p.shape for p in scale.parameters()] == [(3,), (3,)]  # learned

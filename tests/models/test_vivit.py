@@ -114,6 +114,12 @@ def test_positions_of_another_number_of_frames_start_again_and_all_else_is_loade
     assert all(torch.equal(value, given[name]) for name, value in loaded.items() if name != POSITIONS)
 
 
+def without(tensors, *names):
+    return {
+        k: v for k, v in tensors.items() if k.removeprefix("vivit.").removeprefix("embeddings.") not in names
+    }
+
+
 @pytest.mark.parametrize(
     ("change", "values", "message"),
     [
@@ -122,6 +128,8 @@ def test_positions_of_another_number_of_frames_start_again_and_all_else_is_loade
         (lambda t: t, {"layers": 7}, r"have no layers.6.* and 13 more"),
         (lambda t: t, {"layers": 5}, r"unknown to it, layers.5.* and 13 more"),
         (lambda t: {"x": torch.ones(1)}, {}, "they have no embeddings.cls_token"),
+        (lambda t: without(t, "layernorm.weight", "layernorm.bias", "cls_token"), {},
+         "no embeddings.cls_token, layernorm.bias, layernorm.weight; give weights"),
     ],
 )  # fmt: skip
 def test_weights_that_do_not_fit_are_refused(tmp_path, published, change, values, message):

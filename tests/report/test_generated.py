@@ -222,6 +222,7 @@ def test_figures_of_faults_stand_row_by_row(tmp_path):
     }
     outcomes = {"src/models/a.py:1: 1 -> 2": "killed", "src/models/b.py:2: 1 -> 2": "survived"}
     outcomes |= {"src/training/c.py:3: x -> y": "killed by time", "src/training/c.py:4: x -> y": "no test"}
+    outcomes["src/training/c.py:5: x -> y"] = "explained: y is x"
     (tmp_path / "results/faults.json").write_text(json.dumps(faults))
     (tmp_path / "results/mutation.json").write_text(json.dumps({"outcomes": outcomes}))
     (tmp_path / "other/results").mkdir(parents=True)
@@ -234,5 +235,5 @@ def test_figures_of_faults_stand_row_by_row(tmp_path):
             "| trees | not recorded | not recorded | not recorded | 16 |",
         ],
         "damaged_files": ["| CSV | 3,600 | 3,000 |"],
-        "mistakes": ["| models | 2 | 1 | 1 | 0 |", "| training | 2 | 1 | 0 | 1 |"],
+        "mistakes": ["| models | 2 | 1 | 0 | 1 | 0 |", "| training | 3 | 1 | 1 | 0 | 1 |"],
     }

@@ -105,3 +105,15 @@ def write_settings(home, **folders):
     keys = ("RAW_DATA", "CLEAN_DATA", "MODEL", "CHECKPOINT", "LOGS", "SUBMISSION")
     write_json(home / "SETTINGS.json", {f"{key}_DIR": key.lower() for key in keys} | folders)
     return home / "SETTINGS.json"
+
+
+def pair_studies(clean):
+    """Studies 0 and 1, 2 and 3 ... become those of one patient, every second of whom is in fold 1."""
+
+    def paired(slices):
+        number = slices["study_id"].str.removeprefix("study").astype(int)
+        return slices.assign(patient_id="patient" + (number // 2 * 2).astype(str).str.zfill(2))
+
+    rewrite(clean, "slices.parquet", paired)
+    patients = pd.read_parquet(clean / "slices.parquet").query("split == 'train'")["patient_id"].unique()
+    rewrite(clean, "folds.csv", lambda folds: folds[: len(patients)].assign(patient_id=patients))

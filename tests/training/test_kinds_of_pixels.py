@@ -22,7 +22,8 @@ from src.training.provenance import is_done
 from src.training.runs import Run
 from src.training.slices.kind import training_batches
 from src.training.split import split_fold, unlabelled_part
-from tests.training.prepared import rewrite
+from src.training.videos.kind import training_batches as video_batches
+from tests.training.prepared import image_name, rewrite
 
 CPU, LOG = torch.device("cpu"), logging.getLogger("ich.test")
 SMALL = {"backbone": "test_resnet", "pretrained": False, "image_size": 32, "epochs": 1}
@@ -70,6 +71,18 @@ def test_a_video_predicts_studies(settings, choice):
     assert (len(oof), len(test)) == (3, 2) and run.embeddings("oof").shape == (3, 96)
     metrics = run.metrics()
     assert metrics["targets"] == "presence" and metrics["heads"][0]["rows"] == 3
+
+
+@pytest.mark.parametrize(("choice", "orders"), [("evenly", "024"), ("first", "012")])
+def test_a_video_has_frames_of_its_own_study(settings, choice, orders):
+    values = {**SMALL, "kind": "video", "targets": "presence", "frames": 3, "frame_choice": choice}
+    config = parse_config(load_kind("video").config, values, "x")
+    prepared = Prepared(settings.clean)
+    training = split_fold(prepared, 0, config.predicted)[0].drop_duplicates("study_id")
+    batches = video_batches(None, prepared, training, config, CPU)
+    frames = [list(batches.ids[batches.pick(study, None)]) for study in range(batches.samples)]
+    numbers = [int(study.removeprefix("study")) for study in training["study_id"]]
+    assert frames == [[image_name(number, order) for order in orders] for number in numbers]
 
 
 VIVIT = {

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from argparse import Namespace
 from pathlib import Path
@@ -22,7 +23,7 @@ from src.files import read_json, write_json
 from src.settings import load_settings
 from src.training import launch, runs
 from src.training.kinds import Kind
-from src.training.launch import predict_runs, train_folds, train_together
+from src.training.launch import in_processes, predict_runs, train_folds, train_together
 from src.training.runs import Run
 from src.training.slices.slice_config import SliceConfig
 from tests.conftest import ROOT
@@ -342,6 +343,50 @@ def test_an_interrupt_of_the_whole_group_reaches_every_process_once(tmp_path):
     assert process.communicate(timeout=60)[0] == "stopped\n"
     assert [(tmp_path / str(k)).read_text() for k in (0, 1)] == ["1 True"] * 2
     assert not (tmp_path / "2.ready").exists()  # the third was not begun
+
+
+def folds(settings_file, count):
+    return [Run("x/stage1/a", k, load_settings(settings_file)) for k in range(count)]
+
+
+def test_every_fold_has_its_process_and_those_that_fail_or_are_killed_are_named(tmp_path):
+    three = folds(write_settings(tmp_path), 3)
+    in_processes(three, ["-c", f"import sys; open({str(tmp_path)!r} + '/done' + sys.argv[2], 'w')"], 2)
+    assert sorted(path.name for path in tmp_path.glob("done*")) == ["done0", "done1", "done2"]
+    with pytest.raises(UserError, match="x/stage1/a: fold 1, 2 did not finish"):
+        in_processes(three, ["-c", "import sys; sys.exit(int(sys.argv[2]) > 0)"], 2)
+    with pytest.raises(UserError, match="x/stage1/a: fold 0 was killed"):
+        in_processes(three[:1], ["-c", "import os; os.kill(os.getpid(), 9)"], 2)
+
+
+def test_a_closed_terminal_stops_the_folds_as_a_plain_stop_does(tmp_path):
+    """A SIGHUP comes to the processes as SIGTERM, at which a training saves its state."""
+    (one,) = folds(write_settings(tmp_path), 1)
+    told, ready = tmp_path / "told", tmp_path / "ready"
+    program = (
+        "import signal\n"
+        "def told(number, frame):\n"
+        f"    open({str(told)!r}, 'w').write(signal.Signals(number).name)\n"
+        "    raise SystemExit(1)\n"
+        "for number in (signal.SIGTERM, signal.SIGHUP):\n"
+        "    signal.signal(number, told)\n"
+        f"open({str(ready)!r}, 'w')\n"
+        "signal.pause()\n"
+    )
+
+    def close() -> None:
+        while not ready.exists():
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGHUP)
+
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    try:
+        threading.Thread(target=close, daemon=True).start()
+        with pytest.raises(KeyboardInterrupt, match="stopped; the same command continues there"):
+            in_processes([one], ["-c", program], 1)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert told.read_text() == "SIGTERM"
 
 
 def test_one_ctrl_c_saves_every_fold_at_its_step(tmp_path):

@@ -11,7 +11,7 @@ from src.files import fingerprint
 from src.labels import LABELS
 from src.settings import load_settings
 from src.training.provenance import origin
-from src.training.runs import Run, checkpoint_origin, experiment_name, run_name, runs_of
+from src.training.runs import Run, checkpoint_origin, experiment_name, keep, run_name, runs_of
 from src.training.slices.slice_config import SliceConfig
 from tests.training.finished import finish, predict
 from tests.training.prepared import rewrite, write_clean, write_settings
@@ -145,3 +145,15 @@ def test_the_runs_of_an_experiment_are_found_in_order(run):
         Run(name, fold, run.settings).folder.mkdir(parents=True)
     found = [(r.name, r.fold) for r in runs_of(run.settings, "demo")]
     assert found == [("demo/stage1/small", 0), ("demo/stage2/lstm", 9), ("demo/stage2/lstm", 10)]
+
+
+def test_what_is_kept_is_loaded_once_a_fold(run):
+    loads, kept = [], {}
+
+    def load():
+        loads.append(1)
+        return f"network {len(loads)}"
+
+    assert [keep(kept, run, load) for _ in range(2)] == ["network 1"] * 2
+    assert keep(kept, Run(run.name, 1, run.settings), load) == "network 2"
+    assert [keep(None, run, load) for _ in range(2)] == ["network 3", "network 4"]

@@ -1,5 +1,6 @@
 """The systems that predict the six labels of a slice: their rows, claims and table."""
 
+import re
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -23,6 +24,7 @@ from ...settings import Settings
 from ...training.kinds import Kind, kind_of
 from ...training.runs import Run
 from ...training.split import labelled_slices
+from ...training.studies.boosted_stacker import MODEL
 
 TIMED = 10  # studies that prediction is timed on
 # Of a whole system at full size on the contest's data: weighted log loss, the private test unless said.
@@ -83,6 +85,7 @@ def label_row(name: str, settings: Settings, prepared: Prepared, folds: Sequence
     study = delong(truth.to_numpy() == 1, scores.to_numpy())
     return {
         "run": name,
+        "leak": runs[0].leak,
         "slices": len(labels),
         "patients": int(groups.nunique()),
         "studies": len(truth),
@@ -99,12 +102,11 @@ def label_row(name: str, settings: Settings, prepared: Prepared, folds: Sequence
 
 
 def cost(one: Run, prepared: Prepared) -> dict[str, Any]:
-    """Parameters, multiply-adds a slice and, of what reads pixels, seconds a study on this processor."""
+    """Parameters (of trees: leaves), multiply-adds a slice and, of what reads pixels, seconds a study on this
+    processor.
+    """
     if one.stage == "stage2":
-        from safetensors import safe_open
-
-        with safe_open(one.require("model.safetensors"), "pt") as file:
-            return {"parameters": sum(file.get_tensor(key).numel() for key in file.keys())}  # noqa: SIM118
+        return {"parameters": _stacker_parameters(one)}
     kind = kind_of(one)
     config = one.read_config(kind.config)
     model = kind.build(config, pretrained=False).eval()
@@ -117,6 +119,15 @@ def cost(one: Run, prepared: Prepared) -> dict[str, Any]:
         "multiply_adds": counter.get_total_flops() // 2,
         "seconds_a_study": seconds_a_study(one, kind, prepared),
     }
+
+
+def _stacker_parameters(one: Run) -> int:
+    from safetensors import safe_open
+
+    if (trees := one.folder / MODEL).exists():
+        return sum(map(int, re.findall(r"^num_leaves=(\d+)$", trees.read_text(), re.MULTILINE)))
+    with safe_open(one.require("model.safetensors"), "pt") as file:
+        return sum(file.get_tensor(key).numel() for key in file.keys())  # noqa: SIM118
 
 
 def seconds_a_study(one: Run, kind: Kind, prepared: Prepared) -> float:
@@ -159,7 +170,7 @@ def label_claims(
 
 
 def label_page(rows: Sequence[dict[str, Any]], claims: Sequence[dict[str, Any]]) -> list[str]:
-    first = rows[0]
+    first = next((row for row in rows if not row["leak"]), rows[0])
     return [
         "## The six labels",
         "",
@@ -173,8 +184,11 @@ def label_page(rows: Sequence[dict[str, Any]], claims: Sequence[dict[str, Any]])
             [_cells(row) for row in rows], "lrrrrrrrrrl",
         ),
         "",
-        "A stacker's row has its own parameters and seconds, without those of the run it reads. Published: "
-        "weighted log loss of the whole large system on the contest's private test, unless said otherwise.",
+        "A stacker's row has its own parameters (of trees: leaves) and seconds, without those of the run it "
+        "reads. Seconds are by the clock, beside whatever else the machine did: only large differences say "
+        "something. Published: weighted log loss of the whole large system on the contest's private test, "
+        "unless said otherwise.",
+        *_leaks(rows),
         "",
         "### Claims of the papers",
         "",
@@ -187,10 +201,20 @@ def label_page(rows: Sequence[dict[str, Any]], claims: Sequence[dict[str, Any]])
     ]  # fmt: skip
 
 
+def _leaks(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Which rows are of other held-out slices, and why."""
+    lines = [
+        f"{row['run']} is {row['leak']}. Its score is of {row['slices']:,} other held-out slices (prevalence "
+        f"baseline {row['baseline']:.4f}): not to be compared with its neighbours."
+        for row in rows if row["leak"]
+    ]  # fmt: skip
+    return ["", *lines] if lines else []
+
+
 def _cells(row: dict[str, Any]) -> list[str]:
     seconds, adds = row.get("seconds_a_study"), row.get("multiply_adds")
     return [
-        row["run"],
+        row["run"] + (" (leaky)" if row["leak"] else ""),
         f"{row['parameters']:,}",
         "" if adds is None else f"{adds / 1e6:,.1f} M",
         f"{row['training_seconds']:.0f}",

@@ -84,8 +84,9 @@ def target_page(rows: Sequence[dict[str, Any]], claims: Sequence[dict[str, Any]]
         "## Presence and location of bleeding",
         "",
         "Recall is TP / (TP + FN). Of the location all shares but accuracy are means over the sites that "
-        "occur. A run that is called a LEAK was split by slice: its numbers are to be seen through, not to "
-        "be reached. The loss of a run that learned one head alone includes the other as it happens to be.",
+        "occur. A run that is called leaky was split by slice, and a patient may be in training and "
+        "held-out: its numbers are to be seen through, not to be reached. The loss of a run that learned one "
+        "head alone includes the other as it happens to be.",
         "",
         markdown_table(
             ("run", "parameters", "multiply-adds a slice", "training s", "rows", "patients", "log loss",
@@ -141,7 +142,7 @@ def _costs(row: Mapping[str, Any]) -> list[str]:
 
 
 def _named(row: Mapping[str, Any]) -> str:
-    return row["run"] + (" (LEAK)" if row["leaks"] else "")
+    return row["run"] + (" (leaky)" if row["leak"] else "")
 
 
 def _short(run: str) -> str:

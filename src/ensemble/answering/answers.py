@@ -27,7 +27,7 @@ from ...training.launch import predict_part
 from ...training.provenance import check_alike, check_geometry, check_unchanged
 from ...training.runs import Loaded, Run
 from ...training.split import part_of
-from ..gather import complete_runs
+from ..gather import complete_runs, without_leaks
 from .known_patients import ALL_FOLDS, NO_FOLD, held_out_folds
 
 log = logging.getLogger("ich")
@@ -104,6 +104,7 @@ class TrainedExperiment:
         self.precision = precision
         if self.blend is None:
             log.warning("%s has no blend, so the mean of the members answers; ensemble.py fits one", name)
+            self.runs = without_leaks(self.runs)
         self.loaded: Loaded | None = {} if keep else None
         for member in self.members:
             check_alike(self.folds(member))

@@ -51,11 +51,12 @@ def write_bundle(experiment: TrainedExperiment, texts: dict[str, str], path: Pat
         "versions": {name: version(name) for name in ("torch", "timm", "safetensors", "pydicom")},
         "files": {name: _described(content) for name, content in sorted(files.items())},
     }
+    # A ZipInfo has the date of its format's beginning, so that the same experiment gives the same bytes.
     with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
-        archive.writestr(_entry(MANIFEST), json.dumps(manifest, indent=1))
+        archive.writestr(zipfile.ZipInfo(MANIFEST), json.dumps(manifest, indent=1))
         for name, content in sorted(files.items()):
             data = content if isinstance(content, bytes) else content.read_bytes()
-            archive.writestr(_entry(name), data)
+            archive.writestr(zipfile.ZipInfo(name), data)
     return path
 
 
@@ -151,11 +152,6 @@ def _unpack(archive: zipfile.ZipFile, name: str, described: dict[str, Any], targ
             file.write(block)
     if file_sha256(target) != described["sha256"]:
         raise _damaged(path, f"{name}: its checksum does not agree")
-
-
-def _entry(name: str) -> zipfile.ZipInfo:
-    """Of one date, so that the same experiment gives the same bytes; weights are stored as they are."""
-    return zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
 
 
 def _described(content: Path | bytes) -> dict[str, Any]:

@@ -20,8 +20,9 @@ from .bundle import CARD, write_bundle
 
 IMAGES = (
     "oof.parquet of every fold names the images that were trained on and what was said of them while they "
-    "were held out; by these names a patient who was trained on is answered only by the fold that did not "
-    "see them. Weights trained on RSNA or CQ500 data inherit the non-commercial terms of those data sets."
+    "were held out; by these names a patient who was trained on is recognised, and answered only by a fold "
+    "that held out all there is of them. Weights trained on RSNA or CQ500 data inherit the non-commercial "
+    "terms of those data sets."
 )
 
 
@@ -34,6 +35,8 @@ def export_bundle(settings: Settings, experiment: Path | str, path: Path) -> Pat
     held_out = held_out_answers(trained)
     labels = labels.loc[held_out.index]
     points = operating_points(labels, held_out)
+    if leak := trained.runs[0].leak:
+        points["leak"] = leak
     card = model_card(trained, labels, held_out)
     texts = {POINTS: json.dumps(points, indent=1), CARD: card}
     return write_bundle(trained, texts, path)
@@ -50,6 +53,7 @@ def held_out_answers(trained: TrainedExperiment) -> pd.DataFrame:
 def model_card(trained: TrainedExperiment, labels: pd.DataFrame, answers: pd.DataFrame) -> str:
     """In words: what it is, what it was trained on, and what it must not be used for."""
     banner = [f"**{ON_SYNTHETIC[0].upper()}{ON_SYNTHETIC[1:]}.**"] if trained.synthetic else []
+    banner += [f"**{leak[0].upper()}{leak[1:]}.**"] if (leak := trained.runs[0].leak) else []
     kind = "synthetic" if trained.synthetic else "real"
     combined = "the mean" if trained.blend is None else "blend.json"
     runs = "\n".join(f"* {name}, folds {_numbers(trained, name)}" for name in trained.members)

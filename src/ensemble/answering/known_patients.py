@@ -27,7 +27,8 @@ def held_out_folds(runs: Sequence[Run], prepared: Prepared) -> pd.Series:
     members = {run.name for run in runs}
     complete = set.intersection(*({run.fold for run in runs if run.name == name} for name in members))
     alone = (of_group["min"] == of_group["max"]) & of_group["min"].isin(complete)
-    of_group = of_group["min"].where(alone, NO_FOLD)
+    kept_apart = all(run.leak is None for run in runs)  # else no fold held a whole patient out
+    of_group = of_group["min"].where(alone & kept_apart, NO_FOLD)
     return patients.map(groups).map(of_group).fillna(ALL_FOLDS).astype(int)
 
 
@@ -55,6 +56,6 @@ def recognised_images(runs: Sequence[Run], prepared: Prepared) -> pd.Series:
     """image_id -> the complete fold that held it out; by its name, or the last part of a path."""
     held_out = {run.fold: run.predictions("oof").index for run in one_a_fold(runs)}
     ids = pd.Series(prepared.slices["image_id"].to_numpy(), prepared.slices["image_id"])
-    names = ids.str.rsplit("/", n=1).str[-1]
+    names = ids.str.split("/").str[-1]
     found = [pd.Series(fold, ids[ids.isin(known) | names.isin(known)]) for fold, known in held_out.items()]
     return pd.concat(found)

@@ -225,7 +225,7 @@ def answer_table(answer: Answer) -> pd.DataFrame:
         "study": (answer.studies, answer.study_spread),
         "slice": (answer.slices, answer.slice_spread),
     }
-    return pd.concat([_rows(level, *tables) for level, tables in levels.items()], ignore_index=True)
+    return pd.concat([_rows(level, *tables) for level, tables in levels.items()])
 
 
 def read_answer(file: Path) -> Answer:

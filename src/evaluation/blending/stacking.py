@@ -66,7 +66,7 @@ class Boosting:
         return [Stacking(names, _fit(x[own], y[own], self.seed)) for own in rows]
 
     def predict(self, problem: Problem, fits: Sequence[Stacking]) -> np.ndarray:
-        x = member_columns(problem.members, fits[0].members)
+        x = member_columns(problem.members, tuple(problem.members.names))
         predictions = np.empty(problem.y.shape)
         for fold, stacking in enumerate(fits):
             own = problem.folds.fold == fold

@@ -16,6 +16,7 @@ from ..data_overview import is_gray
 
 log = logging.getLogger("ich")
 FOLDER = "studies"  # beside report.html
+KEPT_APART = "by networks that were not trained on this patient"
 
 
 def write_hardest_pages(
@@ -68,7 +69,7 @@ def _write(path: Path, experiment: Experiment, study_id: str, points: Mapping[st
         points=points_of(points),
         labels=experiment.labels.loc[images, list(LABELS)],
         back=("../report.html#hardest", f"Report of {experiment.name}"),
-        answered_by=f"the blend of {experiment.name}, by networks that were not trained on this patient",
+        answered_by=f"the blend of {experiment.name}, {experiment.leak or KEPT_APART}",
         synthetic=experiment.synthetic,
     )
     write_study_page(path, shown)

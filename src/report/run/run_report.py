@@ -96,7 +96,7 @@ def _contents(experiment: Experiment, outcome: Outcome) -> dict[str, Any]:
         "labels": LABELS,
         "label_weights": LABEL_WEIGHTS,
         "parts": parts,
-        "part_names": {"oof": "held out", "test": "hidden test"},
+        "part_names": {"oof": "held out (leaky)" if experiment.leak else "held out", "test": "hidden test"},
         "scores": rows,
         "headline": {row.kind: row for row in rows},
         "rungs": rungs,

@@ -46,9 +46,10 @@ def _blend(settings: Settings, folder: Path, config: EnsembleConfig, jobs: int, 
     with _timed(seconds, "submission"):
         filled = write_experiment_submission(experiment, settings.raw, out / "submission.csv")
     quarantined = [] if filled is None else filled.astype(str).to_dict("records")
-    write_json(out / "blend.json", experiment.fitted.to_dict() | {"quarantined": quarantined})
+    leaky = {"leak": experiment.leak} if experiment.leak else {}
+    write_json(out / "blend.json", experiment.fitted.to_dict() | {"quarantined": quarantined} | leaky)
     outcome = Outcome.of(experiment)
-    write_json(out / POINTS, outcome.points)
+    write_json(out / POINTS, outcome.points | leaky)
     flags = "" if pages == MOST_PAGES else f" --study-pages {pages}"
     commands = _write_commands(settings, folder, config, list(experiment.members), out, flags)
     with _timed(seconds, "pages of the hardest studies"):

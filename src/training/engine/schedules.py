@@ -77,7 +77,7 @@ def one_cycle(optimizer: torch.optim.Optimizer, options: "RateOptions", total: i
             else:
                 share = (t - top) / max(total - 1 - top, 1)
                 ends = [(rate, options.min_lr) for rate in self.base_values]
-            wave = (1 + math.cos(math.pi * min(share, 1.0))) / 2
+            wave = (1 + math.cos(math.pi * share)) / 2
             return [end + (start - end) * wave for start, end in ends]
 
     return OneCycle(optimizer, "lr", t_in_epochs=False)

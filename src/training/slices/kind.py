@@ -16,7 +16,7 @@ from ..losses import build_loss
 from ..pixel_fold import Outputs, PixelKind
 from ..runs import Run
 from ..soft_labels import weights_of
-from ..split import labelled_slices, split_fold
+from ..split import SLICE, labelled_slices, split_fold
 from .masks import open_mask_source
 from .prediction import predict_batches
 from .replication import copies, expected_twin_share, split_by_slice, twin_share
@@ -44,17 +44,17 @@ def training_batches(
 
 
 def split(run: Run, prepared: Prepared, config: SliceConfig) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Training and held-out slices of a fold; of the split that leaks every held-out image once."""
-    if config.split == "patient":
-        return split_fold(prepared, run.fold, config.predicted)
+    """Training and held-out slices of a fold; of the split by slice every held-out image once."""
+    if config.split != SLICE:
+        return split_fold(prepared, run.fold, config.predicted, split=config.split)
     slices = labelled_slices(prepared, config.predicted)
     times = np.ones(len(slices), np.int64)
     if config.replication == "paper":
         times = copies(slices, config.predicted)
     training, test = split_by_slice(times, run.fold, config.seed)
     log.warning(
-        "split by slice, a LEAK: patients are on both sides; of %d test rows, copies included, %.3f have an "
-        "exact copy among the %d training rows (expected: %.3f)",
+        "split by slice: of %d test rows, copies included, %.3f have an exact copy among the %d training "
+        "rows (expected: %.3f)",
         test.sum(), twin_share(training, test), training.sum(), expected_twin_share(times),
     )  # fmt: skip
     training *= ~slices["conflicting_copy"].to_numpy(bool)

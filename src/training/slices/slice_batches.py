@@ -262,7 +262,7 @@ def group_batches(prepared: Prepared, groups: Sequence[list[str]], config: Pixel
     return prefetch(build)
 
 
-def middle(hu: np.ndarray, size: int, crop: float = 1.0) -> np.ndarray:
+def middle(hu: np.ndarray, size: int, crop: float) -> np.ndarray:
     """The middle square of every slice, (n, s, k, k) int16 -> (n, s, size, size) int16, linearly."""
     if hu.shape[-1] == size and crop == 1.0:
         return hu

@@ -57,7 +57,7 @@ def predict_training_slices(run: Run, prepared: Prepared, device: torch.device, 
     with run.lock(wait=True):
         if run.has("train", prepared.fingerprint):
             return
-        training, _ = split_fold(prepared, run.fold)
+        training, _ = split_fold(prepared, run.fold, split=run.split)
         outputs = kind_of(run).outputs(run, prepared, list(training["image_id"]), device)
         run.save_predictions("train", *outputs, {"run": run.fingerprint, "data": prepared.fingerprint})
     log.info("%s: predicted its %d training slices", run, len(training))

@@ -11,6 +11,7 @@ from ...targets import HEMORRHAGE, Targets
 from ..engine.training_config import TrainingConfig
 from ..losses import MASKED_LOSSES
 from ..slices.views import ViewName
+from ..split import PATIENT, SERIES
 from .embedding_spaces import EmbeddingOptions
 from .slice_positions import POSITIONS
 from .study_draws import StudyDrawOptions
@@ -68,6 +69,9 @@ class StackerConfig(TrainingConfig, StudyDrawOptions, StackerOptions, EmbeddingO
 
     kind: Literal["stacker"] = "stacker"
     """of run"""
+    split: Annotated[str, OneOf((PATIENT, SERIES))] = PATIENT
+    """what is held out, as by its members: patient: a fold; leaky: series: as large a share of whole
+    series, whoever the patient"""
     batch_size: Count = 16
     """studies of a batch, of all processes together"""
     loss: Annotated[str, OneOf(MASKED_LOSSES)] = "metric"

@@ -23,7 +23,7 @@ from ..engine import distributed
 from ..missing import with_quarantined
 from ..provenance import check_alike, check_data, check_unchanged, origin
 from ..runs import STUDY_HEAD, Loaded, Run, keep
-from ..split import Part, split_fold
+from ..split import Part, split_fold, warn_of_leak
 from .boosted_stacker import predict_boosted, read_boosted, train_boosted, write_boosted
 from .embedding_spaces import FILE, EmbeddingMap
 from .member_outputs import predict_test_part, predict_training_slices, predict_views
@@ -49,7 +49,8 @@ def train_stacker_fold(
 
     Training studies take their inputs from the folds that held them out, and so do the held-out studies.
     """
-    training, held_out = split_fold(prepared, run.fold)
+    training, held_out = split_fold(prepared, run.fold, split=config.split)
+    warn_of_leak(config.split, training, held_out, log)
     data = fold_data(run, prepared, config, training, held_out, device, log)
     log.info(
         "%d training and %d held-out studies, %s, %s",
@@ -197,8 +198,8 @@ def load_predictor(
 def member_runs(run: Run, prepared: Prepared, config: StackerConfig) -> dict[str, list[Run]]:
     """The complete stage-1 folds of every member, to train on.
 
-    One that is missing, was trained on other data or differently from the other folds, or is no longer what
-    its outputs were made by, is a UserError.
+    One that is missing, was trained on other data, split otherwise or trained differently from the other
+    folds, or is no longer what its outputs were made by, is a UserError.
     """
     folds = sorted(prepared.folds["fold"].unique())
     members = {name: [Run(name, int(fold), run.settings) for fold in folds] for name in config.members}
@@ -218,6 +219,11 @@ def member_runs(run: Run, prepared: Prepared, config: StackerConfig) -> dict[str
         if runs[0].targets != HEMORRHAGE.name:
             raise UserError(
                 f"{run.name}: {runs[0].name} predicts {runs[0].targets}; stack the six labels only"
+            )
+        if runs[0].split != config.split:
+            raise UserError(
+                f"{run.name}: is split by {config.split}, its member {runs[0].name} by {runs[0].split}: what "
+                "one held out the other has learned from; train both by the same split"
             )
     return members
 

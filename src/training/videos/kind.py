@@ -40,7 +40,7 @@ def training_batches(
     columns = ["study_id", *config.predicted.columns]
     slices = prepared.slices[prepared.slices["status"] == "ok"]
     slices = slices[["image_id", "study_id", "order"]].merge(training[columns], on="study_id")
-    slices = slices.sort_values(["study_id", "order"], ignore_index=True)
+    slices = slices.sort_values(["study_id", "order"])
     return VideoBatches(prepared, slices, config, device)
 
 

@@ -62,14 +62,14 @@ def test_rows_claims_and_page(settings):
     assert second["shares"]["presence"]["recall"][0] == 9 / 12
     assert second["shares"]["presence"]["accuracy"][0] == 27 / 30
     assert second["shares"]["location"]["accuracy"][0] == 6 / 12
-    assert leak["leaks"] and not first["leaks"]
+    assert leak["leak"].startswith("leaky: split by slice") and first["leak"] is None
     (claim,) = target_claims(members)  # of which both runs are there
     assert claim["claim"] == "two tasks find bleeding better than one" and claim["head"] == "presence"
     assert claim["recall"][0] == 3 / 12 and claim["accuracy"][0] == pytest.approx(3 / 30)
     assert claim["log_loss"][0] == pytest.approx(3 / 30 * (np.log(0.2) - np.log(0.8)))
     assert claim["recall"][1] >= 0
     page = "\n".join(target_page(rows, [claim]))
-    assert "| dtvit/stage1/small_leak_paper (LEAK) | 1,234 | 5.6 M | 1 | 30 | 6 |" in page
+    assert "| dtvit/stage1/small_leak_paper (leaky) | 1,234 | 5.6 M | 1 | 30 | 6 |" in page
     assert "| dtvit/stage1/small_presence | 30 | 60.0% | 0.900 [" in page and "[[18, 0], [3, 9]]" in page
     assert "+0.250 [" in page
 

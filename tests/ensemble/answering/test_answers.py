@@ -229,3 +229,4 @@ def test_spread_is_the_sample_deviation_over_the_folds_that_answered():
     ]
     expected = [np.std([0.1, 0.3, 0.8], ddof=1), np.std([0.1, 0.3], ddof=1), np.nan]
     np.testing.assert_allclose(spread(folds, index)["any"], expected)
+    assert spread(folds[:1], index).isna().all(axis=None)

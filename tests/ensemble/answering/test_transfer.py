@@ -13,7 +13,7 @@ import pytest
 
 from src.data.prepared import Prepared
 from src.ensemble.answering.answers import Answer, Answers, TrainedExperiment
-from src.ensemble.answering.transfer import Truth, score_transfer, transfer_scores
+from src.ensemble.answering.transfer import Truth, answer_table, score_transfer, transfer_scores
 from src.errors import UserError
 from src.evaluation.metrics import weighted_log_loss
 from src.evaluation.roc import delong_paired
@@ -168,11 +168,20 @@ def test_only_what_was_answered_is_scored():
     table = table.assign(study_id=["a", "a", "b"], patient_id=["p", "p", "q"], status="ok", pixel_hash=index)
     made = SimpleNamespace(slices=table, studies=pd.DataFrame({"study_id": ["a", "b"]}))
     answers = Answers({"x/stage1/y": answer}, answer, "mean", ["b1"])
-    scores = transfer_scores("x", answers, Truth.of(made), [], {})
+    truth = Truth.of(made)
+    assert (truth.slices.by_study, truth.studies.by_study) == (False, True)
+    scores = transfer_scores("x", answers, truth, [], {})
     assert scores["left_out"] == 1
     assert scores["members"]["mean"]["images"] == 2
     assert scores["members"]["mean"]["weighted_log_loss"]["value"] == pytest.approx(-np.log(0.75))
     assert scores["members"]["mean"]["studies"]["studies"] == 1
+    assert scores["baseline"] == {
+        "images": pytest.approx(0, abs=1e-12),
+        "studies": pytest.approx(0, abs=1e-12),
+    }
+    assert answer_table(answer)[["level", "id"]].to_numpy().tolist() == [
+        ["study", "a"], ["slice", "a1"], ["slice", "a2"],
+    ]  # fmt: skip
 
 
 def test_the_page_says_synthetic_and_shows_every_member(scored):

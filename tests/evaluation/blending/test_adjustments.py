@@ -44,6 +44,11 @@ def test_a_step_touches_its_label_only_and_not_its_input():
     assert after[0, 4] == pytest.approx(0.1**2 / (0.1**2 + 0.9**2))
 
 
+def test_an_intercept_is_added_to_the_logit():
+    """Odds of 1 : 9, times 3."""
+    assert LogitLine("subdural", 1.0, np.log(3)).apply(ROW)[0, 4] == pytest.approx(1 / 4)
+
+
 def distorted(slope: float, shift: float) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(0)
     z = rng.normal(-1, 2, 40_000)

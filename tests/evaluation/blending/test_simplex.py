@@ -70,6 +70,18 @@ def test_two_members_by_hand():
     assert found.loss == pytest.approx(np.log(8 / 3), abs=1e-6)
 
 
+def test_equal_members_share_alike_at_once():
+    found = minimise(np.full((3, 4), 0.5, np.float32), [(0, 4)], negative_log)
+    assert found.passes == 1 and found.weights.tolist() == [1 / 3] * 3
+    assert found.loss == pytest.approx(np.log(2), rel=1e-6)
+
+
+def test_what_needs_more_passes_gets_them_in_float64():
+    values = likelihoods(4, 1000, 1)
+    found, patient = (minimise(values, [(0, 1000)], negative_log, max_passes=n) for n in (1, 30))
+    np.testing.assert_allclose(found.weights, patient.weights, atol=1e-3)
+
+
 def test_a_member_that_is_always_better_takes_all():
     values = np.array([[0.6, 0.7, 0.8], [0.5, 0.6, 0.7]], np.float32)
     assert minimise(values, [(0, 3)], negative_log).weights.tolist() == [1, 0]
@@ -120,3 +132,14 @@ def test_the_quadratic_solver_meets_its_optimality_conditions(seed):
     assert w.sum() == pytest.approx(1, abs=1e-12)
     assert (gradient >= level - 1e-7).all()
     np.testing.assert_allclose(gradient[w > 0], level, atol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+def test_equals_share_at_any_scale(scale):
+    hessian = np.full((2, 2), scale)
+    np.testing.assert_allclose(least_quadratic(hessian, np.zeros(2), np.array([0.7, 0.3])), 0.5, atol=1e-4)
+
+
+def test_where_nothing_is_curved_the_steepest_takes_all():
+    found = least_quadratic(np.zeros((2, 2)), np.array([1.0, 0.0]), np.array([0.7, 0.3]))
+    assert found.tolist() == [0, 1]

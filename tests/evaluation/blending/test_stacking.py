@@ -1,6 +1,7 @@
 """Alternatives to weights: greedy and boosted stacking are used only where they win on other patients."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -8,6 +9,7 @@ import pytest
 from scipy.special import expit
 
 from src.evaluation.blend import Blend, fit_blend
+from src.evaluation.blending.stacking import Stacking
 from src.evaluation.metrics import weighted_log_loss
 from src.labels import LABELS
 
@@ -63,3 +65,11 @@ def test_of_equal_simple_ensembles_the_single_member_is_taken():
     twins = {"a": members["a"], "twin": members["a"].copy()}
     blend = fit_blend(labels, twins, patients, folds=3)
     assert blend.weights.loc["a"].tolist() == [1] * 6
+
+
+def test_shares_are_those_of_what_the_trees_gained_and_alike_where_they_gained_nothing():
+    gain = np.zeros(12)
+    gain[[0, 5, 6]] = 0.1, 0.2, 0.1  # of the first member .3, of the second .1
+    gains = {"epidural": gain, "subdural": np.zeros(12), "any": None}
+    stacking = Stacking(("a", "b"), SimpleNamespace(gains=lambda: gains))
+    np.testing.assert_allclose(stacking.shares(), [[0.75, 0.5, 0.5], [0.25, 0.5, 0.5]])

@@ -50,3 +50,7 @@ def test_the_distance_bias_makes_a_mirrored_study_a_mirrored_answer():
 def test_sines_tell_every_place_from_every_other():
     places = sines(torch.arange(200), 16)
     assert torch.cdist(places, places).fill_diagonal_(1).min() > 0.05
+    waves = [1.0, 0.1, 0.01, 0.001]  # one slice further on the shortest wave, ..., on the longest
+    expected = torch.cat([torch.sin(torch.tensor(waves)), torch.cos(torch.tensor(waves))])
+    torch.testing.assert_close(sines(torch.tensor([1]), 8), expected[None])
+    torch.testing.assert_close(sines(torch.tensor([1]), 1), torch.sin(torch.ones(1, 1)))

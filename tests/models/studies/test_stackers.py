@@ -7,6 +7,7 @@ from torch import nn
 from src.models.slice_inputs import INPUTS, InputSizes
 from src.models.studies.sequence_model import SliceSequence
 from src.models.studies.stackers import NETWORKS, StackerOptions, build_stacker
+from src.models.studies.two_branch import FeatureBranch
 
 SIZES = InputSizes((5, 7), 2, 2)
 MARKED = InputSizes((5, 7), 2, 2, marks=True)
@@ -170,6 +171,23 @@ def test_noise_is_added_in_training_only():
     assert torch.equal(model(batch).slices, model(batch).slices)
     model.train()
     assert not torch.equal(model(batch).slices, model(batch).slices)
+
+
+def test_the_two_branch_network_needs_embeddings_and_probabilities_and_no_more():
+    needed = ("embeddings", "probabilities")
+    assert StackerOptions(stacker="two_branch", inputs=needed, width=64).width == 64
+    for inputs in (needed[:1], needed[1:], ("embeddings", "logits")):
+        with pytest.raises(ValueError, match="two_branch stacker needs embeddings and probabilities among"):
+            StackerOptions(stacker="two_branch", inputs=inputs, width=64)
+
+
+def test_the_two_branch_network_leaves_out_whole_features_of_a_study():
+    torch.manual_seed(0)
+    branch, x = FeatureBranch(SIZES, 8, 4, 1, dropout=0.5, noise=0.0), torch.ones(2, 5, 3, 40)
+    dropped = branch.train()._drop(x)
+    assert set(dropped.unique().tolist()) == {0, 2}
+    assert (dropped == dropped[:, :1, :1]).all() and not torch.equal(dropped[0], dropped[1])
+    assert torch.equal(branch.eval()._drop(x), x)
 
 
 def test_the_two_branch_network_has_the_published_sizes():

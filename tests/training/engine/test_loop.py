@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from src.errors import UserError
+from src.training.engine.curves import curve_writer
 from src.training.engine.loop import Interrupted, Task, build_schedule, train
 from src.training.engine.training_config import TrainingConfig
 
@@ -108,6 +109,12 @@ def test_a_compiled_model_has_the_same_weights_by_the_same_names(tmp_path, monke
     model, _ = run(tmp_path / "a", TrainingConfig(epochs=1, lr=0.01, compile=True))
     plain, _ = run(tmp_path / "b", TrainingConfig(epochs=1, lr=0.01))
     assert model.was_compiled and list(model.state_dict()) == list(plain.state_dict())
+
+
+def test_curves_are_written_for_those_who_want_them_alone(tmp_path):
+    with curve_writer(False, tmp_path / "curves") as write:
+        write({"epoch": 1})
+    assert not (tmp_path / "curves").exists()
 
 
 def test_continuing_says_where(tmp_path, caplog):

@@ -17,6 +17,7 @@ def batch_of(size):
         "ids": [str(k) for k in range(size)],
         "x": torch.arange(float(size)),
         "windows": torch.zeros(1, 3),
+        "weight": 0.5,
     }
 
 
@@ -36,6 +37,7 @@ def test_bisection_finds_the_largest_batch(fits):
 def test_a_part_of_a_batch_keeps_what_all_samples_share():
     part = first_samples(batch_of(8), 3)
     assert part["ids"] == ["0", "1", "2"] and len(part["x"]) == 3 and part["windows"].shape == (1, 3)
+    assert part["weight"] == 0.5
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,12 @@ import pytest
 import torch
 from torch import nn
 
+from src.errors import UserError
 from src.models.slice_classifier import build_slice_classifier
+from src.training.engine import distributed
 from src.training.engine.state import TrainingState
 from src.training.engine.training_config import TrainingConfig
+from src.training.engine.training_progress import Progress
 from src.training.slices.slice_config import SliceConfig
 
 CPU = torch.device("cpu")
@@ -90,3 +93,18 @@ def test_images_have_the_asked_memory_format_and_the_same_logits(last, kind):
         with torch.inference_mode():
             logits.append(model(hu, windows)[0])
     torch.testing.assert_close(*logits)
+
+
+def test_a_checkpoint_of_another_training_says_what_differs(tmp_path):
+    state = TrainingState(nn.Linear(3, 1), lambda model, batch: model(batch["x"]), TrainingConfig(), CPU, 1)
+    path = tmp_path / "checkpoint.pt"
+    state.save(path, {"fold": 1, "weights": {"a": [1], "b": 2}}, Progress())
+    assert state.load(path, {"weights": {"b": 2, "a": [1]}, "fold": 1}) == Progress()
+    with pytest.raises(UserError, match=r"data set \(weights a \[1\], now \[3\]; seed null, now 7\); delete"):
+        state.load(path, {"fold": 1, "weights": {"a": [3], "b": 2}, "seed": 7})
+
+
+def test_a_single_process_answers_for_itself():
+    assert distributed.gather("mine") == ["mine"]
+    assert (distributed.mean(2.5), distributed.largest(3)) == (2.5, 3)
+    assert (distributed.rank(), distributed.world_size(), distributed.is_first()) == (0, 1, True)

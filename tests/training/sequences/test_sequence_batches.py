@@ -6,7 +6,10 @@ import torch
 
 from src.config import parse_config
 from src.data.prepared import Prepared
+from src.errors import UserError
+from src.models.sequence_classifier import SequenceOutput
 from src.training.engine import distributed
+from src.training.sequences.kind import _stored
 from src.training.sequences.sequence_batches import SequenceBatches
 from src.training.sequences.sequence_config import SequenceConfig
 from src.training.split import labelled_slices
@@ -29,6 +32,19 @@ def prepared(tmp_path_factory):
 
 def batches(prepared, **values):
     return SequenceBatches(prepared, labelled_slices(prepared), config(**values))
+
+
+def test_both_embeddings_are_stored_where_there_are_two():
+    assert config(context=None, embeddings="encoder").context is None
+    assert config(embeddings="both").context is not None
+    with pytest.raises(UserError, match="embeddings both: without a context there is one; take encoder"):
+        config(context=None, embeddings="both")
+
+
+def test_what_is_stored_of_a_slice_is_one_embedding_or_both_side_by_side():
+    output = SequenceOutput(torch.zeros(1, 2, 6), torch.ones(1, 2, 3), torch.full((1, 2, 4), 2.0))
+    for name, expected in (("encoder", [1] * 3), ("context", [2] * 4), ("both", [1] * 3 + [2] * 4)):
+        assert _stored(output, config(embeddings=name))[0].tolist() == [expected] * 2
 
 
 def test_an_epoch_has_every_study_once_by_a_run_of_adjacent_slices(prepared):

@@ -8,7 +8,7 @@ from torch import nn
 from src.data.prepared import Prepared
 from src.errors import UserError
 from src.models.slice_classifier import build_slice_classifier
-from src.training.engine.precision import autocast_type
+from src.training.engine.precision import autocast, autocast_type
 from src.training.engine.state import TrainingState
 from src.training.engine.training_config import TrainingConfig
 from src.training.engine.training_progress import Progress
@@ -34,6 +34,12 @@ def test_auto_is_bf16_only_where_a_gpu_computes_it(monkeypatch, native, kind):
     assert autocast_type("auto", CPU) is None
     with pytest.raises(UserError, match="precision fp16 needs a GPU"):
         autocast_type("fp16", CPU)
+
+
+def test_arithmetic_is_mixed_where_a_type_is_given_and_plain_elsewhere():
+    for kind, used in ((None, torch.float32), (torch.bfloat16, torch.bfloat16)):
+        with autocast(kind, CPU):
+            assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype is used
 
 
 def test_the_thread_of_batches_uses_this_process_s_gpu_and_hands_over_stored_slices(tmp_path, monkeypatch):

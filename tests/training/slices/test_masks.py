@@ -7,7 +7,9 @@ from src.data.phantom import generate
 from src.data.preparation.options import Options
 from src.data.preparation.prepare import prepare
 from src.data.prepared import Prepared
+from src.data.synthetic_truth import read_masks
 from src.errors import UserError
+from src.training.slices import masks as masks_module
 from src.training.slices.masks import open_mask_source
 from src.training.slices.slice_batches import SliceBatches
 from src.training.slices.slice_config import SliceConfig
@@ -45,7 +47,7 @@ def test_masks_take_part_in_the_geometry_of_their_slices(tmp_path):
 
 
 @pytest.mark.parametrize("crop", [False, True])
-def test_the_truth_of_synthetic_data_marks_bright_blood(tmp_path, crop):
+def test_the_truth_of_synthetic_data_marks_bright_blood(tmp_path, crop, monkeypatch):
     generate(tmp_path / "raw", studies=4, seed=5, size=128, slices=8)
     prepare(tmp_path / "raw", tmp_path / "clean", Options(size=256, crop=crop, folds=2))
     prepared = Prepared(tmp_path / "clean")
@@ -55,3 +57,7 @@ def test_the_truth_of_synthetic_data_marks_bright_blood(tmp_path, crop):
     brain = np.concatenate([hu[(hu > 15) & (hu < 50) & ~mask] for mask, hu in marked])
     assert len(marked) == len(volumes.image_ids)
     assert len(blood) > 500 and np.median(blood) > np.median(brain) + 15
+    lacking = lambda truth, study: [part[1:] for part in read_masks(truth, study)]  # noqa: E731
+    monkeypatch.setattr(masks_module, "read_masks", lacking)
+    with pytest.raises(ValueError, match="shorter"):
+        open_mask_source("truth", tmp_path / "raw", prepared)

@@ -98,23 +98,24 @@ def test_copies_in_the_training_part_leave_the_patients_apart(settings):
     assert set(seen[lobar]) == {2} and set(seen[deep]) == {1}
 
 
-def test_the_published_split_leaks_and_says_so(settings, caplog):
+def test_the_published_split_has_twins_and_says_so(settings, caplog):
     run, prepared = Run("x/stage1/y", 0, settings), Prepared(settings.clean)
     with caplog.at_level(logging.WARNING, "ich"):
         training, held_out = split(run, prepared, config(replication="paper", split="slice"))
     assert set(training["patient_id"]) & set(held_out["patient_id"])
     assert set(training["image_id"]) & set(held_out["image_id"]) and held_out["image_id"].is_unique
-    assert "a LEAK: patients are on both sides; of 4 test rows, copies included, " in caplog.text
+    assert "split by slice: of 4 test rows, copies included, " in caplog.text
     plain, tested = split(run, prepared, config(split="slice"))
     assert not set(plain["image_id"]) & set(tested["image_id"]) and len(tested) == 3 and len(plain) == 24
     assert set(plain["patient_id"]) & set(tested["patient_id"])
 
 
-def test_a_fold_of_the_published_split_trains_and_holds_every_image_once(settings):
+def test_a_fold_of_the_published_split_trains_and_holds_every_image_once(settings, caplog):
     run, prepared = Run("x/stage1/y", 0, settings), Prepared(settings.clean)
     options = config(replication="paper", split="slice", epochs=1)
     KIND.train(run, prepared, options, CPU, logging.getLogger("ich"), False)
     oof = run.predictions("oof")
+    assert run.leak == run.metrics()["leak"] and f"{run.leak}: " in caplog.text
     assert oof.index.is_unique and set(oof.index) == set(split(run, prepared, options)[1]["image_id"])
 
 

@@ -77,9 +77,10 @@ def test_balanced_draws_are_equally_for_no_bleeding_and_for_each_subtype_that_oc
 
 
 def test_blank_slices_can_be_left_out():
-    table = pd.DataFrame({"hu_min": [-1024, -1024, 70], "hu_max": [60, 61, 3000]})
+    """What is not known of a slice does not speak for it."""
+    table = pd.DataFrame({"hu_min": [-1024, -1024, 70, None], "hu_max": [60, 61, 3000, None]}, dtype="Int32")
     assert trainable(table, SamplingOptions(min_brain_range=60.5), None).index.tolist() == [1]
-    assert len(trainable(table, SamplingOptions(), None)) == 3
+    assert len(trainable(table, SamplingOptions(), None)) == 4
     with pytest.raises(UserError, match="no training slice spans"):
         trainable(table, SamplingOptions(min_brain_range=80.0), None)
 

@@ -153,6 +153,7 @@ def test_training_without_augmentation_sees_what_prediction_sees(prepared):
         plain["hu"].numpy(), middle(volumes.slices(batch["ids"])[:, None], 48, 0.75)
     )
     np.testing.assert_array_equal(plain["hu"][:, 0].numpy(), volumes.slices(batch["ids"])[:, 8:56, 8:56])
+    assert SliceReader(prepared, settings).seen(batch["ids"][0]) == (8, 8, 48)  # top, left, side
 
 
 def test_padding_is_air_before_anything_is_interpolated(tmp_path, monkeypatch):

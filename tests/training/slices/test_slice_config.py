@@ -39,6 +39,14 @@ def test_usual_windows_have_names_which_stand_for_their_numbers():
             "takes windows without augmentation.window_center_jitter",
         ),
         ({"learn_windows": True, "augmentation": {"sharpen": 0.5}}, "has no fixed window to sharpen in"),
+        (
+            {"soft_labels": "a.csv", "soft_label_weight": 0.5, "augmentation": {"cutmix": 0.5}},
+            "soft_label_weight: mixed samples have no weight of their own",
+        ),
+        (
+            {"soft_labels": "a.csv", "soft_label_weight": 0.5, "augmentation": {"mixup": 0.5}},
+            "soft_label_weight: mixed samples have no weight of their own",
+        ),
         ({"presence_weight": 0.5}, "presence_weight: of the targets presence_and_location only"),
         (
             {"targets": "presence_and_location", "presence_weight": 0.0, "location_weight": 0.0},

@@ -42,8 +42,10 @@ def test_what_stage_1_wrote_in_order_is_read_without_a_copy(settings):
     run = Run(MEMBER, 0, settings)
     write(run, slices["image_id"], shuffle=False)
     inputs = StudyInputs(slices, {MEMBER: [run]}, "oof", config())
-    (embeddings,) = inputs.study(1)["embeddings"]
-    assert np.shares_memory(embeddings, inputs.copies[0][0].arrays[0][0])
+    for study, length in ((0, 3), (1, 4)):
+        (embeddings,) = inputs.study(study)["embeddings"]
+        assert np.shares_memory(embeddings, inputs.copies[0][0].arrays[0][0])
+        assert embeddings[:, :2].tolist() == [[study, index] for index in range(length)]
 
 
 def test_positions_are_those_of_the_definition():
@@ -92,6 +94,15 @@ def test_a_missing_slice_is_marked_and_has_its_neighbours_logits(settings):
     assert values["embeddings"][0][[1, 2, 4]].max() == 0
     assert values["embeddings"][0][3].tolist() == [1, 3, 0, 1]
     assert "labels" not in values
+
+
+def test_a_missing_slice_has_the_logits_of_the_only_one_that_was_read(settings):
+    slices = table([2]).assign(missing=[False, True])
+    run = Run(MEMBER, 0, settings)
+    write(run, ["0-0"], part="test")
+    values = StudyInputs(slices, {MEMBER: [run]}, "test", config()).study(0)
+    np.testing.assert_array_equal(values["logits"][1], values["logits"][0])
+    assert (values["embeddings"][0][1] == 0).all()
 
 
 def test_interpolation_is_linear_inside_and_constant_outside():
