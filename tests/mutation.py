@@ -6,9 +6,9 @@
 A mutant lives in memory only: an import hook gives it in place of its module to a process that is forked for
 it, and to those that this one starts. It is killed by a test that fails or by needing five times the
 processor time. Its tests are those that run the changed function, in the nearest files that import its
-module. It is drawn by a checksum of its name, which has no line in it: what changes elsewhere changes neither
-the draw nor what is recorded. Survivors that no test can kill are explained in tests/mutation_explained.json.
-Results: results/mutation.json.
+module. It is drawn by a checksum of its name, which has no line in it: while the source changes, most stay
+drawn and what is recorded stays true. Survivors that no test can or should kill are explained in
+tests/mutation_explained.json. Results: results/mutation.json.
 """
 
 import argparse

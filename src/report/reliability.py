@@ -44,7 +44,7 @@ def mutation_rows(root: Path) -> Rows:
     for mutant, outcome in outcomes.items():
         room = mutant.split("/")[1]
         counts.setdefault(room, Counter())[outcome.split()[0].rstrip(":")] += 1
-    header = ("room", "mistakes", "noticed", "without effect, explained", "not noticed", "no quick test")
+    header = ("room", "mistakes", "noticed", "explained", "not noticed", "no quick test")
     return header, [
         [room, str(found.total()), *(str(found[kind]) for kind in ("killed", "explained", "survived", "no"))]
         for room, found in sorted(counts.items())
