@@ -1,6 +1,6 @@
 """Write requirements.lock, with hashes, and docs/licences.md from what pip would install.
 
-pip install --dry-run --ignore-installed --report report.json -r requirements.txt
+pip install --dry-run --ignore-installed --report report.json -r requirements.txt    # pip 25 or newer
 python -m src.report.lock report.json
 """
 
