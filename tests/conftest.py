@@ -1,6 +1,7 @@
 """Shared fixtures. One thread per process, no network, the real data found by ICH_REALDATA."""
 
 import os
+import signal
 import tarfile
 from pathlib import Path
 
@@ -12,6 +13,12 @@ import pytest
 import src  # noqa: F401  (installs the torchvision hook before anything imports torchvision)
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def pytest_configure() -> None:
+    """A shell's job in the background ignores Ctrl-C, and so would every process that a test interrupts."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True, scope="session")
