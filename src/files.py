@@ -25,7 +25,8 @@ PARTIAL = ".partial"  # ends the name of a file that is being written
 def atomic_path(path: Path | str) -> Iterator[Path]:
     """Give a temporary path beside `path`; move it into place when the block ends without an exception.
 
-    What a killed process left of an earlier attempt at this file is deleted.
+    What a killed process left of an earlier attempt at this file is deleted. Where the system refuses what is
+    written, by whatever library, it is an OSError that names `path`.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -38,30 +39,22 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
             with open(temporary, "rb+") as file:
                 os.fsync(file.fileno())
             temporary.replace(path)
-        except OSError as error:
-            if error.errno is None or error.filename is not None:
+        except UserError:
+            raise
+        except Exception as error:
+            if (number := _refused(error)) is None:
                 raise
-            # a full disk names no file, and Arrow words the reason in its own way
-            raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
+            raise OSError(number, os.strerror(number), str(path)) from error
         finally:
             temporary.unlink(missing_ok=True)
 
 
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """OSError where the system refuses what torch or safetensors write, which raise errors of their own."""
-    try:
-        yield
-    except OSError:
-        raise
-    except Exception as error:
-        if (number := _refused(error)) is None:
-            raise
-        raise OSError(number, os.strerror(number), str(path)) from error
-
-
 def _refused(error: Exception) -> int | None:
-    """The system's number for what went wrong: the cause of torch's error, in words within safetensors'."""
+    """The system's number for why a file cannot be written, where no file is named: of a full disk and in
+    Arrow's error, the cause of torch's, in words within safetensors'.
+    """
+    if isinstance(error, OSError):
+        return error.errno if error.filename is None else None
     if isinstance(error.__context__, OSError):
         return error.__context__.errno
     said = re.search(r"os error (\d+)", str(error))

@@ -398,7 +398,7 @@ def main() -> None:
     found = {mutant.name: known[mutant.name] for mutant in mutants if mutant.name in known}
     for mutant in mutants:
         before = found.get(mutant.name)
-        again = arguments.again and before is not None and not before.startswith("killed")
+        again = arguments.again and before in ("survived", "no test")
         if before is None or again:
             outcome = outcome_of(mutant, again)
             found[mutant.name] = outcome

@@ -34,6 +34,11 @@ def test_what_the_system_refuses_names_the_file_in_its_own_words(tmp_path):
     assert (caught.value.filename, caught.value.strerror) == (str(path), "No space left on device")
     with pytest.raises(FileNotFoundError, match="other"), atomic_path(path):
         (tmp_path / "other").read_bytes()
+    with pytest.raises(UserError, match="wrong"), atomic_path(path):
+        try:
+            (tmp_path / "other").read_bytes()
+        except OSError:
+            raise UserError("wrong") from None
     assert list(tmp_path.iterdir()) == []
 
 

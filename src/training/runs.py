@@ -29,7 +29,6 @@ from ..files import (
     reading,
     write_json,
     write_parquet,
-    writing,
 )
 from ..settings import Settings
 from ..targets import HEMORRHAGE, KEYS
@@ -197,7 +196,7 @@ class Run:
         from safetensors.torch import save_model
 
         path = self.folder / "model.safetensors"
-        with atomic_path(path) as temporary, writing(path):
+        with atomic_path(path) as temporary:
             save_model(model, str(temporary))
 
     def load_weights(self, model: nn.Module) -> nn.Module:

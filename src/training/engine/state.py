@@ -15,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
 from ...errors import UserError
-from ...files import atomic_path, fingerprint, writing
+from ...files import atomic_path, fingerprint
 from . import distributed
 from .memory import out_of_memory
 from .precision import Batch, autocast, autocast_type, to_device
@@ -125,7 +125,7 @@ class TrainingState:
             "gradients": [p.grad for p in self.model.parameters()],  # within an accumulated step
             "random": random,
         }
-        with atomic_path(path) as temporary, writing(path), open(temporary, "wb") as file:
+        with atomic_path(path) as temporary, open(temporary, "wb") as file:
             torch.save(value, file)
 
     def load(self, path: Path, origin: Any) -> Progress:

@@ -17,7 +17,7 @@ from scipy.linalg import orthogonal_procrustes
 
 from ...config import OneOf
 from ...errors import UserError
-from ...files import atomic_path, reading, writing
+from ...files import atomic_path, reading
 from .selectors import Selector, SelectorOptions
 
 FILE = "embedding_map.safetensors"
@@ -92,7 +92,7 @@ class EmbeddingMap:
         from safetensors.numpy import save_file
 
         if arrays := self.arrays():
-            with atomic_path(folder / FILE) as temporary, writing(folder / FILE):
+            with atomic_path(folder / FILE) as temporary:
                 save_file({name: np.ascontiguousarray(a) for name, a in arrays.items()}, temporary)
 
     @classmethod

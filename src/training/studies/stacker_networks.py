@@ -11,7 +11,7 @@ import torch
 from scipy.special import expit, logit
 from torch import nn
 
-from ...files import atomic_path, writing
+from ...files import atomic_path
 from ...labels import LABELS
 from ...models.slice_inputs import InputSizes
 from ...models.studies.sequence_model import SequenceModel, SliceSequence, StackerOutput
@@ -109,7 +109,7 @@ class Snapshots:
         from safetensors.torch import save_model
 
         if epoch in self.epochs and distributed.is_first():
-            with atomic_path(self.path(epoch)) as temporary, writing(self.path(epoch)):
+            with atomic_path(self.path(epoch)) as temporary:
                 save_model(model, str(temporary))
 
     def load(self, last: nn.Module, embedding_sizes: tuple[int, ...]) -> list[nn.Module]:
