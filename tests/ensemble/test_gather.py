@@ -1,12 +1,13 @@
 """Predictions of folds become predictions of runs, and what stackers say of missing slices joins them."""
 
+import logging
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from src.ensemble.gather import run_predictions
+from src.ensemble.gather import run_predictions, without_leaks
 from src.ensemble.quarantined import neighbour_predictions
 from src.ensemble.scoring import Part
 from src.errors import UserError
@@ -35,6 +36,17 @@ def test_held_out_predictions_are_joined_and_test_predictions_averaged():
     assert oof["any"].to_dict() == {"x": 0.1, "y": 0.9}
     assert test["any"].to_dict() == {"z": pytest.approx(0.3)}
     assert found["b"][1]["any"].to_dict() == {"z": 0.7}
+
+
+def test_leaky_runs_are_left_out_and_named_where_there_are_others(caplog):
+    apart, *leaky = (
+        SimpleNamespace(name=name, leak=leak) for name, leak in zip("abb", (None, "l", "l"), strict=True)
+    )
+    with caplog.at_level(logging.WARNING, "ich"):
+        assert without_leaks(leaky) == leaky and without_leaks([apart]) == [apart]
+        assert caplog.messages == []
+        assert without_leaks([*leaky, apart]) == [apart]
+    assert caplog.messages == ["b: left out, as leaky runs never join others"]
 
 
 def test_stackers_that_know_missing_slices_are_averaged_and_one_has_to(tmp_path):
