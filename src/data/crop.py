@@ -17,29 +17,33 @@ TISSUE_HU = -200
 ABOVE_BLACK = 25  # gray levels, or HU where a picture's window is known
 LEAST_SHARE = 0.02  # of the image; anything smaller is not taken for a head
 MARGIN = 0.04  # of the head's size, on every side
+_BRIDGE, _SKIN = np.ones((3, 3), np.uint8), np.ones((5, 5), np.uint8)
 
 
 def head_mask(values: np.ndarray) -> tuple[np.ndarray | None, int]:
     """(rows, columns) int16 -> mask uint8 0 or 1 on each step-th row and column, or None; and the step."""
     step = max(1, round(max(values.shape) / GRID))
-    small = np.ascontiguousarray(values[::step, ::step])
+    rows = np.ascontiguousarray(values[::step])
+    small = np.ascontiguousarray(rows[:, ::step])
     black = int(small.min())
     tissue = (small > (black + ABOVE_BLACK if black > TISSUE_HU else TISSUE_HU)).view(np.uint8)
-    opened = cv2.morphologyEx(tissue, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+    opened = cv2.morphologyEx(tissue, cv2.MORPH_OPEN, _BRIDGE)
     # connectedComponentsWithStats spends four times as long on statistics that nobody reads
     count, labels = cv2.connectedComponents(opened, connectivity=4, ltype=cv2.CV_16U)
     if count < 2:
         return None, step
     largest = 1 if count == 2 else int(np.bincount(labels[labels > 0]).argmax())
-    return cv2.dilate((labels == largest).view(np.uint8), np.ones((5, 5), np.uint8)), step
+    return cv2.dilate((labels == largest).view(np.uint8), _SKIN), step
 
 
 def remove_holder(values: np.ndarray) -> np.ndarray:
     """The slice with air outside the head's mask and what it encloses; HU inside are untouched."""
-    mask, _ = head_mask(values)
+    mask, step = head_mask(values)
     if mask is None:
         return values
-    full = cv2.resize(_without_holes(mask), values.shape[::-1], interpolation=cv2.INTER_NEAREST)
+    # a third of the time of resizing by the nearest neighbour
+    wide = cv2.merge([_without_holes(mask)] * step).reshape(len(mask), -1)
+    full = np.repeat(wide, step, axis=0)[: values.shape[0], : values.shape[1]]
     return cv2.copyTo(values, full, np.full_like(values, AIR))
 
 

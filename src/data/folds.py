@@ -75,7 +75,8 @@ def link_patients(slices: pd.DataFrame) -> pd.Series:
     parts and quarantined images count, for a copy leaks whatever becomes of it. Blank images (one value
     everywhere) link nobody: they are all alike.
     """
-    known = slices[slices["patient_id"].notna()]
+    columns = [name for name in ("patient_id", "study_id", "pixel_hash", "blank") if name in slices]
+    known = slices.loc[slices["patient_id"].notna(), columns]
     patients = pd.Index(known["patient_id"].unique(), name="patient_id").sort_values()
     hashed = known
     if "blank" in known:
@@ -93,7 +94,8 @@ def _shared(known: pd.DataFrame, column: str) -> tuple[np.ndarray, np.ndarray]:
     """Patients, and the number of what they share, a pair for each patient who shares something."""
     if column not in known:
         return np.array([], object), np.array([], np.int64)
-    pairs = known.loc[known[column].notna(), ["patient_id", column]].drop_duplicates()
+    several = known[column].duplicated(keep=False) & known[column].notna()
+    pairs = known.loc[several, ["patient_id", column]].drop_duplicates()
     pairs = pairs[pairs.duplicated(column, keep=False)]
     return pairs["patient_id"].to_numpy(object), pd.factorize(pairs[column])[0]
 

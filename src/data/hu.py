@@ -1,7 +1,6 @@
 """Stored values to Hounsfield units, exactly: the modality rescale and the known faults of the RSNA files."""
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import cv2
 import numpy as np
@@ -20,14 +19,13 @@ class Slice:
     """One decoded image. `values` (rows, columns) int16: HU, or 8-bit gray where the source has no HU."""
 
     values: np.ndarray
+    range: tuple[int, int]  # smallest and largest value
     wrap_fixed: bool = False
     is_hu: bool = True
 
-    @cached_property
-    def range(self) -> tuple[int, int]:
-        """Smallest and largest value."""
-        low, high, _, _ = cv2.minMaxLoc(self.values)
-        return int(low), int(high)
+    @classmethod
+    def of(cls, values: np.ndarray, wrap_fixed: bool = False, is_hu: bool = True) -> "Slice":
+        return cls(values, value_range(values), wrap_fixed, is_hu)
 
     @property
     def mean(self) -> float:
@@ -40,35 +38,33 @@ def to_hu(stored: np.ndarray, slope: float, intercept: float, bits_stored: int, 
     Integer arithmetic where slope is 1 and the intercept whole; else float64, rounded half to even. Bits
     above `bits_stored` are discarded, with sign extension for signed data, as pydicom does.
     """
+    low, high = value_range(stored)
     if bits_stored < 8 * stored.itemsize:
         least, most = _bounds(bits_stored, signed)
-        if stored.max() > most or (signed and stored.min() < least):
+        if high > most or low < least:
             stored = _without_unused_bits(stored, bits_stored)
+            low, high = value_range(stored)
     if bits_stored == 12 and not signed and intercept > -100 and _is_wrapped(stored):
-        return Slice(_unwrap(stored, slope), wrap_fixed=True)
-    if bits_stored == 16 and not signed:
-        stored = _with_signed_padding(stored)
+        return Slice.of(_unwrap(stored, slope), wrap_fixed=True)
+    if bits_stored == 16 and UNSIGNED_PADDING[0] <= high <= UNSIGNED_PADDING[1]:
+        stored = _with_signed_padding(stored, high)
+        low, high = value_range(stored)
     if slope != 1 or intercept != int(intercept):
-        return Slice(_saturate(np.rint(stored * np.float64(slope) + intercept)))
+        return Slice.of(_saturate(np.rint(stored * np.float64(slope) + intercept)))
     offset = int(intercept)
-    if _fits(stored, offset, bits_stored, signed):
-        # a sum that fits int16 is right whatever the carry was, so uint16 may be read as int16
-        same_bytes = stored.dtype.str.replace("u", "i")
-        values = stored.view(same_bytes) if stored.itemsize == 2 else stored.astype(np.int16)
-        return Slice(values + np.int16(offset))
-    return Slice(_saturate(stored.astype(np.int64) + offset))
+    fits = min(low, offset, low + offset) >= LOWEST and max(high, offset, high + offset) <= HIGHEST
+    if not fits:
+        return Slice.of(_saturate(stored.astype(np.int64) + offset))
+    values = stored.view(f"{stored.dtype.byteorder}i2") if stored.itemsize == 2 else stored.astype(np.int16)
+    return Slice(values + np.int16(offset), (low + offset, high + offset))
 
 
-def _fits(stored: np.ndarray, offset: int, bits_stored: int, signed: bool) -> bool:
-    """Whether neither `stored` nor `stored + offset` leaves int16; looks at the pixels only where it must."""
-    if not LOWEST <= offset <= HIGHEST or stored.itemsize > 2:
-        return False
-    low, high = _bounds(bits_stored, signed)
-    if low + offset < LOWEST:
-        low = int(stored.min())
-    if max(high, high + offset) > HIGHEST:
-        high = int(stored.max())
-    return low + offset >= LOWEST and max(high, high + offset) <= HIGHEST
+def value_range(values: np.ndarray) -> tuple[int, int]:
+    """Smallest and largest of (rows, columns) integers."""
+    if values.itemsize > 2:
+        return int(values.min()), int(values.max())
+    low, high, _, _ = cv2.minMaxLoc(values)
+    return int(low), int(high)
 
 
 def _bounds(bits: int, signed: bool) -> tuple[int, int]:
@@ -77,7 +73,7 @@ def _bounds(bits: int, signed: bool) -> tuple[int, int]:
 
 def gray(values: np.ndarray) -> Slice:
     """An image that is already windowed, (rows, columns) uint8. Kept as 0-255 and never called HU."""
-    return Slice(values.astype(np.int16), is_hu=False)
+    return Slice.of(values.astype(np.int16), is_hu=False)
 
 
 def from_window(levels: np.ndarray, center: float, width: float) -> Slice:
@@ -85,7 +81,7 @@ def from_window(levels: np.ndarray, center: float, width: float) -> Slice:
     lay beyond either is lost. Rounded half to even.
     """
     step = width / np.iinfo(levels.dtype).max
-    return Slice(_saturate(np.rint(levels * np.float64(step) + (center - width / 2))))
+    return Slice.of(_saturate(np.rint(levels * np.float64(step) + (center - width / 2))))
 
 
 def _is_wrapped(stored: np.ndarray) -> bool:
@@ -94,14 +90,11 @@ def _is_wrapped(stored: np.ndarray) -> bool:
     return np.count_nonzero((stored >= low) & (stored < high)) >= WRAPPED_SHARE * stored.size
 
 
-def _with_signed_padding(stored: np.ndarray) -> np.ndarray:
+def _with_signed_padding(stored: np.ndarray, padding: int) -> np.ndarray:
     """Unsigned values whose padding was written as a negative number: -2000 is stored as 63536.
 
     It is taken for padding where it is the only value that int16 does not hold.
     """
-    padding = int(stored.max())
-    if not UNSIGNED_PADDING[0] <= padding <= UNSIGNED_PADDING[1]:
-        return stored
     place = stored == padding
     if (stored[~place] > HIGHEST).any():
         return stored

@@ -165,13 +165,14 @@ def fingerprints(
     Where a slice is stored does not count, nor do quarantined training images.
     """
     place = [n for n in slices if n.endswith(("volume", "_index")) and n != "class_index"]
-    values, training = slices.drop(columns=place), slices["split"] == "train"
+    rows, training = _row_hashes(slices.drop(columns=place)), (slices["split"] == "train").to_numpy()
+    used = training & (slices["status"] == "ok").to_numpy()
     studied = studies["study_id"].isin(slices.loc[training, "study_id"])
     chosen = {name: settings.get(name) for name in ("dataset", *GEOMETRY)}
-    trained = [digest(values[training & (slices["status"] == "ok")]), digest(studies[studied]), digest(folds)]
+    trained = [_digest(rows[used]), digest(studies[studied]), digest(folds)]
     return {
         "fingerprint": fingerprint([trained, chosen]),
-        "test_fingerprint": fingerprint([digest(values[~training]), chosen]),
+        "test_fingerprint": fingerprint([_digest(rows[~training]), chosen]),
     }
 
 
@@ -183,4 +184,13 @@ def study_digests(slices: pd.DataFrame) -> dict[str, str]:
 
 def digest(table: pd.DataFrame) -> str:
     """16 hex digits of a table's values, in order."""
-    return fingerprint(pd.util.hash_pandas_object(table, index=False).to_numpy().tobytes().hex())
+    return _digest(_row_hashes(table))
+
+
+def _row_hashes(table: pd.DataFrame) -> np.ndarray:
+    """(rows,) uint64, each of its row alone."""
+    return pd.util.hash_pandas_object(table, index=False).to_numpy()
+
+
+def _digest(hashes: np.ndarray) -> str:
+    return fingerprint(hashes.tobytes().hex())

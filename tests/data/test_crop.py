@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from src.data.crop import head_square, remove_holder
+from src.data.crop import head_mask, head_square, remove_holder
 from src.data.square import AIR
 
 
@@ -33,6 +33,14 @@ def test_what_the_head_encloses_stays():
     values[np.hypot(row - 256, column - 256) < 50] = AIR + 24
     values[250:262, 255:257] = 500  # a thin bone in a cavity of air
     assert (remove_holder(values) == values).all()
+
+
+@pytest.mark.parametrize("shape", [(255, 255), (399, 400), (130, 512)])
+def test_the_holder_goes_to_the_pixel_where_the_size_is_no_multiple_of_the_grid(shape):
+    mask, step = head_mask(head()[: shape[0], : shape[1]])
+    kept = remove_holder(head()[: shape[0], : shape[1]] + 2000) != AIR
+    rows, columns = np.ogrid[: shape[0], : shape[1]]
+    assert step > 1 and (kept == mask[rows // step, columns // step]).all()
 
 
 def test_an_empty_slice_is_kept():

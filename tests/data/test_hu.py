@@ -7,7 +7,9 @@ from src.data.hu import from_window, gray, to_hu
 
 
 def hu_of(stored: list[int], dtype: type, **header: object) -> list[int]:
-    return to_hu(np.array([stored], dtype=dtype), **header).values[0].tolist()
+    image = to_hu(np.array([stored], dtype=dtype), **header)
+    assert image.range == (image.values.min(), image.values.max())
+    return image.values[0].tolist()
 
 
 def test_slope_and_intercept_are_applied():
@@ -93,6 +95,18 @@ def test_values_beyond_int16_saturate_instead_of_wrapping():
     assert hu_of([-32768, 32767], np.int16, intercept=-1024, signed=True, **header) == [-32768, 31743]
     assert hu_of([0, 65535], np.uint16, intercept=-1024, signed=False, **header) == [-1024, 32767]
     assert hu_of([20000], np.int16, intercept=-40000, signed=True, **header) == [-20000]
+
+
+@pytest.mark.parametrize("intercept", [-65536, -40000, -32769, -32768, -1024, 0, 1, 32767, 32768, 65536])
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int16, np.uint16, np.int32, np.uint32])
+def test_whole_numbers_are_added_exactly_whatever_their_type(dtype, intercept):
+    ends = np.iinfo(dtype)
+    stored = sorted({ends.min, *range(max(ends.min, -70000), min(ends.max, 70000), 331), ends.max})
+    header = {"slope": 1, "bits_stored": ends.bits, "signed": ends.min < 0, "intercept": intercept}
+    for part in (stored, stored[:3], stored[len(stored) // 2 :][:3], stored[-3:]):
+        if dtype == np.uint16 and 63488 <= max(part) <= 64536:
+            continue  # may be padding, as above
+        assert hu_of(part, dtype, **header) == [min(max(v + intercept, -32768), 32767) for v in part]
 
 
 def test_fractions_are_computed_in_floats_and_rounded():
