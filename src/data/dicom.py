@@ -98,10 +98,6 @@ def stored_values(data: bytes) -> np.ndarray:
 
 def read_header(data: bytes, quick: bool = True) -> RawHeader:
     """The header of a file, by the quick walk where it applies, else by pydicom. Raises ValueError."""
-    if not data:
-        raise ValueError("empty file")
-    if not header.looks_like_dicom(data):
-        raise ValueError(header.NO_DICOM)
     for length in (HEAD_BYTES, len(data)) if quick else ():
         try:
             if (raw := header.walk(data[:length])) is not None:
@@ -109,6 +105,10 @@ def read_header(data: bytes, quick: bool = True) -> RawHeader:
             break
         except EndOfData:  # the header is longer, or not what it seems
             continue
+    if not data:
+        raise ValueError("empty file")
+    if not header.looks_like_dicom(data):
+        raise ValueError(header.NO_DICOM)
     return header.read_with_pydicom(data)
 
 

@@ -75,29 +75,23 @@ def link_patients(slices: pd.DataFrame) -> pd.Series:
     parts and quarantined images count, for a copy leaks whatever becomes of it. Blank images (one value
     everywhere) link nobody: they are all alike.
     """
-    columns = [name for name in ("patient_id", "study_id", "pixel_hash", "blank") if name in slices]
-    known = slices.loc[slices["patient_id"].notna(), columns]
-    patients = pd.Index(known["patient_id"].unique(), name="patient_id").sort_values()
-    hashed = known
-    if "blank" in known:
-        hashed = known[~known["blank"].fillna(False).astype(bool)]
-    shared = [_shared(hashed, "pixel_hash"), _shared(known, "study_id")]
-    patient = patients.get_indexer(np.concatenate([link[0] for link in shared]))
-    thing = np.concatenate([shared[0][1], shared[1][1] + len(shared[0][1])])
-    nodes = len(patients) + len(patient)
-    graph = coo_array((np.ones(len(patient)), (patient, len(patients) + thing)), shape=(nodes, nodes))
+    known = slices[slices["patient_id"].notna()]
+    patient, patients = pd.factorize(known["patient_id"], sort=True)
+    things = [known[name] for name in ("pixel_hash", "study_id") if name in known]
+    if "pixel_hash" in known and "blank" in known:
+        things[0] = things[0].mask(known["blank"].fillna(False).astype(bool))
+    none, nodes = np.empty(0, np.int64), len(patients)
+    who, what = [none], [none]
+    for thing in things:
+        several = (thing.duplicated(keep=False) & thing.notna()).to_numpy()
+        numbers, names = pd.factorize(thing[several])
+        who.append(patient[several])
+        what.append(nodes + numbers)
+        nodes += len(names)
+    ends = np.concatenate(who), np.concatenate(what)
+    graph = coo_array((np.ones(len(ends[0])), ends), shape=(nodes, nodes))
     components = connected_components(graph, directed=False)[1][: len(patients)]
-    return pd.Series(components, index=patients)
-
-
-def _shared(known: pd.DataFrame, column: str) -> tuple[np.ndarray, np.ndarray]:
-    """Patients, and the number of what they share, a pair for each patient who shares something."""
-    if column not in known:
-        return np.array([], object), np.array([], np.int64)
-    several = known[column].duplicated(keep=False) & known[column].notna()
-    pairs = known.loc[several, ["patient_id", column]].drop_duplicates()
-    pairs = pairs[pairs.duplicated(column, keep=False)]
-    return pairs["patient_id"].to_numpy(object), pd.factorize(pairs[column])[0]
+    return pd.Series(components, index=pd.Index(patients, name="patient_id"))
 
 
 def check_folds(slices: pd.DataFrame, folds: pd.DataFrame) -> None:
