@@ -1,6 +1,6 @@
 """Stored values to Hounsfield units, exactly: the modality rescale and the known faults of the RSNA files."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -14,8 +14,7 @@ UNSIGNED_PADDING = (65536 - 2048, 65536 - 1000)
 WRAPPED_AIR, WRAPPED_SHARE = (3096, 3396), 0.05
 
 
-@dataclass(frozen=True)
-class Slice:
+class Slice(NamedTuple):
     """One decoded image. `values` (rows, columns) int16: HU, or 8-bit gray where the source has no HU."""
 
     values: np.ndarray
