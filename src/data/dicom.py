@@ -1,6 +1,7 @@
 """DICOM files: their headers as a table, their pixels in HU."""
 
 import math
+import os
 import sys
 from collections.abc import Sequence
 from functools import lru_cache
@@ -32,7 +33,7 @@ from .formats.header import (
     RawHeader,
 )
 from .hu import Slice, to_hu
-from .source import Source, cause_of_failure, printable, read_bytes, read_head
+from .source import Source, ZipMember, cause_of_failure, open_file, printable, read_bytes, read_head
 
 FILES_PER_TASK = 2000
 NATIVE = (EXPLICIT, IMPLICIT, BIG_ENDIAN, DEFLATED)
@@ -78,17 +79,49 @@ def read_hu(path: Source) -> np.ndarray:
     with it.
     """
     try:
-        return decode(read_bytes(path)).values
+        return read_slice(path).values
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: {error}") from None
+
+
+def read_slice(source: Source) -> Slice:
+    """The pixels of a DICOM file as HU. Raises OSError; ValueError saying what is wrong."""
+    plain = None if isinstance(source, ZipMember) else _read_plain(source)
+    return decode(read_bytes(source)) if plain is None else plain
+
+
+def _read_plain(source: Source) -> Slice | None:
+    """The same of a plain little-endian file that holds its pixels in full: they go from the disk to where
+    they become HU, which spares the memory of another image. None for any other file.
+    """
+    descriptor, _ = open_file(source)
+    try:
+        raw = header.walk(os.read(descriptor, HEAD_BYTES))
+        if raw is None:
+            return None
+        layout = _layout(*_of_layout(raw.values))
+        if not 0 < layout.bytes == raw.pixel_length:
+            return None
+        values = np.empty(layout[:2], f"<{_kind(layout)}")
+        os.lseek(descriptor, raw.pixel_offset, os.SEEK_SET)
+        if os.readv(descriptor, [values]) < layout.bytes:
+            return None
+    except EndOfData:
+        return None
+    finally:
+        os.close(descriptor)
+    return _in_hu(raw, values, layout, own=True)
 
 
 def decode(data: bytes) -> Slice:
     """The pixels in a DICOM file's bytes as HU. Raises ValueError saying what is wrong."""
     raw = read_header(data)
-    values, layout = _stored(data, raw)
+    return _in_hu(raw, *_stored(data, raw))
+
+
+def _in_hu(raw: RawHeader, stored: np.ndarray, layout: Layout, own: bool = False) -> Slice:
     slope, intercept = _rescale(*_of_rescale(raw.values))
-    return to_hu(values, slope, intercept, layout.stored, layout.signed)
+    return to_hu(stored, slope, intercept, layout.stored, layout.signed, own)
 
 
 def stored_values(data: bytes) -> np.ndarray:
@@ -157,13 +190,16 @@ def _native_pixels(data: bytes, raw: RawHeader, layout: Layout) -> np.ndarray:
     held = min(raw.pixel_length, len(data) - raw.pixel_offset)
     if held != layout.bytes or held == 0:
         _check_bytes(data, raw, layout, held)
-    kind = f"{'i' if layout.signed else 'u'}{layout.allocated // 8}"
-    count = layout.rows * layout.columns
+    kind, count = _kind(layout), layout.rows * layout.columns
     if raw.transfer_syntax != BIG_ENDIAN:
         return np.frombuffer(data, f"<{kind}", count, raw.pixel_offset).reshape(layout[:2])
     if layout.allocated == 8:
         raise ValueError("undecodable pixels: bytes in big-endian words")
     return np.frombuffer(data, f">{kind}", count, raw.pixel_offset).reshape(layout[:2]).astype(f"={kind}")
+
+
+def _kind(layout: Layout) -> str:
+    return f"{'i' if layout.signed else 'u'}{layout.allocated // 8}"
 
 
 def _check_bytes(data: bytes, raw: RawHeader, layout: Layout, held: int) -> None:

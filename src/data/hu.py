@@ -31,11 +31,14 @@ class Slice(NamedTuple):
         return cv2.mean(self.values)[0]  # sums in double, ten times as fast as numpy on int16
 
 
-def to_hu(stored: np.ndarray, slope: float, intercept: float, bits_stored: int, signed: bool) -> Slice:
+def to_hu(
+    stored: np.ndarray, slope: float, intercept: float, bits_stored: int, signed: bool, own: bool = False
+) -> Slice:
     """stored (rows, columns) integers as in the file -> HU, int16, saturated at the ends of int16.
 
     Integer arithmetic where slope is 1 and the intercept whole; else float64, rounded half to even. Bits
-    above `bits_stored` are discarded, with sign extension for signed data, as pydicom does.
+    above `bits_stored` are discarded, with sign extension for signed data, as pydicom does. own: nobody else
+    needs `stored`, which may become the HU itself.
     """
     low, high = value_range(stored)
     if bits_stored < 8 * stored.itemsize:
@@ -55,7 +58,8 @@ def to_hu(stored: np.ndarray, slope: float, intercept: float, bits_stored: int, 
     if not fits:
         return Slice.of(_saturate(stored.astype(np.int64) + offset))
     values = stored.view(f"{stored.dtype.byteorder}i2") if stored.itemsize == 2 else stored.astype(np.int16)
-    return Slice(values + np.int16(offset), (low + offset, high + offset))
+    hu = np.add(values, np.int16(offset), out=values if own else None)
+    return Slice(hu, (low + offset, high + offset))
 
 
 def value_range(values: np.ndarray) -> tuple[int, int]:

@@ -109,13 +109,21 @@ def read_head(source: Source, limit: int) -> tuple[bytes, int]:
 _READ = os.O_RDONLY | os.O_NONBLOCK  # without the second the opening of a pipe waits for a writer
 
 
-def _read_file(source: Source, limit: int | None) -> tuple[bytes, int]:
+def open_file(source: Source) -> tuple[int, int]:
+    """A descriptor, which the caller closes, and the size in bytes of the file that holds the source. Raises
+    OSError; ValueError for what is no file.
+    """
     descriptor = os.open(file_of(source), _READ)
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        raise _no_file(status.st_mode)
+    return descriptor, status.st_size
+
+
+def _read_file(source: Source, limit: int | None) -> tuple[bytes, int]:
+    descriptor, size = open_file(source)
     try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise _no_file(status.st_mode)
-        size = status.st_size
         wanted = size if limit is None else min(limit, size)
         data = os.read(descriptor, wanted)
         while len(data) < wanted and (more := os.read(descriptor, wanted - len(data))):

@@ -4,6 +4,7 @@ import io
 import random
 import tarfile
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from pydicom.pixels import apply_modality_lut
 from src.data import dicom
 from src.data.dicom import NATIVE
 from src.data.formats.header import FIELDS, NUMBERS, EndOfData, RawHeader, read_with_pydicom, walk
+from src.data.hu import Slice
 from tests.data.dicom_files import dataset, encodings, file_bytes, stored_values
 
 MUTATIONS = 6000
@@ -135,6 +137,27 @@ def test_all_three_agree_on_damaged_files(files):
         warnings.simplefilter("ignore")
         for _ in range(MUTATIONS):
             assert_agreement(mutated(rng.choice(sources), rng))
+
+
+def test_a_file_and_its_bytes_give_the_same(files, tmp_path):
+    """Whether its pixels are read into their place or taken out of the whole file."""
+    rng, path = random.Random(20260102), tmp_path / "a.dcm"
+    fewer_rows = [file_bytes(dataset(Rows=stored_values().shape[0] - rows)) for rows in (1, 2)]
+    sources = [*files.values(), *fewer_rows, file_bytes(dataset(stored=stored_values()[:0]))]
+    damaged = [mutated(rng.choice(sources), rng) for _ in range(MUTATIONS // 3)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for data in (*sources, *damaged, *(data + b"\0" for data in sources), *(d[:-1] for d in sources)):
+            path.write_bytes(data)
+            assert outcome(lambda: dicom.read_slice(path)) == outcome(lambda data=data: dicom.decode(data))
+
+
+def outcome(read: Callable[[], Slice]) -> tuple | str:
+    try:
+        image = read()
+    except ValueError as error:
+        return str(error)
+    return (image.values.shape, image.values.tobytes(), *image[1:])
 
 
 def test_all_three_agree_on_pydicoms_own_files():

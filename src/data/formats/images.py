@@ -45,7 +45,7 @@ def _decoded(source: Source) -> Slice:
         return to_hu(values, 1, 0, 8 * values.itemsize, signed=values.dtype.kind == "i")
     if str(source).lower().endswith(IMAGE_SUFFIXES):
         return gray(gray_pixels(read_bytes(source)))
-    return dicom.decode(read_bytes(source))
+    return dicom.read_slice(source)
 
 
 def decode_mask(source: Source) -> np.ndarray | str:
