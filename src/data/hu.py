@@ -24,6 +24,7 @@ class Slice(NamedTuple):
 
     @classmethod
     def of(cls, values: np.ndarray, wrap_fixed: bool = False, is_hu: bool = True) -> "Slice":
+        """The slice of values whose range is not known yet."""
         return cls(values, value_range(values), wrap_fixed, is_hu)
 
     @property
