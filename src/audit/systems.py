@@ -8,12 +8,13 @@ intervals, label accuracy beside that of predicting nothing, and paired differen
 papers. Stopped and started again it continues. `--folds` and `--seeds` name more than one.
 """
 
+import logging
 import os
 import subprocess
 import sys
 from argparse import Namespace
 from collections.abc import Collection, Iterable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,8 @@ from .system_tables.labels import cost, label_claims, label_page, label_row, sec
 from .system_tables.seeds import APART, over_seeds, seeds_page, settings_of
 from .system_tables.studies import STUDY_SYSTEM, study_claims, study_page, study_rows
 from .system_tables.targets import score_targets, target_claims, target_page, target_rows
+
+log = logging.getLogger("ich")
 
 Result = dict[str, Any]
 ROOT = Path(__file__).resolve().parents[2]
@@ -64,13 +67,22 @@ def train_all(paths: Sequence[Path], settings: Settings, seed: int, arguments: N
         folds = known if name_of(path) in everywhere else arguments.folds
         group = rounds.setdefault((path.parent.name, bool(runs_read(read_values(path)))), [])
         group.extend((path, fold) for fold in folds)
+    done, wanted = 0, sum(map(len, rounds.values()))
     for tasks in rounds.values():
+        failed = []
         with ThreadPoolExecutor(arguments.jobs) as pool:
             running = {pool.submit(train, *task): task for task in tasks}
-            ended = wait(running, return_when=FIRST_EXCEPTION)
-            for waiting in ended.not_done:
-                waiting.cancel()
-        if failed := [running[one] for one in ended.done if one.exception()]:
+            for one in as_completed(running):
+                if one.cancelled():
+                    continue
+                path, fold = running[one]
+                if one.exception():
+                    failed.append((path, fold))
+                    pool.shutdown(wait=False, cancel_futures=True)
+                else:
+                    done += 1
+                    log.info("%d of %d: %s fold %d", done, wanted, name_of(path), fold)
+        if failed:
             names = ", ".join(f"{name_of(path)} fold {fold}" for path, fold in failed)
             raise UserError(f"{names}: did not finish; the reason stands above")
 

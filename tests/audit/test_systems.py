@@ -83,6 +83,13 @@ def test_a_member_of_a_stacker_is_trained_on_every_fold_and_all_else_on_those_as
     assert not any("--set" in command for command in trained)
 
 
+def test_each_run_that_ends_is_told(settings, trained, caplog):
+    caplog.set_level("INFO", "ich")
+    train_all(configurations(["cnn_lstm"]), settings, 0, arguments())
+    assert [message.split(":")[0] for message in caplog.messages] == ["1 of 3", "2 of 3", "3 of 3"]
+    assert any(message.endswith(": cnn_lstm/stage1/small_lstm fold 0") for message in caplog.messages)
+
+
 def test_a_seed_is_added_to_that_of_the_configuration_and_pixels_options_go_to_stage_1(settings, trained):
     own = settings_of(settings, 2)
     paths = configurations(["scopeformer", "resnext_pca_bilstm"])
