@@ -78,7 +78,8 @@ def train_all(paths: Sequence[Path], settings: Settings, seed: int, arguments: N
                 path, fold = running[one]
                 if one.exception():
                     failed.append((path, fold))
-                    pool.shutdown(wait=False, cancel_futures=True)
+                    for waiting in running:
+                        waiting.cancel()
                 else:
                     done += 1
                     log.info("%d of %d: %s fold %d", done, wanted, name_of(path), fold)
