@@ -25,7 +25,7 @@ class Slice(NamedTuple):
     @classmethod
     def of(cls, values: np.ndarray, wrap_fixed: bool = False, is_hu: bool = True) -> "Slice":
         """The slice of values whose range is not known yet."""
-        return cls(values, value_range(values), wrap_fixed, is_hu)
+        return cls(values, _value_range(values), wrap_fixed, is_hu)
 
     @property
     def mean(self) -> float:
@@ -41,17 +41,17 @@ def to_hu(
     above `bits_stored` are discarded, with sign extension for signed data, as pydicom does. own: nobody else
     needs `stored`, which may become the HU itself.
     """
-    low, high = value_range(stored)
+    low, high = _value_range(stored)
     if bits_stored < 8 * stored.itemsize:
         least, most = _bounds(bits_stored, signed)
         if high > most or low < least:
             stored = _without_unused_bits(stored, bits_stored)
-            low, high = value_range(stored)
+            low, high = _value_range(stored)
     if bits_stored == 12 and not signed and intercept > -100 and _is_wrapped(stored):
         return Slice.of(_unwrap(stored, slope), wrap_fixed=True)
     if bits_stored == 16 and UNSIGNED_PADDING[0] <= high <= UNSIGNED_PADDING[1]:
         stored = _with_signed_padding(stored, high)
-        low, high = value_range(stored)
+        low, high = _value_range(stored)
     if slope != 1 or intercept != int(intercept):
         return Slice.of(_saturate(np.rint(stored * np.float64(slope) + intercept)))
     offset = int(intercept)
@@ -63,7 +63,7 @@ def to_hu(
     return Slice(hu, (low + offset, high + offset))
 
 
-def value_range(values: np.ndarray) -> tuple[int, int]:
+def _value_range(values: np.ndarray) -> tuple[int, int]:
     """Smallest and largest of (rows, columns) integers."""
     if values.itemsize > 2:
         return int(values.min()), int(values.max())

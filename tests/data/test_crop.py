@@ -38,7 +38,8 @@ def test_what_the_head_encloses_stays():
 @pytest.mark.parametrize("shape", [(255, 255), (399, 400), (130, 512)])
 def test_the_holder_goes_to_the_pixel_where_the_size_is_no_multiple_of_the_grid(shape):
     mask, step = head_mask(head()[: shape[0], : shape[1]])
-    kept = remove_holder(head()[: shape[0], : shape[1]] + 2000) != AIR
+    picture = head()[: shape[0], : shape[1]] + 2000  # air of its own, so that what was taken away can be told
+    kept = remove_holder(picture) != AIR
     rows, columns = np.ogrid[: shape[0], : shape[1]]
     assert step > 1 and (kept == mask[rows // step, columns // step]).all()
 

@@ -104,8 +104,6 @@ def test_whole_numbers_are_added_exactly_whatever_their_type(dtype, intercept):
     stored = sorted({ends.min, *range(max(ends.min, -70000), min(ends.max, 70000), 331), ends.max})
     header = {"slope": 1, "bits_stored": ends.bits, "signed": ends.min < 0, "intercept": intercept}
     for part in (stored, stored[:3], stored[len(stored) // 2 :][:3], stored[-3:]):
-        if dtype == np.uint16 and 63488 <= max(part) <= 64536:
-            continue  # may be padding, as above
         assert hu_of(part, dtype, **header) == [min(max(v + intercept, -32768), 32767) for v in part]
 
 
