@@ -203,7 +203,10 @@ def _watch(_: int) -> None:
             pages = int(Path("/proc/self/statm").read_text().split()[1])
             if (now := [max(most[0], open_files), max(most[1], pages)]) != most:
                 most = now
-                (place / "load.txt").write_text(f"{most[0]} {most[1]}")
+                # not in place: the process may end while this is half written
+                beside = place.with_name("load.partial")
+                beside.write_text(f"{most[0]} {most[1]}")
+                beside.replace(place / "load.txt")
             time.sleep(0.005)
 
     threading.Thread(target=watch, daemon=True).start()
